@@ -1,0 +1,290 @@
+"""The seam to the array libraries: the only module that asks which library an array belongs to.
+
+The modules above it use the array-API standard (https://data-apis.org/array-api/latest/) and these
+functions. What is here is what the standard does not give: 16-bit storage, bit casts, and the places
+where a library departs from IEEE 754. Each of those has its reason beside it.
+"""
+
+from typing import Any, Final, Literal, Protocol
+
+import array_api_compat
+import ml_dtypes
+import numpy as np
+
+__all__ = [
+    "Array",
+    "OperationDtype",
+    "array_namespace",
+    "bfloat16_from_float32_bits",
+    "dtype_name",
+    "float32_bits",
+    "float32_from_bits",
+    "floating_dtype",
+    "has_float16",
+    "narrow",
+    "quiet",
+    "require_integer_words",
+    "require_same_place",
+    "scalar",
+    "square_root",
+    "to_words",
+    "widen",
+]
+
+FLOATING: Final = ("float64", "float32", "float16", "bfloat16")
+
+OperationDtype = Literal["float64", "float32"]
+
+# NumPy reports overflow and NaN as warnings, other libraries do not; here both are ordinary values.
+quiet = np.errstate(all="ignore")
+
+
+class Array(Protocol):  # noqa: PLW1641  (arrays compare elementwise and have no hash)
+    """What the core asks of an array's type; its functions come from `array_namespace`."""
+
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    def __neg__(self, /) -> Any: ...
+    def __add__(self, other: Any, /) -> Any: ...
+    def __sub__(self, other: Any, /) -> Any: ...
+    def __rsub__(self, other: Any, /) -> Any: ...
+    def __mul__(self, other: Any, /) -> Any: ...
+    def __truediv__(self, other: Any, /) -> Any: ...
+    def __lt__(self, other: Any, /) -> Any: ...
+    def __gt__(self, other: Any, /) -> Any: ...
+    def __ge__(self, other: Any, /) -> Any: ...
+    def __eq__(self, other: Any, /) -> Any: ...
+    def __and__(self, other: Any, /) -> Any: ...
+    def __rshift__(self, other: Any, /) -> Any: ...
+
+
+def array_namespace(*arrays: Array) -> Any:
+    """Return the array-API namespace of the arrays, which must be of one library."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def dtype_name(x: Array) -> str:
+    """Return the dtype's name as NumPy writes it, whatever the library: "float32", "bfloat16", ..."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def floating_dtype(x: Array, argument: str) -> str:
+    """Return the name of a dtype that Rose can update, or raise a TypeError that names the argument."""
+    if not _is_array(x):
+        raise TypeError(
+            f"{argument} must be an array of a library that follows the array-API standard, got {type(x).__name__}"
+        )
+    name = dtype_name(x)
+    if name not in FLOATING:
+        raise TypeError(f"{argument} has dtype {name}; allowed are {', '.join(FLOATING)}")
+    return name
+
+
+def require_same_place(x: Array, other: Array, argument: str) -> None:
+    """Raise unless `other` has the library, the shape and the device of the parameter `x`."""
+    library, others = array_namespace(x).__name__, array_namespace(other).__name__
+    if library != others:
+        raise TypeError(f"{argument} is an array of {others}, param of {library}; they must be of one library")
+    if x.shape != other.shape:
+        raise ValueError(f"{argument} has shape {tuple(other.shape)}, param has {tuple(x.shape)}; they must be equal")
+    device, others_device = array_api_compat.device(x), array_api_compat.device(other)
+    if device != others_device:
+        raise ValueError(f"{argument} is on device {others_device}, param on {device}; they must be on one device")
+
+
+def require_integer_words(x: Array, noise: Array) -> None:
+    """Raise unless `noise` is an integer array beside `x`."""
+    if not _is_array(noise):
+        raise TypeError(f"noise must be an array of integers, got {type(noise).__name__}")
+    require_same_place(x, noise, "noise")
+    if not dtype_name(noise).startswith(("int", "uint")):
+        raise TypeError(f"noise has dtype {dtype_name(noise)}; allowed are the integer dtypes")
+
+
+def scalar(x: Array, value: float) -> Any:
+    """Return a one-element array of the dtype, library and device of `x`.
+
+    A divisor must be such an array: torch on CUDA divides by a Python number by multiplying with its
+    reciprocal.
+    """
+    return array_namespace(x).full((1,), value, dtype=x.dtype, device=array_api_compat.device(x))
+
+
+def has_float16(x: Array) -> bool:
+    """Tell whether the library of `x` has float16, which is not in the standard."""
+    return hasattr(array_namespace(x), "float16")
+
+
+def widen(x: Array, dtype: OperationDtype) -> Any:
+    """Convert an array of any floating dtype to the operation dtype; exact, except float64 to float32."""
+    x = _detached(x)
+    if dtype_name(x) == "bfloat16":
+        xp = array_namespace(x)
+        x = float32_from_bits(xp.astype(_bit_cast(x, xp.int16), xp.int32) * 65536)
+    if dtype == "float64" and dtype_name(x) == "float32" and _flushes_float32_subnormals(x):
+        return _widen_by_bits(x)
+    return _astype(x, dtype)
+
+
+def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
+    """Round an array of an operation dtype to a storage dtype, 16 bits by way of float32 (ROSE-2.3)."""
+    if dtype == "float64":
+        return widen(x, "float64")
+    if dtype_name(x) == "float64" and _flushes_float32_subnormals(x):
+        x = _narrow_by_bits(x)
+    return _astype(_astype(x, "float32"), dtype)
+
+
+def float32_bits(x: Array) -> Any:
+    """Return the words of a float32 array as int32."""
+    xp = array_namespace(x)
+    return _bit_cast(x, xp.int32) if _has_bit_casts(x) else _float32_bits_by_arithmetic(x)
+
+
+def float32_from_bits(bits: Array) -> Any:
+    """Return the float32 array whose words are the given int32."""
+    xp = array_namespace(bits)
+    return _bit_cast(bits, xp.float32) if _has_bit_casts(bits) else _float32_from_bits_by_arithmetic(bits)
+
+
+def bfloat16_from_float32_bits(bits: Array) -> Any:
+    """Return the bfloat16 array of float32 words whose lower half is ignored.
+
+    A library that has no bfloat16 gets a float32 array of the same values.
+    """
+    xp = array_namespace(bits)
+    if _stores_bfloat16(bits):
+        return _bit_cast(xp.astype(bits >> 16, xp.int16), _bfloat16(bits))
+    return float32_from_bits(bits & -65536)
+
+
+def to_words(x: Array) -> Any:
+    """Convert int64 values in [0, 2**32) to a 32-bit integer dtype whose sums wrap.
+
+    That is uint32, but int32 for torch, whose uint32 has no addition and no shift
+    (https://docs.pytorch.org/docs/stable/tensor_attributes.html).
+    """
+    xp = array_namespace(x)
+    if array_api_compat.is_torch_array(x):
+        return xp.astype(x - ((x >> 31) << 32), xp.int32)
+    return xp.astype(x, xp.uint32)
+
+
+def square_root(x: Array) -> Any:
+    """Return the correctly rounded square root of a float64 array (ROSE-5.2).
+
+    NOTE: [torch's square root] on x86 torch calls MKL's, which is off in the last place for 1.4 % of
+    float64 values, so there NumPy's IEEE root is taken; the memory is the CPU's, nothing synchronises.
+    """
+    xp = array_namespace(x)
+    if array_api_compat.is_torch_array(x) and array_api_compat.device(x).type == "cpu":
+        return xp.asarray(np.sqrt(x.numpy()))
+    return xp.sqrt(x)
+
+
+def _is_array(x: object) -> bool:
+    return array_api_compat.is_array_api_obj(x)
+
+
+def _detached(x: Any) -> Any:
+    """Return the torch tensor without its autograd history: a parameter update is not differentiated."""
+    return x.detach() if array_api_compat.is_torch_array(x) else x
+
+
+def _astype(x: Array, name: str) -> Any:
+    xp = array_namespace(x)
+    return xp.astype(x, getattr(xp, name), copy=False)
+
+
+def _has_bit_casts(x: Array) -> bool:
+    """Tell whether arrays have `view(dtype)`; the standard has no bit cast, array-api-strict none."""
+    return hasattr(x, "view")
+
+
+def _bit_cast(x: Any, dtype: Any) -> Any:
+    return x.view(dtype)
+
+
+def _stores_bfloat16(x: Array) -> bool:
+    return array_api_compat.is_torch_array(x) or array_api_compat.is_numpy_array(x) or array_api_compat.is_cupy_array(x)
+
+
+def _bfloat16(x: Array) -> Any:
+    """Return the library's bfloat16 dtype: torch's own, elsewhere that of ml_dtypes."""
+    return array_namespace(x).bfloat16 if array_api_compat.is_torch_array(x) else np.dtype(ml_dtypes.bfloat16)
+
+
+# NOTE: [float32 subnormals on CuPy] CuPy compiles every kernel with -ftz=true and lets nobody turn it off
+# (https://github.com/cupy/cupy/issues/8382, https://github.com/cupy/cupy/issues/9576): float32 subnormals
+# read as zero and are written as zero. float64 is not touched, so at compute dtype float64 it is enough to
+# cross between the two through their words (ROSE-12.3).
+_LEAST_NORMAL: Final = 2.0**-126
+_QUANTUM: Final = 2.0**-149
+_SIGN_BIT: Final = -(2**31)
+_INFINITY_BITS: Final = 0x7F800000
+
+
+def _flushes_float32_subnormals(x: Array) -> bool:
+    return array_api_compat.is_cupy_array(x)
+
+
+def _widen_by_bits(x: Array) -> Any:
+    """Convert float32 to float64 where a cast would flush subnormals."""
+    xp = array_namespace(x)
+    bits = float32_bits(x)
+    magnitude = bits & 0x7FFFFFFF
+    subnormal = xp.astype(magnitude, xp.float64) * _QUANTUM
+    subnormal = xp.where(bits < 0, -subnormal, subnormal)
+    return xp.where(magnitude < 0x00800000, subnormal, _astype(x, "float64"))
+
+
+def _narrow_by_bits(x: Array) -> Any:
+    """Round float64 to float32 where a cast would flush subnormals."""
+    xp = array_namespace(x)
+    tiny = xp.abs(x) < _LEAST_NORMAL
+    quanta = xp.round(xp.where(tiny, xp.abs(x), xp.zeros_like(x)) * (1.0 / _QUANTUM))
+    bits = xp.astype(quanta, xp.int32)
+    bits = xp.where(xp.signbit(x), bits + _SIGN_BIT, bits)
+    return float32_from_bits(xp.where(tiny, bits, float32_bits(_astype(x, "float32"))))
+
+
+# The same bits for libraries that have only the standard's arithmetic. Entry e of the table is the power
+# of two at which the biased float32 exponent e begins; every float32 is a normal float64.
+_BINADES: Final = [0.0] + [2.0**e for e in range(-126, 129)]
+
+
+def _binades(x: Array) -> Any:
+    xp = array_namespace(x)
+    return xp.asarray(_BINADES, dtype=xp.float64, device=array_api_compat.device(x))
+
+
+def _float32_bits_by_arithmetic(x: Array) -> Any:
+    xp = array_namespace(x)
+    magnitude = xp.abs(xp.astype(x, xp.float64))
+    finite = magnitude < float("inf")
+    magnitude = xp.where(finite, magnitude, xp.zeros_like(magnitude))
+    flat = xp.reshape(magnitude, (-1,))
+    exponent = xp.searchsorted(_binades(x)[1:], flat, side="right")
+    quantum = xp.take(_binades(x)[1:], xp.where(exponent > 0, exponent - 1, exponent)) * 2.0**-23
+    bits = xp.astype(flat / quantum, xp.int64)
+    bits = bits + xp.where(exponent > 0, exponent - 1, exponent) * 2**23
+    bits = xp.reshape(bits, x.shape)
+    special = xp.where(xp.isnan(x), xp.full_like(bits, _INFINITY_BITS + 2**22), xp.full_like(bits, _INFINITY_BITS))
+    bits = xp.where(finite, bits, special)
+    return xp.astype(xp.where(xp.signbit(x), bits + _SIGN_BIT, bits), xp.int32)
+
+
+def _float32_from_bits_by_arithmetic(bits: Array) -> Any:
+    xp = array_namespace(bits)
+    magnitude = xp.astype(bits, xp.int64) & 0x7FFFFFFF
+    exponent, fraction = magnitude >> 23, magnitude & 0x7FFFFF
+    significand = xp.where(exponent > 0, fraction + 2**23, fraction)
+    scale = xp.take(_binades(bits), xp.reshape(xp.where(exponent > 0, exponent, exponent + 1), (-1,)))
+    value = xp.astype(significand, xp.float64) * (xp.reshape(scale, bits.shape) * 2.0**-23)
+    special = xp.where(fraction > 0, xp.full_like(value, float("nan")), xp.full_like(value, float("inf")))
+    value = xp.where(exponent == 255, special, value)
+    return xp.astype(xp.where(bits < 0, -value, value), xp.float32)

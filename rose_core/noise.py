@@ -1,0 +1,101 @@
+"""Rounding noise that is the same everywhere: counter-based words of Threefry-2x32 (ROSE-9).
+
+Threefry is by Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+A word depends on the seed, the step, the parameter and the element's position alone, so a shard computes
+its own, the memory layout does not matter, and a resumed run continues exactly.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, SupportsIndex
+
+import array_api_compat
+import numpy as np
+
+from rose_core.hyperparameters import unsigned
+from rose_core.namespace import Array, array_namespace, to_words
+
+__all__ = ["noise_words", "threefry2x32"]
+
+_ROUNDS: Final = 20
+_ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
+_PARITY: Final = 0x1BD11BDA
+_MASK: Final = 0xFFFFFFFF
+
+
+def noise_words(
+    shape: Sequence[SupportsIndex], *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
+) -> Any:
+    """Return the portable noise of one parameter at one step, to pass to `update` or `round_to_bfloat16`.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the whole parameter.
+    seed : int
+        Seed of the run, in [0, 2**64).
+    step : int
+        How many steps with ``lr != 0`` came before, in [0, 2**32).
+    index : int
+        Position of the parameter among all parameters of the optimizer, in [0, 2**32).
+    like : array
+        An array of the library and on the device that the words are wanted in.
+
+    Returns
+    -------
+    array of int32
+        Words in [0, 2**16), uniform and independent.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer, or `like` is not an array.
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    ROSE-9.1 to ROSE-9.3. The words are held as int32, since torch's uint16 has no arithmetic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise_words((3,), seed=0, step=0, index=0, like=np.empty(0)).tolist()
+    [33554, 63566, 25843]
+    """
+    seed = unsigned("seed", seed, bits=64)
+    step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
+    lengths = [unsigned("shape", length, bits=63) for length in shape]
+    xp = array_namespace(like)
+    device = array_api_compat.device(like)
+    key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
+    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=device)) for word in key)
+    count = math.prod(lengths)
+    block = xp.arange(-(-count // 4), dtype=xp.int64, device=device)
+    blocks = threefry2x32((key0, key1), (to_words(block & _MASK), to_words(block >> 32)))
+    halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
+    words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[:count]
+    return xp.reshape(xp.astype(words, xp.int32), tuple(lengths))
+
+
+def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Encrypt counters with a key, all arrays of 32-bit integers whose sums wrap (ROSE-9.1)."""
+    keys = (*key, key[0] ^ key[1] ^ _PARITY)
+    x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
+    for number in range(_ROUNDS):
+        x0 = x0 + x1
+        x1 = _rotate_left(x1, _ROTATIONS[number % 8]) ^ x0
+        if number % 4 == 3:
+            injection = number // 4 + 1
+            x0 = x0 + keys[injection % 3]
+            x1 = x1 + (keys[(injection + 1) % 3] + injection)
+    return x0, x1
+
+
+def _rotate_left(x: Any, distance: int) -> Any:
+    """Rotate 32-bit words; the mask undoes the sign that a signed shift brings in."""
+    return (x << distance) | ((x >> (32 - distance)) & ((1 << distance) - 1))
+
+
+def _host_words(*values: int) -> tuple[Any, ...]:
+    return tuple(np.asarray([value], dtype=np.uint32) for value in values)

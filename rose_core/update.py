@@ -1,0 +1,142 @@
+"""One step of Rose for one parameter, and the elementwise update: the last of the three phases (ROSE-6)."""
+
+from typing import Any, TypeVar
+
+from rose_core.decay import apply_decay, decay_factor
+from rose_core.gate import denominators
+from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
+from rose_core.namespace import (
+    Array,
+    array_namespace,
+    floating_dtype,
+    quiet,
+    require_integer_words,
+    require_same_place,
+    scalar,
+)
+from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
+from rose_core.statistics import center, measure
+
+__all__ = ["advance", "advance_by_sign", "update"]
+
+ArrayT = TypeVar("ArrayT", bound=Array)
+
+
+@quiet
+def update(
+    param: ArrayT,
+    grad: ArrayT,
+    /,
+    *,
+    lr: float,
+    weight_decay: float | None = 1e-4,
+    lr_reference: float | None = None,
+    centralize: bool = True,
+    stabilize: bool = True,
+    compute_dtype: Any = "fp64",
+    noise: Any = None,
+    maximize: bool = False,
+) -> ArrayT:
+    """Return the parameter after one step of Rose.
+
+    Parameters
+    ----------
+    param : array of float64, float32, float16 or bfloat16, any shape
+        The parameter; axis 0 counts its slices. It is not changed.
+    grad : array of any of these dtypes, the shape of `param`
+        Its gradient, of the same library and on the same device.
+    lr : float
+        Learning rate, a finite number >= 0.
+    weight_decay : float or None
+        Coefficient of the decoupled weight decay, a finite number >= 0; None is 0.
+    lr_reference : float or None
+        Reference learning rate of a schedule-coupled decay, a finite number > 0; None decays in
+        proportion to `lr` itself.
+    centralize : bool
+        Whether to subtract the mean of each slice, at rank 2 and above.
+    stabilize : bool
+        Whether to blend the ranges with their mean by the trust factor, at rank 2 and above.
+    compute_dtype : str, dtype or None
+        The dtype that every intermediate value is rounded to: "fp64", "fp32", "fp16", "bf16", or a dtype
+        of any library; None is the parameter's own, float32 for bfloat16 with `noise`.
+    noise : array of integers, the shape of `param`, or None
+        One word in [0, 2**16) an element, to round a bfloat16 parameter stochastically. None rounds to
+        nearest, ties to even.
+    maximize : bool
+        Whether to ascend the gradient.
+
+    Returns
+    -------
+    array
+        A new array of the library, dtype, shape and device of `param`, whatever its memory layout.
+
+    Raises
+    ------
+    TypeError
+        If an array is of another kind than named here, or an option is of the wrong type.
+    ValueError
+        If shapes or devices differ, an option has a value that is not allowed, or `noise` is given for a
+        parameter that is not bfloat16 or beside a 16-bit compute dtype.
+
+    Notes
+    -----
+    ``param <- param * decay - lr * (grad - mean) / denominator``: ROSE-2.6, ROSE-3.1, ROSE-6.1 to 6.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> param, grad = np.ones((2, 2)), np.asarray([[1.0, 3.0], [0.0, 4.0]])
+    >>> update(param, grad, lr=0.75, weight_decay=0.0, stabilize=False)
+    array([[1.375, 0.625],
+           [1.375, 0.625]])
+    """
+    dtype = floating_dtype(param, "param")
+    floating_dtype(grad, "grad")
+    require_same_place(param, grad, "grad")
+    options = Hyperparameters(
+        lr=lr,
+        weight_decay=weight_decay,
+        centralize=centralize,
+        stabilize=stabilize,
+        bf16_sr=False,
+        compute_dtype=compute_dtype,
+        maximize=maximize,
+    )
+    factor = decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=lr_reference)
+    compute = resolve_compute_dtype(options.compute_dtype, dtype, stochastic=noise is not None)
+    if noise is not None:
+        _check_noise(param, noise, dtype, compute)
+    xp = array_namespace(param)
+    if 0 in param.shape:
+        return xp.zeros_like(param)  # type: ignore[no-any-return]
+    x, g = apply_decay(to_compute(param, compute), factor, compute), to_compute(grad, compute)
+    g = -g if options.maximize else g
+    if x.ndim == 0:
+        x = advance_by_sign(x, g, lr=options.lr, compute=compute)
+    else:
+        mean, range_ = measure(g, centralize=options.centralize, compute=compute)
+        _, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
+        x = advance(x, center(g, mean, compute), denominator, lr=options.lr, compute=compute)
+    return xp.reshape(to_storage(x, dtype, noise), param.shape)  # type: ignore[no-any-return]
+
+
+def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
+    """Step against the gradient divided by its slice's denominator (ROSE-6.1)."""
+    return round_to_compute(x + (g * round_number(-lr, compute)) / denominator, compute)
+
+
+def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:
+    """Step against the sign of a gradient of rank 0 (ROSE-6.2)."""
+    xp = array_namespace(x)
+    # Not xp.sign: torch's gives 0 for NaN, and libraries may differ in the sign of a zero.
+    sign = xp.astype(g > 0.0, x.dtype) - xp.astype(g < 0.0, x.dtype)
+    step = sign * round_to_compute(scalar(x, round_number(-lr, compute)), compute)
+    return round_to_compute(x + xp.where(xp.isnan(g), g, step), compute)
+
+
+def _check_noise(param: Array, noise: Any, dtype: str, compute: ComputeDtype) -> None:
+    if dtype != "bfloat16":
+        raise ValueError(f"noise must be None for a param of dtype {dtype}; it rounds bfloat16 only")
+    if compute in ("fp16", "bf16"):
+        raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
+    require_integer_words(param, noise)

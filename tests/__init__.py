@@ -1,0 +1,1 @@
+"""Tests of Rose: they compare bits, not closeness."""

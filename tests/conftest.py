@@ -1,0 +1,35 @@
+"""Fixtures, hypothesis profiles, and the table of what was compared."""
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests.backends import Backend
+from tests.bits import TALLY
+
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Return the array library to run on, in its settings."""
+    chosen: Backend = request.param
+    if reason := chosen.missing():
+        pytest.skip(reason)
+    with chosen.settings():
+        yield chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how much was compared on each backend."""
+    if not TALLY["cases"]:
+        return
+    terminalreporter.section("bits compared")
+    terminalreporter.write_line(f"{'backend':<28}{'cases':>10}{'elements':>14}{'mismatches':>12}")
+    for name in sorted(TALLY["cases"]):
+        counts = [TALLY[column][name] for column in ("cases", "elements", "mismatches")]
+        terminalreporter.write_line(f"{name:<28}{counts[0]:>10,}{counts[1]:>14,}{counts[2]:>12,}")
