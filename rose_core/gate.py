@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from rose_core.namespace import Array, array_namespace, square_root, widen
+from rose_core.namespace import Array, array_namespace, square_root
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
-from rose_core.summation import LOCAL, Reductions, exact_mean
+from rose_core.summation import LOCAL, Reductions, exact_mean, to_summand
 
 __all__ = ["denominators"]
 
@@ -29,7 +29,7 @@ def denominators(
 def _moments(range_: Array, compute: ComputeDtype, reductions: Reductions) -> tuple[Any, Any]:
     """Return the mean and the population standard deviation of the ranges, in C (ROSE-5.2)."""
     axis = tuple(range(range_.ndim))
-    range64 = widen(range_, "float64")
+    range64 = to_summand(range_)
     mean64 = exact_mean(range64, axis, reductions=reductions)
     deviation = range64 - mean64
     std64 = square_root(exact_mean(deviation * deviation, axis, reductions=reductions))

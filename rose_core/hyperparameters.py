@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from rose_core.namespace import Array, device, dtype_name, has_float64
 from rose_core.rounding import ComputeDtype
 
 __all__ = ["COMPUTE_DTYPES", "Hyperparameters", "resolve_compute_dtype", "unsigned", "validate"]
@@ -100,9 +101,15 @@ def validate(option: str, value: Any) -> Any:
     return _VALIDATORS[option](option, value)
 
 
-def resolve_compute_dtype(compute_dtype: ComputeDtype | None, dtype: str, *, stochastic: bool) -> ComputeDtype:
-    """Return the compute dtype of a parameter with the given dtype (ROSE-2.5)."""
+def resolve_compute_dtype(compute_dtype: ComputeDtype | None, x: Array, *, stochastic: bool) -> ComputeDtype:
+    """Return the compute dtype for an array, which its device must have (ROSE-2.5, ROSE-12.2)."""
+    dtype = dtype_name(x)
     own = "fp32" if stochastic and dtype == "bfloat16" else COMPUTE_DTYPES[dtype]
+    if compute_dtype == "fp64" and not has_float64(x):
+        raise ValueError(
+            f'compute_dtype="fp64" needs float64, which device {device(x)} does not have; '
+            'use compute_dtype="fp32", whose results are not bit-exact there'
+        )
     return compute_dtype or own  # type: ignore[return-value]
 
 

@@ -16,11 +16,13 @@ __all__ = [
     "OperationDtype",
     "array_namespace",
     "bfloat16_from_float32_bits",
+    "device",
     "dtype_name",
     "float32_bits",
     "float32_from_bits",
     "floating_dtype",
     "has_float16",
+    "has_float64",
     "narrow",
     "quiet",
     "require_integer_words",
@@ -67,6 +69,11 @@ def array_namespace(*arrays: Array) -> Any:
     return array_api_compat.array_namespace(*arrays)
 
 
+def device(x: Array) -> Any:
+    """Return the device of an array as its library names it."""
+    return array_api_compat.device(x)
+
+
 def dtype_name(x: Array) -> str:
     """Return the dtype's name as NumPy writes it, whatever the library: "float32", "bfloat16", ..."""
     return str(x.dtype).rpartition(".")[2]
@@ -84,23 +91,29 @@ def floating_dtype(x: Array, argument: str) -> str:
     return name
 
 
-def require_same_place(x: Array, other: Array, argument: str) -> None:
-    """Raise unless `other` has the library, the shape and the device of the parameter `x`."""
-    library, others = array_namespace(x).__name__, array_namespace(other).__name__
-    if library != others:
-        raise TypeError(f"{argument} is an array of {others}, param of {library}; they must be of one library")
+def require_same_place(x: Array, other: Array, names: tuple[str, str]) -> None:
+    """Raise unless `other` has the library, the shape and the device of `x`; `names` say which they are."""
+    name, others_name = names
+    library, others_library = array_namespace(x).__name__, array_namespace(other).__name__
+    if library != others_library:
+        raise TypeError(
+            f"{others_name} is an array of {others_library}, {name} of {library}; they must be of one library"
+        )
     if x.shape != other.shape:
-        raise ValueError(f"{argument} has shape {tuple(other.shape)}, param has {tuple(x.shape)}; they must be equal")
-    device, others_device = array_api_compat.device(x), array_api_compat.device(other)
-    if device != others_device:
-        raise ValueError(f"{argument} is on device {others_device}, param on {device}; they must be on one device")
+        raise ValueError(
+            f"{others_name} has shape {tuple(other.shape)}, {name} has {tuple(x.shape)}; they must be equal"
+        )
+    if device(x) != device(other):
+        raise ValueError(
+            f"{others_name} is on device {device(other)}, {name} on {device(x)}; they must be on one device"
+        )
 
 
-def require_integer_words(x: Array, noise: Array) -> None:
-    """Raise unless `noise` is an integer array beside `x`."""
+def require_integer_words(x: Array, noise: Array, name: str) -> None:
+    """Raise unless `noise` is an integer array beside `x`, which is called `name`."""
     if not _is_array(noise):
         raise TypeError(f"noise must be an array of integers, got {type(noise).__name__}")
-    require_same_place(x, noise, "noise")
+    require_same_place(x, noise, (name, "noise"))
     if not dtype_name(noise).startswith(("int", "uint")):
         raise TypeError(f"noise has dtype {dtype_name(noise)}; allowed are the integer dtypes")
 
@@ -111,12 +124,17 @@ def scalar(x: Array, value: float) -> Any:
     A divisor must be such an array: torch on CUDA divides by a Python number by multiplying with its
     reciprocal.
     """
-    return array_namespace(x).full((1,), value, dtype=x.dtype, device=array_api_compat.device(x))
+    return array_namespace(x).full((1,), value, dtype=x.dtype, device=device(x))
 
 
 def has_float16(x: Array) -> bool:
     """Tell whether the library of `x` has float16, which is not in the standard."""
     return hasattr(array_namespace(x), "float16")
+
+
+def has_float64(x: Array) -> bool:
+    """Tell whether the device of `x` has float64; torch on Apple GPUs has none (ROSE-12.2)."""
+    return not (array_api_compat.is_torch_array(x) and device(x).type == "mps")
 
 
 def widen(x: Array, dtype: OperationDtype) -> Any:
@@ -181,7 +199,7 @@ def square_root(x: Array) -> Any:
     float64 values, so there NumPy's IEEE root is taken; the memory is the CPU's, nothing synchronises.
     """
     xp = array_namespace(x)
-    if array_api_compat.is_torch_array(x) and array_api_compat.device(x).type == "cpu":
+    if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
         return xp.asarray(np.sqrt(x.numpy()))
     return xp.sqrt(x)
 
@@ -259,7 +277,7 @@ _BINADES: Final = [0.0] + [2.0**e for e in range(-126, 129)]
 
 def _binades(x: Array) -> Any:
     xp = array_namespace(x)
-    return xp.asarray(_BINADES, dtype=xp.float64, device=array_api_compat.device(x))
+    return xp.asarray(_BINADES, dtype=xp.float64, device=device(x))
 
 
 def _float32_bits_by_arithmetic(x: Array) -> Any:

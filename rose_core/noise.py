@@ -9,11 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, SupportsIndex
 
-import array_api_compat
 import numpy as np
 
 from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, array_namespace, to_words
+from rose_core.namespace import Array, array_namespace, device, to_words
 
 __all__ = ["noise_words", "threefry2x32"]
 
@@ -67,11 +66,11 @@ def noise_words(
     step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
     lengths = [unsigned("shape", length, bits=63) for length in shape]
     xp = array_namespace(like)
-    device = array_api_compat.device(like)
+    place = device(like)
     key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
-    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=device)) for word in key)
+    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=place)) for word in key)
     count = math.prod(lengths)
-    block = xp.arange(-(-count // 4), dtype=xp.int64, device=device)
+    block = xp.arange(-(-count // 4), dtype=xp.int64, device=place)
     blocks = threefry2x32((key0, key1), (to_words(block & _MASK), to_words(block >> 32)))
     halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
     words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[:count]

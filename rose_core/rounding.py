@@ -80,7 +80,7 @@ def round_to_bfloat16(x: Array, /, *, noise: Array | None = None) -> Any:
     if floating_dtype(x, "x") != "float32":
         raise TypeError(f"x has dtype {dtype_name(x)}; allowed is float32")
     if noise is not None:
-        require_integer_words(x, noise)
+        require_integer_words(x, noise, "x")
     return bfloat16_from_float32_bits(_rounded_bits(x, noise))
 
 

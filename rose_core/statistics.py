@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from rose_core.gate import denominators
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
-from rose_core.namespace import Array, array_namespace, floating_dtype, quiet, widen
+from rose_core.namespace import Array, array_namespace, floating_dtype, quiet
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
-from rose_core.summation import LOCAL, Reductions, exact_mean
+from rose_core.summation import LOCAL, Reductions, exact_mean, to_summand
 
 __all__ = ["SliceStatistics", "center", "measure", "slice_statistics", "stays_in_place"]
 
@@ -72,7 +72,7 @@ def slice_statistics(
     >>> [values.tolist() for values in statistics]
     [[2.0, 2.0], [2.0, 4.0], 0.75, [2.25, 3.75]]
     """
-    name = floating_dtype(grad, "grad")
+    floating_dtype(grad, "grad")
     options = Hyperparameters(
         lr=0.0, centralize=centralize, stabilize=stabilize, compute_dtype=compute_dtype, bf16_sr=False
     )
@@ -80,7 +80,7 @@ def slice_statistics(
         raise ValueError(f"grad must have elements, got shape {tuple(grad.shape)}")
     if grad.ndim == 0:
         return SliceStatistics(None, None, None, None)
-    compute = resolve_compute_dtype(options.compute_dtype, name, stochastic=False)
+    compute = resolve_compute_dtype(options.compute_dtype, grad, stochastic=False)
     mean, range_ = measure(to_compute(grad, compute), centralize=options.centralize, compute=compute)
     trust, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
     xp = array_namespace(grad)
@@ -122,7 +122,7 @@ def _clipped_mean(
 ) -> Any:
     """Return the mean of each slice, rounded to C and kept within the slice's values (ROSE-4.2)."""
     xp = array_namespace(g)
-    magnitude = widen(xp.maximum(xp.abs(low), xp.abs(high)), "float64")
-    mean64 = exact_mean(widen(g, "float64"), axis, magnitude=magnitude, reductions=reductions)
+    magnitude = to_summand(xp.maximum(xp.abs(low), xp.abs(high)))
+    mean64 = exact_mean(to_summand(g), axis, magnitude=magnitude, reductions=reductions)
     mean = xp.minimum(xp.maximum(to_compute(mean64, compute), low), high)
     return mean + 0.0  # -0 becomes +0: libraries differ in the sign of max(+0, -0).

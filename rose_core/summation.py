@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any, Final, SupportsIndex
 
-from rose_core.namespace import Array, array_namespace, floating_dtype, quiet, scalar, widen
+from rose_core.namespace import Array, array_namespace, floating_dtype, has_float64, quiet, scalar, widen
 
-__all__ = ["LOCAL", "Reductions", "exact_mean", "exact_sum", "folded_sum"]
+__all__ = ["LOCAL", "Reductions", "exact_mean", "exact_sum", "folded_sum", "to_summand"]
 
 
 class Reductions:
@@ -79,7 +79,7 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
     kept = tuple(i for i in range(x.ndim) if i not in axes)
     kept_shape = tuple(x.shape[i] for i in kept)
     count = math.prod(x.shape[i] for i in axes)
-    summands = xp.reshape(xp.permute_dims(widen(x, "float64"), kept + axes), (*kept_shape, count))
+    summands = xp.reshape(xp.permute_dims(to_summand(x), kept + axes), (*kept_shape, count))
     if count == 0 or 0 in kept_shape:
         return xp.sum(summands, axis=-1)
     return xp.reshape(folded_sum(summands, (len(kept),)), kept_shape)
@@ -88,9 +88,14 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
 def exact_mean(
     x: Array, axis: tuple[int, ...], *, magnitude: Array | None = None, reductions: Reductions = LOCAL
 ) -> Any:
-    """Return the float64 mean of an exact sum; the reduced axes keep the size 1."""
+    """Return the mean by an exact sum, in float64; the reduced axes keep the size 1."""
     total = folded_sum(x, axis, magnitude=magnitude, reductions=reductions)
     return total / scalar(total, float(reductions.count(x, axis)))
+
+
+def to_summand(x: Array) -> Any:
+    """Return the array in the dtype it is summed in: float64, or float32 on a device without (ROSE-12.2)."""
+    return widen(x, "float64" if has_float64(x) else "float32")
 
 
 def folded_sum(
@@ -98,8 +103,11 @@ def folded_sum(
 ) -> Any:
     """Return the exact sum of a float64 array (ROSE-7.2); the reduced axes keep the size 1.
 
-    `magnitude` is max |x| over `axis`, where it is known already.
+    `magnitude` is max |x| over `axis`, where it is known already. An array of a device without float64 is
+    summed as it is (ROSE-12.2).
     """
+    if not has_float64(x):
+        return reductions.sum(x, axis)
     xp = array_namespace(x)
     level = max(2, (reductions.count(x, axis) - 1).bit_length())
     if magnitude is None:

@@ -8,6 +8,7 @@ from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
 from rose_core.namespace import (
     Array,
     array_namespace,
+    dtype_name,
     floating_dtype,
     quiet,
     require_integer_words,
@@ -17,7 +18,7 @@ from rose_core.namespace import (
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
 from rose_core.statistics import center, measure
 
-__all__ = ["advance", "advance_by_sign", "update"]
+__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "update"]
 
 ArrayT = TypeVar("ArrayT", bound=Array)
 
@@ -90,9 +91,6 @@ def update(
     array([[1.375, 0.625],
            [1.375, 0.625]])
     """
-    dtype = floating_dtype(param, "param")
-    floating_dtype(grad, "grad")
-    require_same_place(param, grad, "grad")
     options = Hyperparameters(
         lr=lr,
         weight_decay=weight_decay,
@@ -103,9 +101,9 @@ def update(
         maximize=maximize,
     )
     factor = decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=lr_reference)
-    compute = resolve_compute_dtype(options.compute_dtype, dtype, stochastic=noise is not None)
+    compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
     if noise is not None:
-        _check_noise(param, noise, dtype, compute)
+        _check_noise(param, noise, compute)
     xp = array_namespace(param)
     if 0 in param.shape:
         return xp.zeros_like(param)  # type: ignore[no-any-return]
@@ -117,7 +115,25 @@ def update(
         mean, range_ = measure(g, centralize=options.centralize, compute=compute)
         _, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
         x = advance(x, center(g, mean, compute), denominator, lr=options.lr, compute=compute)
-    return xp.reshape(to_storage(x, dtype, noise), param.shape)  # type: ignore[no-any-return]
+    return xp.reshape(to_storage(x, dtype_name(param), noise), param.shape)  # type: ignore[no-any-return]
+
+
+def checked_compute_dtype(
+    param: Array,
+    grad: Array,
+    compute_dtype: ComputeDtype | None,
+    *,
+    stochastic: bool,
+    names: tuple[str, str] = ("param", "grad"),
+) -> ComputeDtype:
+    """Return the compute dtype of a step, or raise what the step would; `names` are those of the arrays.
+
+    An optimizer calls it for every parameter before it writes the first one (ROSE-11.2, ROSE-11.3).
+    """
+    floating_dtype(param, names[0])
+    floating_dtype(grad, names[1])
+    require_same_place(param, grad, names)
+    return resolve_compute_dtype(compute_dtype, param, stochastic=stochastic)
 
 
 def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
@@ -134,9 +150,9 @@ def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> 
     return round_to_compute(x + xp.where(xp.isnan(g), g, step), compute)
 
 
-def _check_noise(param: Array, noise: Any, dtype: str, compute: ComputeDtype) -> None:
-    if dtype != "bfloat16":
-        raise ValueError(f"noise must be None for a param of dtype {dtype}; it rounds bfloat16 only")
+def _check_noise(param: Array, noise: Any, compute: ComputeDtype) -> None:
+    if dtype_name(param) != "bfloat16":
+        raise ValueError(f"noise must be None for a param of dtype {dtype_name(param)}; it rounds bfloat16 only")
     if compute in ("fp16", "bf16"):
         raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
-    require_integer_words(param, noise)
+    require_integer_words(param, noise, "param")
