@@ -205,7 +205,8 @@ def square_root(x: Array) -> Any:
 
 
 def _is_array(x: object) -> bool:
-    return array_api_compat.is_array_api_obj(x)
+    """Tell whether the core can compute with it; arithmetic on masked arrays would drop the masked values."""
+    return array_api_compat.is_array_api_obj(x) and not isinstance(x, np.ma.MaskedArray)
 
 
 def _detached(x: Any) -> Any:

@@ -1,0 +1,5 @@
+"""The training-loop optimizer that `rose_numpy` and `rose_cupy` share; it holds no formula of Rose."""
+
+from rose_arrays.optimizer import ArrayOptimizer
+
+__all__ = ["ArrayOptimizer"]

@@ -1,0 +1,264 @@
+"""An optimizer over the caller's own arrays: groups of parameters, all-or-nothing steps, resumable state."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any, Final, NamedTuple
+
+from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
+from rose_core import Hyperparameters, noise_words, update
+from rose_core.decay import recorded_initial_lr, schedule_reference
+from rose_core.hyperparameters import unsigned, validate
+from rose_core.namespace import dtype_name, floating_dtype
+from rose_core.statistics import stays_in_place
+from rose_core.update import checked_compute_dtype
+
+__all__ = ["ArrayOptimizer"]
+
+_OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
+# What a schedule may leave in a group beside the options (ROSE-3.4).
+_SCHEDULE: Final = ("initial_lr", "max_lr")
+
+
+class _Update(NamedTuple):
+    """One parameter's part of a step, checked and ready to be done."""
+
+    param: Any
+    grad: Any
+    options: dict[str, Any]
+    noise: dict[str, int] | None
+
+
+class ArrayOptimizer:
+    """Rose over arrays that the caller owns, updated in place from the gradients it is given.
+
+    The base of `rose_numpy.Rose` and `rose_cupy.Rose`, which say what array they take.
+    """
+
+    param_groups: list[dict[str, Any]]
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        *,
+        weight_decay: float | None = 1e-4,
+        wd_schedule: bool | float = False,
+        centralize: bool = True,
+        stabilize: bool = True,
+        bf16_sr: bool = True,
+        compute_dtype: Any = "fp64",
+        maximize: bool = False,
+        sr_seed: int = 0,
+    ) -> None:
+        self.defaults = _plain_options(
+            lr=lr,
+            weight_decay=weight_decay,
+            wd_schedule=wd_schedule,
+            centralize=centralize,
+            stabilize=stabilize,
+            bf16_sr=bf16_sr,
+            compute_dtype=compute_dtype,
+            maximize=maximize,
+            sr_seed=sr_seed,
+        )
+        self.param_groups = []
+        self._grouped, params = is_grouped(params)
+        if not params:
+            raise ValueError("params must hold at least one array, got none")
+        for group in params if self._grouped else [{"params": params}]:
+            self._add(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add a group of parameters; from then on `step` takes a sequence with the gradients of each group.
+
+        Parameters
+        ----------
+        group : mapping
+            "params", a mapping of names to arrays or an iterable of arrays, and options that override
+            those given to the constructor.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array or an option is not allowed, or an array is in a group already.
+        """
+        self._add(group)
+        self._grouped = True
+
+    def step(self, grads: Any) -> None:
+        """Update every parameter that has a gradient, in place.
+
+        Parameters
+        ----------
+        grads : mapping, iterable, or iterable of those
+            The gradients, in the structure the parameters were given in: a mapping of the same names, an
+            iterable of the same length, or one of these (or a dict with it as "params") for each group.
+            None skips a parameter.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
+        """
+        for task in list(self._updates(grads)):
+            noise = None if task.noise is None else noise_words(task.param.shape, like=task.param, **task.noise)
+            task.param[...] = update(task.param, task.grad, noise=noise, **task.options)
+        for group in self.param_groups:
+            if initial_lr := recorded_initial_lr(group.get("initial_lr"), float(group["lr"])):
+                group["initial_lr"] = initial_lr
+            group["step"] += int(group["lr"] != 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a later run needs to continue bit for bit, besides the arrays themselves.
+
+        Returns
+        -------
+        dict
+            Plain values that JSON can hold. "params" in each group are the positions of its arrays.
+        """
+        groups, start = [], 0
+        for group in self.param_groups:
+            end = start + len(group["params"])
+            groups.append({**group, **asdict(_options(group)), "params": list(range(start, end))})
+            start = end
+        return {"param_groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the options, schedules and step counts of another run of the same parameters.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state_dict` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit these parameters, lacks a key or has an unknown one. Nothing is changed then.
+        """
+        groups = state["param_groups"] if isinstance(state, Mapping) and "param_groups" in state else None
+        if not isinstance(groups, list):
+            raise TypeError('state must be a mapping with a list "param_groups", as state_dict returns it')
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"state has {len(groups)} groups, this optimizer {len(self.param_groups)}")
+        pairs = zip(self.param_groups, groups, strict=True)
+        loaded = [_loaded_group(own, other, number) for number, (own, other) in enumerate(pairs)]
+        self.param_groups = loaded
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for number, group in enumerate(self.param_groups):
+            lines.append(f"  group {number}: {len(group['params'])} arrays")
+            lines += [f"    {option}: {group[option]}" for option in _OPTIONS]
+        return "\n".join([*lines, ")"])
+
+    def _check_param(self, array: Any, label: str) -> None:
+        """Raise unless the array is one that this optimizer can update in place."""
+        raise NotImplementedError
+
+    def _add(self, group: Mapping[str, Any]) -> None:
+        label = f"group {len(self.param_groups)}"
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f'{label} must be a mapping with "params", got {group!r}')
+        if unknown := [option for option in group if option not in ("params", *_OPTIONS, *_SCHEDULE)]:
+            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(_OPTIONS)}")
+        params = group["params"]
+        names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
+        given = {option: group[option] for option in group if option in _OPTIONS}
+        schedule = {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
+        options = _plain_options(**{**self.defaults, **given})
+        known = {id(array) for own in self.param_groups for array in own["params"]}
+        for position, array in enumerate(arrays):
+            name = _label(names, position, "params")
+            floating_dtype(array, name)
+            self._check_param(array, name)
+            if id(array) in known:
+                raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
+            known.add(id(array))
+        _warn_of_fixed_slices(arrays, names, label, options)
+        self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
+
+    def _updates(self, grads: Any) -> Iterator[_Update]:
+        """Check the whole step and return its parts; nothing is changed."""
+        index = 0
+        for group, group_grads in self._by_group(grads):
+            hyperparameters = _options(group)
+            reference = schedule_reference(
+                hyperparameters.wd_schedule, max_lr=group.get("max_lr"), initial_lr=group.get("initial_lr")
+            )
+            options = asdict(hyperparameters) | {"lr_reference": reference}
+            stochastic, seed = options.pop("bf16_sr"), options.pop("sr_seed")
+            del options["wd_schedule"]
+            for position, (param, grad) in enumerate(zip(group["params"], group_grads, strict=True)):
+                if grad is not None:
+                    self._check_pair(param, grad, group["names"], position, options["compute_dtype"])
+                    rounds = stochastic and dtype_name(param) == "bfloat16"
+                    noise = {"seed": seed, "step": group["step"], "index": index} if rounds else None
+                    yield _Update(param, grad, options, noise)
+                index += 1
+
+    def _check_pair(self, param: Any, grad: Any, names: list[str] | None, position: int, compute_dtype: Any) -> None:
+        labels = _label(names, position, "params"), _label(names, position, "grads")
+        self._check_param(param, labels[0])
+        checked_compute_dtype(param, grad, compute_dtype, stochastic=False, names=labels)
+
+    def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+        """Return each group with its gradients in order."""
+        names = [group["names"] for group in self.param_groups]
+        structures = split_by_group(grads, names) if self._grouped else [grads]
+        for number, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
+            label = f"grads of group {number}" if self._grouped else "grads"
+            yield group, flatten_gradients(structure, group["names"], len(group["params"]), label)
+
+
+def _plain_options(**options: Any) -> dict[str, Any]:
+    """Return validated options in their plain form."""
+    plain = asdict(Hyperparameters(**options))
+    if plain["sr_seed"] is None:
+        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
+    return plain
+
+
+def _options(group: Mapping[str, Any]) -> Hyperparameters:
+    """Return the options of a group, which its owner may have changed, validated."""
+    return Hyperparameters(**_plain_options(**{option: group[option] for option in _OPTIONS}))
+
+
+def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:
+    """Return the group with the arrays of `own` and all else from the state."""
+    label = f'state["param_groups"][{number}]'
+    required = {"params", "names", "step", *_OPTIONS}
+    if not isinstance(other, Mapping):
+        raise TypeError(f"{label} must be a mapping, got {type(other).__name__}")
+    missing, unknown = sorted(required - set(other)), sorted(set(other) - required - set(_SCHEDULE))
+    if missing or unknown:
+        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
+    if other["names"] != own["names"] or len(other["params"]) != len(own["params"]):
+        raise ValueError(
+            f"{label} is of {len(other['params'])} parameters named {other['names']}, "
+            f"this optimizer's of {len(own['params'])} named {own['names']}"
+        )
+    schedule = {name: validate(name, other[name]) for name in _SCHEDULE if name in other}
+    step = unsigned("step", other["step"], bits=32)
+    options = _plain_options(**{option: other[option] for option in _OPTIONS})
+    return {"params": own["params"], "names": own["names"], **options, **schedule, "step": step}
+
+
+def _label(names: list[str] | None, position: int, of: str) -> str:
+    return f"{of}[{position if names is None else names[position]!r}]"
+
+
+def _warn_of_fixed_slices(arrays: list[Any], names: list[str] | None, group: str, options: dict[str, Any]) -> None:
+    fixed = [
+        f"{_label(names, position, 'params')} of shape {tuple(array.shape)}"
+        for position, array in enumerate(arrays)
+        if stays_in_place(tuple(array.shape), centralize=options["centralize"])
+    ]
+    if fixed:
+        warnings.warn(
+            f"{', '.join(fixed)} in {group}: slices of one element are their own mean, so centralize=True "
+            "leaves nothing of their gradient; put them in a group with centralize=False",
+            UserWarning,
+            stacklevel=4,
+        )

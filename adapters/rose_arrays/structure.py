@@ -1,0 +1,68 @@
+"""The structure of parameters, which their gradients must have too: mappings, sequences and groups of arrays."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["flatten_gradients", "flatten_parameters", "is_grouped", "split_by_group"]
+
+
+def is_grouped(params: Any) -> tuple[bool, Any]:
+    """Tell whether `params` is an iterable of group dicts, and return it in a form to iterate over again."""
+    if isinstance(params, Mapping):
+        return False, params
+    params = _listed(params, "params", "a mapping of names to arrays, an iterable of arrays or of group dicts")
+    return bool(params) and all(isinstance(entry, Mapping) for entry in params), params
+
+
+def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
+    """Return the names, None if there are none, and the arrays of one group."""
+    if not isinstance(params, Mapping):
+        return None, _listed(params, "params", "a mapping of names to arrays, or an iterable of arrays")
+    for name in params:
+        if not isinstance(name, str):
+            raise TypeError(f"params must have strings as its keys, got {name!r}")
+    return list(params), list(params.values())
+
+
+def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: str) -> list[Any]:
+    """Return the gradients of one group in the order of its parameters, None where one is to be skipped."""
+    if names is None:
+        if isinstance(grads, Mapping):
+            raise TypeError(f"{label} must be an iterable of {count} arrays, as params are, got a mapping")
+        listed = _listed(grads, label, f"an iterable of {count} arrays")
+        if len(listed) != count:
+            raise ValueError(f"{label} has {len(listed)} gradients for {count} parameters")
+        return listed
+    if not isinstance(grads, Mapping):
+        raise TypeError(f"{label} must be a mapping of names to arrays, as params are, got {type(grads).__name__}")
+    missing, unknown = [n for n in names if n not in grads], [n for n in grads if n not in set(names)]
+    if missing or unknown:
+        raise ValueError(
+            f"{label} must have the names of params (None skips one); missing are {missing}, unknown {unknown}"
+        )
+    return [grads[name] for name in names]
+
+
+def split_by_group(grads: Any, names: list[list[str] | None]) -> list[Any]:
+    """Return the gradients of each group, given one after another, bare or in a dict as "params"."""
+    allowed = f"an iterable with the gradients of each of the {len(names)} groups"
+    if isinstance(grads, Mapping):
+        raise TypeError(f"grads must be {allowed}, got a mapping")
+    listed = _listed(grads, "grads", allowed)
+    if len(listed) != len(names):
+        raise ValueError(f"grads must be {allowed}, got {len(listed)}")
+    return [_unwrapped(grads, own) for grads, own in zip(listed, names, strict=True)]
+
+
+def _unwrapped(grads: Any, names: list[str] | None) -> Any:
+    """Take gradients out of a group dict, unless "params" is the name of the group's only parameter."""
+    if isinstance(grads, Mapping) and set(grads) == {"params"} and names != ["params"]:
+        return grads["params"]
+    return grads
+
+
+def _listed(values: Any, label: str, allowed: str) -> list[Any]:
+    # An array would iterate over its rows, a string over its characters.
+    if isinstance(values, Iterable) and not hasattr(values, "dtype") and not isinstance(values, str | bytes):
+        return list(values)
+    raise TypeError(f"{label} must be {allowed}, got {type(values).__name__}")

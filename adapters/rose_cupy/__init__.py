@@ -1,0 +1,5 @@
+"""Rose for CuPy training loops."""
+
+from rose_cupy.optimizer import Rose
+
+__all__ = ["Rose"]
