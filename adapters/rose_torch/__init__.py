@@ -1,0 +1,6 @@
+"""Rose for PyTorch, a drop-in for `rose_opt.Rose`."""
+
+from rose_torch.optimizer import Rose
+from rose_torch.upstream import upstream_state_dict
+
+__all__ = ["Rose", "upstream_state_dict"]

@@ -1,0 +1,67 @@
+"""Random generators in a state dict: their states as plain values, so that a resumed run draws the same words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from rose_torch.options import generator_of
+
+__all__ = ["STATE_KEY", "pack_generators", "set_states", "unpack_generators"]
+
+STATE_KEY: Final = "sr_generator"
+
+
+def pack_generators(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups with each generator replaced by True and its state, in plain values, beside it.
+
+    Groups that share a generator have the same "id" in its state, so that they share it again.
+    """
+    ids: dict[int, int] = {}
+    packed = []
+    for group in groups:
+        plain = dict(group)
+        if (generator := generator_of(group)) is not None:
+            plain["bf16_sr"] = True
+            plain[STATE_KEY] = {
+                "id": ids.setdefault(id(generator), len(ids)),
+                "device": str(generator.device),
+                "state": generator.get_state().numpy().tobytes().hex(),
+            }
+        packed.append(plain)
+    return packed
+
+
+def unpack_generators(
+    groups: Iterable[Mapping[str, Any]], current: list[torch.Generator | None]
+) -> tuple[list[dict[str, Any]], list[tuple[torch.Generator, torch.Tensor]]]:
+    """Return the groups with their generators back in place, and the states these are to be set to.
+
+    `current` are the generators in use now: they take a saved state over, and stay where one is wanted
+    but none was saved, as in the state dict of upstream.
+    """
+    generators: dict[int, torch.Generator] = {}
+    unpacked, states = [], []
+    for group, own in zip(groups, current, strict=True):
+        restored = dict(group)
+        if (saved := restored.pop(STATE_KEY, None)) is not None:
+            generator = generators.setdefault(saved["id"], own or torch.Generator(saved["device"]))
+            if str(generator.device) != saved["device"]:
+                raise ValueError(
+                    f"the state's generator is on device {saved['device']}, the one given as bf16_sr on "
+                    f"{generator.device}; they must be on one device"
+                )
+            state = np.frombuffer(bytes.fromhex(saved["state"]), dtype=np.uint8)
+            states.append((generator, torch.from_numpy(state.copy())))
+            restored["bf16_sr"] = generator
+        elif own is not None and restored.get("bf16_sr") is True and restored.get("sr_seed") is None:
+            restored["bf16_sr"] = own
+        unpacked.append(restored)
+    return unpacked, states
+
+
+def set_states(states: Iterable[tuple[torch.Generator, torch.Tensor]]) -> None:
+    """Set each generator to its state."""
+    for generator, state in states:
+        generator.set_state(state)
