@@ -1,12 +1,13 @@
 """The decoupled weight decay and the learning rate it refers to (ROSE-3)."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from rose_core.hyperparameters import validate
+from rose_core.hyperparameters import Hyperparameters, validate
 from rose_core.namespace import Array
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute
 
-__all__ = ["apply_decay", "decay_factor", "recorded_initial_lr", "schedule_reference"]
+__all__ = ["apply_decay", "decay_factor", "recorded_initial_lr", "schedule_reference", "scheduled_decay_factor"]
 
 
 def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float | None) -> float:
@@ -50,6 +51,12 @@ def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float |
         return 1.0
     wd_lr = lr if lr_reference is None else lr / lr_reference
     return max(0.0, 1.0 - wd_lr * weight_decay)
+
+
+def scheduled_decay_factor(options: Hyperparameters, group: Mapping[str, Any]) -> float:
+    """Return the decay factor of a group, which holds what its schedule recorded (ROSE-3.4)."""
+    reference = schedule_reference(options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=group.get("initial_lr"))
+    return decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=reference)
 
 
 def schedule_reference(wd_schedule: bool | float, *, max_lr: Any = None, initial_lr: Any = None) -> float | None:

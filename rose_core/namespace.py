@@ -64,9 +64,15 @@ class Array(Protocol):  # noqa: PLW1641  (arrays compare elementwise and have no
     def __rshift__(self, other: Any, /) -> Any: ...
 
 
-def array_namespace(*arrays: Array) -> Any:
-    """Return the array-API namespace of the arrays, which must be of one library."""
-    return array_api_compat.array_namespace(*arrays)
+_NAMESPACES: Final[dict[type, Any]] = {}
+
+
+def array_namespace(x: Array) -> Any:
+    """Return the array-API namespace of the array, looked up once for its type."""
+    namespace = _NAMESPACES.get(type(x))
+    if namespace is None:
+        namespace = _NAMESPACES[type(x)] = array_api_compat.array_namespace(x)
+    return namespace
 
 
 def device(x: Array) -> Any:
@@ -244,7 +250,6 @@ def _bfloat16(x: Array) -> Any:
 _LEAST_NORMAL: Final = 2.0**-126
 _QUANTUM: Final = 2.0**-149
 _SIGN_BIT: Final = -(2**31)
-_INFINITY_BITS: Final = 0x7F800000
 
 
 def _flushes_float32_subnormals(x: Array) -> bool:
@@ -271,39 +276,30 @@ def _narrow_by_bits(x: Array) -> Any:
     return float32_from_bits(xp.where(tiny, bits, float32_bits(_astype(x, "float32"))))
 
 
-# The same bits for libraries that have only the standard's arithmetic. Entry e of the table is the power
-# of two at which the biased float32 exponent e begins; every float32 is a normal float64.
+# The same for a library that has only the standard's arithmetic. Entry e of the table is the power of two at
+# which the biased float32 exponent e begins, so that infinity is 2**128 and NaN is beyond it.
 _BINADES: Final = [0.0] + [2.0**e for e in range(-126, 129)]
-
-
-def _binades(x: Array) -> Any:
-    xp = array_namespace(x)
-    return xp.asarray(_BINADES, dtype=xp.float64, device=device(x))
 
 
 def _float32_bits_by_arithmetic(x: Array) -> Any:
     xp = array_namespace(x)
-    magnitude = xp.abs(xp.astype(x, xp.float64))
-    finite = magnitude < float("inf")
-    magnitude = xp.where(finite, magnitude, xp.zeros_like(magnitude))
-    flat = xp.reshape(magnitude, (-1,))
-    exponent = xp.searchsorted(_binades(x)[1:], flat, side="right")
-    quantum = xp.take(_binades(x)[1:], xp.where(exponent > 0, exponent - 1, exponent)) * 2.0**-23
-    bits = xp.astype(flat / quantum, xp.int64)
-    bits = bits + xp.where(exponent > 0, exponent - 1, exponent) * 2**23
-    bits = xp.reshape(bits, x.shape)
-    special = xp.where(xp.isnan(x), xp.full_like(bits, _INFINITY_BITS + 2**22), xp.full_like(bits, _INFINITY_BITS))
-    bits = xp.where(finite, bits, special)
+    binades = xp.asarray(_BINADES, dtype=xp.float64, device=device(x))
+    magnitude = xp.reshape(xp.abs(xp.astype(x, xp.float64)), (-1,))
+    magnitude = xp.where(xp.isnan(magnitude), 1.5 * binades[-1], xp.minimum(magnitude, binades[-1]))
+    exponent = xp.searchsorted(binades[1:], magnitude, side="right")
+    exponent = xp.maximum(exponent, xp.ones_like(exponent))
+    significand = xp.astype(magnitude / (xp.take(binades, exponent) * 2.0**-23), xp.int64)
+    bits = xp.reshape(significand + (exponent - 1) * 2**23, x.shape)
     return xp.astype(xp.where(xp.signbit(x), bits + _SIGN_BIT, bits), xp.int32)
 
 
 def _float32_from_bits_by_arithmetic(bits: Array) -> Any:
     xp = array_namespace(bits)
-    magnitude = xp.astype(bits, xp.int64) & 0x7FFFFFFF
+    binades = xp.asarray(_BINADES, dtype=xp.float64, device=device(bits))
+    magnitude = xp.reshape(xp.astype(bits, xp.int64) & 0x7FFFFFFF, (-1,))
     exponent, fraction = magnitude >> 23, magnitude & 0x7FFFFF
     significand = xp.where(exponent > 0, fraction + 2**23, fraction)
-    scale = xp.take(_binades(bits), xp.reshape(xp.where(exponent > 0, exponent, exponent + 1), (-1,)))
-    value = xp.astype(significand, xp.float64) * (xp.reshape(scale, bits.shape) * 2.0**-23)
-    special = xp.where(fraction > 0, xp.full_like(value, float("nan")), xp.full_like(value, float("inf")))
-    value = xp.where(exponent == 255, special, value)
+    scale = xp.take(binades, xp.maximum(exponent, xp.ones_like(exponent))) * 2.0**-23
+    value = xp.reshape(xp.astype(significand, xp.float64) * scale, bits.shape)
+    value = xp.where(value > binades[-1], xp.full_like(value, float("nan")), value)
     return xp.astype(xp.where(bits < 0, -value, value), xp.float32)

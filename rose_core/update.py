@@ -18,12 +18,11 @@ from rose_core.namespace import (
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
 from rose_core.statistics import center, measure
 
-__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "update"]
+__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "update", "updated"]
 
 ArrayT = TypeVar("ArrayT", bound=Array)
 
 
-@quiet
 def update(
     param: ArrayT,
     grad: ArrayT,
@@ -104,9 +103,17 @@ def update(
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
     if noise is not None:
         _check_noise(param, noise, compute)
+    return updated(param, grad, options, factor=factor, compute=compute, noise=noise)  # type: ignore[no-any-return]
+
+
+@quiet
+def updated(
+    param: Array, grad: Array, options: Hyperparameters, *, factor: float, compute: ComputeDtype, noise: Array | None
+) -> Any:
+    """Return the parameter after a step whose arrays and options are checked: the three phases in their order."""
     xp = array_namespace(param)
     if 0 in param.shape:
-        return xp.zeros_like(param)  # type: ignore[no-any-return]
+        return xp.zeros_like(param)
     x, g = apply_decay(to_compute(param, compute), factor, compute), to_compute(grad, compute)
     g = -g if options.maximize else g
     if x.ndim == 0:
@@ -115,7 +122,7 @@ def update(
         mean, range_ = measure(g, centralize=options.centralize, compute=compute)
         _, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
         x = advance(x, center(g, mean, compute), denominator, lr=options.lr, compute=compute)
-    return xp.reshape(to_storage(x, dtype_name(param), noise), param.shape)  # type: ignore[no-any-return]
+    return xp.reshape(to_storage(x, dtype_name(param), noise), param.shape)
 
 
 def checked_compute_dtype(

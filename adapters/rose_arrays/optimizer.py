@@ -6,12 +6,13 @@ from dataclasses import asdict, fields
 from typing import Any, Final, NamedTuple
 
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
-from rose_core import Hyperparameters, noise_words, update
-from rose_core.decay import recorded_initial_lr, schedule_reference
+from rose_core import Hyperparameters, noise_words
+from rose_core.decay import recorded_initial_lr, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name, floating_dtype
+from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place
-from rose_core.update import checked_compute_dtype
+from rose_core.update import checked_compute_dtype, updated
 
 __all__ = ["ArrayOptimizer"]
 
@@ -25,7 +26,9 @@ class _Update(NamedTuple):
 
     param: Any
     grad: Any
-    options: dict[str, Any]
+    options: Hyperparameters
+    factor: float
+    compute: ComputeDtype
     noise: dict[str, int] | None
 
 
@@ -103,7 +106,9 @@ class ArrayOptimizer:
         """
         for task in list(self._updates(grads)):
             noise = None if task.noise is None else noise_words(task.param.shape, like=task.param, **task.noise)
-            task.param[...] = update(task.param, task.grad, noise=noise, **task.options)
+            task.param[...] = updated(
+                task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
+            )
         for group in self.param_groups:
             if initial_lr := recorded_initial_lr(group.get("initial_lr"), float(group["lr"])):
                 group["initial_lr"] = initial_lr
@@ -182,26 +187,18 @@ class ArrayOptimizer:
     def _updates(self, grads: Any) -> Iterator[_Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
-        for group, group_grads in self._by_group(grads):
-            hyperparameters = _options(group)
-            reference = schedule_reference(
-                hyperparameters.wd_schedule, max_lr=group.get("max_lr"), initial_lr=group.get("initial_lr")
-            )
-            options = asdict(hyperparameters) | {"lr_reference": reference}
-            stochastic, seed = options.pop("bf16_sr"), options.pop("sr_seed")
-            del options["wd_schedule"]
-            for position, (param, grad) in enumerate(zip(group["params"], group_grads, strict=True)):
+        for group, grads_of_group in self._by_group(grads):
+            options = _options(group)
+            factor = scheduled_decay_factor(options, group)
+            for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 if grad is not None:
-                    self._check_pair(param, grad, group["names"], position, options["compute_dtype"])
-                    rounds = stochastic and dtype_name(param) == "bfloat16"
-                    noise = {"seed": seed, "step": group["step"], "index": index} if rounds else None
-                    yield _Update(param, grad, options, noise)
+                    names = _label(group["names"], position, "params"), _label(group["names"], position, "grads")
+                    self._check_param(param, names[0])
+                    rounds = options.bf16_sr and dtype_name(param) == "bfloat16"
+                    compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
+                    noise = {"seed": options.sr_seed, "step": group["step"], "index": index} if rounds else None
+                    yield _Update(param, grad, options, factor, compute, noise)
                 index += 1
-
-    def _check_pair(self, param: Any, grad: Any, names: list[str] | None, position: int, compute_dtype: Any) -> None:
-        labels = _label(names, position, "params"), _label(names, position, "grads")
-        self._check_param(param, labels[0])
-        checked_compute_dtype(param, grad, compute_dtype, stochastic=False, names=labels)
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """Return each group with its gradients in order."""

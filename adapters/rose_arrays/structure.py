@@ -55,10 +55,12 @@ def split_by_group(grads: Any, names: list[list[str] | None]) -> list[Any]:
 
 
 def _unwrapped(grads: Any, names: list[str] | None) -> Any:
-    """Take gradients out of a group dict, unless "params" is the name of the group's only parameter."""
-    if isinstance(grads, Mapping) and set(grads) == {"params"} and names != ["params"]:
-        return grads["params"]
-    return grads
+    """Take gradients out of a group dict, and a gradient alone as those of a group of one array."""
+    if isinstance(grads, Mapping) and set(grads) == {"params"}:
+        inner = grads["params"]
+        # It is no group dict if "params" is the name of the group's only parameter.
+        grads = inner if names != ["params"] or isinstance(inner, Mapping) else grads
+    return [grads] if names is None and hasattr(grads, "dtype") else grads
 
 
 def _listed(values: Any, label: str, allowed: str) -> list[Any]:

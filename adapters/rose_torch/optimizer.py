@@ -2,16 +2,17 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rose_core import Hyperparameters, noise_words, update
-from rose_core.decay import recorded_initial_lr, schedule_reference
+from rose_core import Hyperparameters, noise_words
+from rose_core.decay import recorded_initial_lr, scheduled_decay_factor
+from rose_core.hyperparameters import unsigned
+from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place
-from rose_core.update import checked_compute_dtype
+from rose_core.update import checked_compute_dtype, updated
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
 
@@ -26,7 +27,9 @@ class _Update(NamedTuple):
 
     param: Tensor
     grad: Tensor
-    options: dict[str, Any]
+    options: Hyperparameters
+    factor: float
+    compute: ComputeDtype
     draw_noise: Callable[[], Tensor] | None
 
 
@@ -155,7 +158,8 @@ class Rose(torch.optim.Optimizer):
                 loss = closure()
         for task in list(self._updates()):
             noise = None if task.draw_noise is None else task.draw_noise()
-            task.param.copy_(update(task.param, task.grad, noise=noise, **task.options))
+            new = updated(task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise)
+            task.param.copy_(new)
         for group in self.param_groups:
             lr = float(group["lr"])
             if initial_lr := recorded_initial_lr(group.get("initial_lr"), lr):
@@ -204,36 +208,38 @@ class Rose(torch.optim.Optimizer):
         index = 0
         for number, group in enumerate(self.param_groups):
             options = hyperparameters(group)
+            factor = scheduled_decay_factor(options, group)
             for position, param in enumerate(group["params"]):
                 if param.grad is not None:
-                    yield self._checked(param, group, options, index, _name(group, number, position))
+                    name = _name(group, number, position)
+                    yield self._checked(param, param.grad, group, options, factor, index, name)
                 index += 1
 
     def _checked(
-        self, param: Tensor, group: Mapping[str, Any], options: Hyperparameters, index: int, name: str
+        self,
+        param: Tensor,
+        grad: Tensor,
+        group: Mapping[str, Any],
+        options: Hyperparameters,
+        factor: float,
+        index: int,
+        name: str,
     ) -> _Update:
-        grad = param.grad
-        assert grad is not None
         if grad.layout != torch.strided or param.layout != torch.strided:
             raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
         stochastic = options.bf16_sr and param.dtype == torch.bfloat16
         names = (name, f"the gradient of {name}")
-        checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-        reference = schedule_reference(
-            options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=group.get("initial_lr")
-        )
-        arguments = asdict(options) | {"lr_reference": reference}
-        for option in ("wd_schedule", "bf16_sr", "sr_seed"):
-            del arguments[option]
+        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
         draw_noise = self._noise_source(param, group, options, index, name) if stochastic else None
-        return _Update(param, grad, arguments, draw_noise)
+        return _Update(param, grad, options, factor, compute, draw_noise)
 
     def _noise_source(
         self, param: Tensor, group: Mapping[str, Any], options: Hyperparameters, index: int, name: str
     ) -> Callable[[], Tensor]:
         """Return what draws the parameter's words: in C order, so that no memory format changes them."""
-        seed, step = options.sr_seed, group["step"]
+        seed = options.sr_seed
         if seed is not None:
+            step = unsigned("step", group["step"], bits=32)
             return lambda: noise_words(param.shape, seed=seed, step=step, index=index, like=param)
         generator = generator_of(group)
         if generator is not None and generator.device.type != param.device.type:
