@@ -1,0 +1,105 @@
+"""Recorded gradients, replayed through every installed array library, give the same bits.
+
+A matrix product may differ in its last bits from one library to the next, so trainings on two of them
+drift apart. The optimizer has no part in that: from the same parameters and the same gradients, Rose
+arrives at the same parameters on every library, and one hash is enough to see it.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from backends import BACKENDS, Backend, MissingBackendError, open_backend
+from tqdm import tqdm
+
+__all__ = ["Parameters", "Recording", "digest", "replay", "replay_everywhere", "report"]
+
+Parameters = dict[str, np.ndarray]
+
+
+@dataclass
+class Recording:
+    """All that the optimizer was given in a training, as host arrays, and where it ended.
+
+    Attributes
+    ----------
+    backend : name of the backend that trained.
+    seed : seed of the stochastic rounding.
+    initial, final : the parameters before the first step and after the last.
+    learning_rates, gradients : those of each step, the gradients in the parameters' dtype.
+    losses : the loss before each step; a replay has no use for it.
+    """
+
+    backend: str
+    seed: int
+    initial: Parameters
+    final: Parameters = field(default_factory=dict)
+    learning_rates: list[float] = field(default_factory=list)
+    gradients: list[Parameters] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> str:
+        """The name of the parameters' dtype."""
+        return str(next(iter(self.initial.values())).dtype)
+
+    @property
+    def size(self) -> int:
+        """The number of parameters, each element counted."""
+        return sum(value.size for value in self.initial.values())
+
+
+def replay(recording: Recording, backend: Backend) -> Parameters:
+    """Return the parameters that Rose on the backend arrives at with the recorded gradients."""
+    parameters = {name: backend.array(value) for name, value in recording.initial.items()}
+    optimizer = backend.rose(parameters, recording.learning_rates[0], sr_seed=recording.seed)
+    steps = zip(recording.learning_rates, recording.gradients, strict=True)
+    for lr, gradients in tqdm(steps, f"replay on {backend.name}", total=len(recording.gradients), leave=False):
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step({name: backend.array(value) for name, value in gradients.items()})
+    return {name: backend.host(value) for name, value in parameters.items()}
+
+
+def digest(parameters: Parameters) -> str:
+    """Return the SHA-256 of all parameters in order: of each the name and the little-endian words."""
+    sha = hashlib.sha256()
+    for name, value in parameters.items():
+        # Should a training diverge: the sign and the payload of a NaN may vary (ROSE-12.1).
+        canonical = np.where(np.isnan(value), np.asarray(np.nan, value.dtype), value)
+        bits = 8 * value.dtype.itemsize
+        sha.update(name.encode())
+        sha.update(canonical.view(f"uint{bits}").astype(f"<u{bits // 8}").tobytes())
+    return sha.hexdigest()
+
+
+def replay_everywhere(recording: Recording) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the digest of the replay on each backend, and of those that cannot run the reason."""
+    digests, reasons = {}, {}
+    for name in BACKENDS:
+        try:
+            backend = open_backend(name)
+            if recording.dtype == "bfloat16" and not backend.has_bfloat16:
+                raise MissingBackendError("it has no bfloat16")
+        except MissingBackendError as reason:  # noqa: PERF203  (the loop is of five)
+            reasons[name] = str(reason)
+        else:
+            digests[name] = digest(replay(recording, backend))
+    return digests, reasons
+
+
+def report(recording: Recording, digests: dict[str, str], reasons: dict[str, str]) -> bool:
+    """Print a line for each backend and then the verdict, which is returned: whether all hashes are one."""
+    steps = len(recording.gradients)
+    print(f"replayed {steps:,} steps of recorded gradients ({recording.size:,} parameters, {recording.dtype})")
+    trained = digest(recording.final)
+    for name, text in {f"training on {recording.backend}": trained, **digests}.items():
+        print(f"  {name:<19}{text}")
+    for name, reason in reasons.items():
+        print(f"  {name:<19}not run: {reason}")
+    distinct = {trained, *digests.values()}
+    backends = f"{len(digests)} backend{'' if len(digests) == 1 else 's'}"
+    if len(distinct) == 1:
+        print(f"identical: one hash on {backends}")
+    else:
+        print(f"DIFFERENT: {len(distinct)} hashes on {backends}; please report this as a defect")
+    return len(distinct) == 1

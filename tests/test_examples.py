@@ -1,0 +1,266 @@
+"""The examples run, say what they claim, and their comparison of bits can fail."""
+
+import dataclasses
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import rose_numpy
+from tests.backends import BACKENDS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CUPY = next(backend for backend in BACKENDS if backend.name == "cupy")
+HASH = re.compile(r"^  (\S.*\S) +([0-9a-f]{64})$", re.MULTILINE)
+VERDICT = re.compile(r"identical: one hash on (\d+) backends?")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Return a function that imports an example as Python runs it: with its own folder on the path."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module
+
+
+@pytest.fixture
+def device() -> None:
+    """Skip, with the reason, where CuPy cannot run."""
+    if reason := CUPY.missing():
+        pytest.skip(reason)
+
+
+def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    # One thread: these arrays are small, and threads that wait for each other are slow on a busy machine.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def assert_one_hash(output: str, *, backends: set[str]) -> None:
+    hashes = dict(HASH.findall(output))
+    assert backends <= set(hashes), output
+    assert len(set(hashes.values())) == 1, output
+    verdict = VERDICT.fullmatch(output.splitlines()[-1])
+    assert verdict, output
+    # The training itself is compared too, but is not a backend of its own.
+    assert int(verdict[1]) == len(hashes) - 1
+
+
+def test_train_digits_runs_as_a_script_and_ends_with_one_hash_and_a_plot(tmp_path: Path) -> None:
+    done = run("train_digits.py", "--steps", "12", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^test accuracy \d+\.\d% \(360 images\)$", done.stdout, re.MULTILINE)
+    assert "replayed 12 steps of recorded gradients (17,226 parameters, float32)" in done.stdout
+    assert_one_hash(done.stdout, backends={"training on numpy", "numpy", "torch", "array-api-strict"})
+    assert (tmp_path / "train_digits.png").read_bytes().startswith(PNG)
+    assert "loss=" in done.stderr  # the progress bar
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_recorded_gradients_give_one_hash_on_every_backend(
+    backend: str, dtype: str, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "curves.png"
+    arguments = ["--backend", backend, "--dtype", dtype, "--steps", "8", "--seed", "3", "--plot", str(plot)]
+    assert load("train_digits").main(arguments) == 0
+    assert_one_hash(capsys.readouterr().out, backends={f"training on {backend}", "numpy", "torch"})
+    assert plot.read_bytes().startswith(PNG)
+
+
+def test_a_backend_off_by_one_bit_is_different_and_exits_1(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OffByOneBit(rose_numpy.Rose):
+        def step(self, grads: Any) -> None:
+            super().step(grads)
+            last = self.param_groups[-1]["params"][-1]
+            last[-1] = np.nextafter(last[-1], np.float32(1))
+
+    backends = load("backends")
+    wrong = dataclasses.replace(backends.open_backend("numpy"), name="wrong", rose=OffByOneBit)
+    monkeypatch.setitem(backends.BACKENDS, "wrong", lambda: wrong)
+    assert load("train_digits").main(["--steps", "1", "--no-plot"]) == 1
+    output = capsys.readouterr().out
+    hashes = dict(HASH.findall(output))
+    assert hashes.pop("wrong") not in hashes.values()
+    assert len(set(hashes.values())) == 1
+    assert output.splitlines()[-1].startswith(f"DIFFERENT: 2 hashes on {len(hashes)} backends")
+
+
+def test_a_training_that_its_replays_do_not_reproduce_is_different(
+    load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay = load("replay")
+    values = {"weight": np.zeros((2, 2), np.float32)}
+    recording = replay.Recording("numpy", 0, initial=values, final=values)
+    same, other = replay.digest(values), replay.digest({"weight": np.ones((2, 2), np.float32)})
+    assert replay.report(recording, {"numpy": same, "torch": same}, {"cupy": "CuPy is not installed"})
+    assert "cupy               not run: CuPy is not installed" in capsys.readouterr().out
+    assert not replay.report(recording, {"numpy": other, "torch": other}, {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("DIFFERENT: 2 hashes on 2 backends")
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "array-api-strict"])
+def test_a_backend_copies_both_ways(name: str, load: Load) -> None:
+    backend, original = load("backends").open_backend(name), np.ones(3, np.float32)
+    array = backend.array(original)
+    host = backend.host(array)
+    array[...] = 2.0
+    assert original.tolist() == host.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_the_digest_sees_names_order_and_signs_of_zero_but_no_kind_of_nan(load: Load, dtype: Any) -> None:
+    digest = load("replay").digest
+    zero, minus_zero, nan = (np.asarray([value], dtype) for value in (0.0, -0.0, np.nan))
+    parameters = [
+        {"a": zero, "b": zero},
+        {"a": zero, "c": zero},
+        {"a": minus_zero, "b": zero},
+        {"a": zero, "b": minus_zero},
+        {"a": nan, "b": zero},
+    ]
+    assert len({digest(each) for each in parameters}) == len(parameters)
+    assert digest({"a": -nan, "b": zero}) == digest(parameters[-1])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_defaults_name_more_than_95_percent_of_the_test_images(seed: int, load: Load) -> None:
+    example = load("train_digits")
+    args = example.build_parser().parse_args(["--seed", str(seed)])
+    backend, digits = example.open_backend("numpy"), example.load_split(seed)
+    recording = example.train(backend, digits, args)
+    assert example.evaluate(backend, recording, digits) > 0.95
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_without_reaching_0(load: Load) -> None:
+    rates = [load("train_digits").scheduled_lr(step, 100, 0.5) for step in range(100)]
+    assert max(rates) == 0.5
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert min(rates) > 0.0
+
+
+def test_the_hand_written_gradients_are_those_of_the_loss(load: Load) -> None:
+    network = load("digits_network")
+    rng = np.random.default_rng(0)
+    parameters = {name: value.astype(np.float64) for name, value in network.initial_parameters(rng).items()}
+    images, targets = rng.normal(size=(5, 64)), np.eye(10)[:5]
+    _, gradients = network.loss_and_gradients(parameters, images, targets)
+    for name, value in parameters.items():
+        direction = rng.normal(size=value.shape)
+        direction /= np.linalg.norm(direction)
+        ahead, behind = (
+            network.loss_and_gradients({**parameters, name: value + h * direction}, images, targets)[0]
+            for h in (1e-5, -1e-5)
+        )
+        # A central difference is off by about h**2, and by the rounding of the losses over h: below 1e-9.
+        assert (ahead - behind) / 2e-5 == pytest.approx(np.sum(gradients[name] * direction), abs=1e-9)
+
+
+def test_the_network_needs_nothing_beyond_the_array_api_standard(load: Load) -> None:
+    network, backend = load("digits_network"), load("backends").open_backend("array-api-strict")
+    rng = np.random.default_rng(0)
+    initial = network.initial_parameters(rng)
+    images, targets = rng.normal(size=(5, 64)).astype(np.float32), np.eye(10, dtype=np.float32)[:5]
+    parameters = {name: backend.array(value) for name, value in initial.items()}
+    loss, gradients = network.loss_and_gradients(parameters, backend.array(images), backend.array(targets))
+    # array-api-strict computes with NumPy, so closeness is no question here.
+    expected_loss, expected = network.loss_and_gradients(initial, images, targets)
+    assert loss == expected_loss
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(backend.host(gradient), expected[name])
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    done = run("train_digits.py", "--help", folder=tmp_path)
+    assert done.returncode == 0
+    for option in ("--backend", "--dtype", "--steps", "--seed", "--batch-size", "--lr", "--plot", "--no-plot"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], r"--steps: must be an integer in \[1, 2\*\*32\), got 0"),
+        (["--batch-size", "x"], r"--batch-size: invalid integer value: 'x'"),
+        (["--seed", "-1"], r"--seed: must be an integer in \[0, 2\*\*32\), got -1"),
+        (["--lr", "nan"], r"--lr: must be a finite number > 0, got nan"),
+        (["--dtype", "float16"], r"--dtype: invalid choice: 'float16'"),
+        (["--plot", "no/such/folder/plot.png"], r"--plot .*: there is no such folder"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_exits_2_and_is_named(
+    arguments: list[str], message: str, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        load("train_digits").main(arguments)
+    assert exit_.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_cupy_that_is_not_installed_exits_2_with_the_reason(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_digits, cupy_loop = load("train_digits"), load("cupy_loop")
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ModuleNotFoundError
+    with pytest.raises(SystemExit) as exit_:
+        train_digits.main(["--backend", "cupy"])
+    assert exit_.value.code == 2
+    assert "--backend cupy: CuPy is not installed" in capsys.readouterr().err
+    assert cupy_loop.main() == 2
+    assert "CuPy cannot be imported" in capsys.readouterr().err
+
+
+def test_cupy_without_a_device_exits_2_with_the_reason(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    if CUPY.missing() != "CuPy finds no CUDA device":
+        pytest.skip(CUPY.missing() or "CuPy finds a CUDA device")
+    with pytest.raises(SystemExit) as exit_:
+        load("train_digits").main(["--backend", "cupy"])
+    assert exit_.value.code == 2
+    assert "--backend cupy: CuPy finds no CUDA device" in capsys.readouterr().err
+    assert load("cupy_loop").main() == 2
+    assert "CuPy finds no CUDA device" in capsys.readouterr().err
+
+
+def test_torch_model_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    done = run("torch_model.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracy, resumed = done.stdout.splitlines()
+    assert float(re.fullmatch(r"test accuracy (\d+\.\d)% \(360 images\)", accuracy)[1]) > 95.0
+    assert resumed == "resumed at step 80: the weights are the same to the last bit"
+
+
+def test_the_loop_of_cupy_loop_learns_on_numpy(load: Load) -> None:
+    assert load("cupy_loop").train(np, rose_numpy.Rose, steps=100) > 0.95
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("device")
+def test_cupy_loop_learns_on_the_device(tmp_path: Path) -> None:
+    done = run("cupy_loop.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"accuracy (\d+\.\d)%", done.stdout)[1]) > 95.0
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_training_on_the_device_is_replayed_to_one_hash(dtype: str, tmp_path: Path) -> None:
+    done = run("train_digits.py", "--backend", "cupy", "--dtype", dtype, "--steps", "12", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_one_hash(done.stdout, backends={"training on cupy", "numpy", "torch", "cupy"})
