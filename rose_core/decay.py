@@ -54,8 +54,9 @@ def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float |
 
 
 def scheduled_decay_factor(options: Hyperparameters, group: Mapping[str, Any]) -> float:
-    """Return the decay factor of a group, which holds what its schedule recorded (ROSE-3.4)."""
-    reference = schedule_reference(options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=group.get("initial_lr"))
+    """Return the decay factor of a group's step, which is the first to be recorded as its `initial_lr` (ROSE-3.4)."""
+    initial_lr = recorded_initial_lr(group.get("initial_lr"), options.lr)
+    reference = schedule_reference(options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=initial_lr)
     return decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=reference)
 
 

@@ -1,5 +1,6 @@
 """One step of Rose for one parameter, and the elementwise update: the last of the three phases (ROSE-6)."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from rose_core.decay import apply_decay, decay_factor
@@ -18,7 +19,7 @@ from rose_core.namespace import (
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
 from rose_core.statistics import center, measure
 
-__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "update", "updated"]
+__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "repeats_memory", "update", "updated"]
 
 ArrayT = TypeVar("ArrayT", bound=Array)
 
@@ -141,6 +142,11 @@ def checked_compute_dtype(
     floating_dtype(grad, names[1])
     require_same_place(param, grad, names)
     return resolve_compute_dtype(compute_dtype, param, stochastic=stochastic)
+
+
+def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Tell whether elements share memory, as an expanded array's do, so that no step in place is possible."""
+    return 0 not in shape and any(n > 1 and stride == 0 for n, stride in zip(shape, strides, strict=True))
 
 
 def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:

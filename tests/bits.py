@@ -7,7 +7,17 @@ import array_api_compat
 import ml_dtypes
 import numpy as np
 
-__all__ = ["DTYPES", "TALLY", "assert_same_bits", "from_words", "host", "words"]
+__all__ = [
+    "DTYPES",
+    "TALLY",
+    "WORST_ULPS",
+    "assert_same_bits",
+    "assert_within_ulps",
+    "from_words",
+    "host",
+    "raw_words",
+    "words",
+]
 
 DTYPES: Final = {
     "float64": (np.dtype(np.float64), np.dtype(np.uint64)),
@@ -18,6 +28,8 @@ DTYPES: Final = {
 
 # Per backend: comparisons made, elements compared, elements that differed.
 TALLY: Final = {name: Counter[str]() for name in ("cases", "elements", "mismatches")}
+# Per backend that has a tolerance: the largest difference, in units in the last place.
+WORST_ULPS: Final[dict[str, float]] = {}
 
 
 def host(x: Any) -> np.ndarray:
@@ -35,15 +47,21 @@ def host(x: Any) -> np.ndarray:
 
 
 def words(x: Any) -> np.ndarray:
-    """Return the bit patterns of a floating array as unsigned integers, every NaN as the same one.
+    """Return the bit patterns of an array as unsigned integers, every NaN as the same one.
 
     The sign and the payload of a NaN may vary (ROSE-12.1); the sign of a zero may not.
     """
     array = host(x)
-    storage, word = DTYPES[str(array.dtype)]
-    with np.errstate(all="ignore"):
-        canonical = np.where(np.isnan(array), np.asarray(np.nan, storage), array)
-    return np.ascontiguousarray(canonical).view(word)
+    if array.dtype.kind not in "iu":
+        with np.errstate(all="ignore"):
+            array = np.where(np.isnan(array), np.asarray(np.nan, array.dtype), array)
+    return raw_words(array)
+
+
+def raw_words(x: Any) -> np.ndarray:
+    """Return the bit patterns of an array as unsigned integers, those of NaN included."""
+    array = host(x)
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)
 
 
 def from_words(bits: Any, dtype: str) -> np.ndarray:
@@ -54,15 +72,10 @@ def from_words(bits: Any, dtype: str) -> np.ndarray:
 
 def assert_same_bits(actual: Any, expected: Any, *, backend: str = "", what: str = "result") -> None:
     """Raise, showing hexadecimal words, unless dtype, shape and every bit are the same; count by backend."""
-    actual_host, expected_host = host(actual), host(expected)
-    assert actual_host.dtype == expected_host.dtype, f"{what}: dtype {actual_host.dtype}, not {expected_host.dtype}"
-    assert actual_host.shape == expected_host.shape, f"{what}: shape {actual_host.shape}, not {expected_host.shape}"
+    actual_host, expected_host = _of_one_kind(actual, expected, what)
     got, want = words(actual_host), words(expected_host)
     differ = np.argwhere(got != want)
-    if backend:
-        TALLY["cases"][backend] += 1
-        TALLY["elements"][backend] += got.size
-        TALLY["mismatches"][backend] += len(differ)
+    _count(backend, got.size, len(differ))
     if len(differ):
         digits = 2 * got.dtype.itemsize
         shown = [
@@ -71,3 +84,29 @@ def assert_same_bits(actual: Any, expected: Any, *, backend: str = "", what: str
             for at in differ[:8]
         ]
         raise AssertionError(f"{what}: {len(differ)} of {got.size} elements differ\n" + "\n".join(shown))
+
+
+def assert_within_ulps(
+    actual: Any, expected: Any, *, limit: float, magnitude: np.ndarray, backend: str, what: str = "result"
+) -> None:
+    """Raise if an element is off by more than `limit` units in the last place of `magnitude`; count by backend."""
+    got, want = _of_one_kind(actual, expected, what)
+    ulp = np.spacing(np.abs(magnitude)).astype(np.float64)
+    distance = np.abs(got.astype(np.float64) - want.astype(np.float64)) / ulp
+    worst = float(distance.max(initial=0.0))
+    _count(backend, got.size, int(np.count_nonzero(words(got) != words(want))))
+    WORST_ULPS[backend] = max(worst, WORST_ULPS.get(backend, 0.0))
+    assert worst <= limit, f"{what}: {worst} ulps off, allowed are {limit}"
+
+
+def _of_one_kind(actual: Any, expected: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    got, want = host(actual), host(expected)
+    assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, not {want.dtype}"
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, not {want.shape}"
+    return got, want
+
+
+def _count(backend: str, elements: int, mismatches: int) -> None:
+    if backend:
+        for column, count in (("cases", 1), ("elements", elements), ("mismatches", mismatches)):
+            TALLY[column][backend] += count

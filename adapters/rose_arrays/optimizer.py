@@ -12,7 +12,7 @@ from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name, floating_dtype
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place
-from rose_core.update import checked_compute_dtype, updated
+from rose_core.update import checked_compute_dtype, repeats_memory, updated
 
 __all__ = ["ArrayOptimizer"]
 
@@ -29,7 +29,7 @@ class _Update(NamedTuple):
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
-    noise: dict[str, int] | None
+    noise: dict[str, Any] | None
 
 
 class ArrayOptimizer:
@@ -125,7 +125,8 @@ class ArrayOptimizer:
         groups, start = [], 0
         for group in self.param_groups:
             end = start + len(group["params"])
-            groups.append({**group, **asdict(_options(group)), "params": list(range(start, end))})
+            plain = {**asdict(_options(group)), **_schedule(group), "params": list(range(start, end))}
+            groups.append({**group, **plain})
             start = end
         return {"param_groups": groups}
 
@@ -171,13 +172,15 @@ class ArrayOptimizer:
         params = group["params"]
         names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
         given = {option: group[option] for option in group if option in _OPTIONS}
-        schedule = {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
         options = _plain_options(**{**self.defaults, **given})
+        schedule = _schedule(group)
         known = {id(array) for own in self.param_groups for array in own["params"]}
         for position, array in enumerate(arrays):
             name = _label(names, position, "params")
             floating_dtype(array, name)
             self._check_param(array, name)
+            if repeats_memory(array.shape, array.strides):
+                raise ValueError(f"{name} has elements that share memory, so it cannot be updated in place")
             if id(array) in known:
                 raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
             known.add(id(array))
@@ -196,7 +199,7 @@ class ArrayOptimizer:
                     self._check_param(param, names[0])
                     rounds = options.bf16_sr and dtype_name(param) == "bfloat16"
                     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
-                    noise = {"seed": options.sr_seed, "step": group["step"], "index": index} if rounds else None
+                    noise = _noise_source(options, group["step"], index) if rounds else None
                     yield _Update(param, grad, options, factor, compute, noise)
                 index += 1
 
@@ -222,6 +225,16 @@ def _options(group: Mapping[str, Any]) -> Hyperparameters:
     return Hyperparameters(**_plain_options(**{option: group[option] for option in _OPTIONS}))
 
 
+def _schedule(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a schedule has left in a group, validated and in its plain form."""
+    return {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
+
+
+def _noise_source(options: Hyperparameters, step: Any, index: int) -> dict[str, Any]:
+    """Return the arguments of `noise_words`, checked as far as the owner of a group may have changed them."""
+    return {"seed": options.sr_seed, "step": unsigned("step", step, bits=32), "index": index}
+
+
 def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:
     """Return the group with the arrays of `own` and all else from the state."""
     label = f'state["param_groups"][{number}]'
@@ -236,10 +249,9 @@ def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any
             f"{label} is of {len(other['params'])} parameters named {other['names']}, "
             f"this optimizer's of {len(own['params'])} named {own['names']}"
         )
-    schedule = {name: validate(name, other[name]) for name in _SCHEDULE if name in other}
     step = unsigned("step", other["step"], bits=32)
     options = _plain_options(**{option: other[option] for option in _OPTIONS})
-    return {"params": own["params"], "names": own["names"], **options, **schedule, "step": step}
+    return {"params": own["params"], "names": own["names"], **options, **_schedule(other), "step": step}
 
 
 def _label(names: list[str] | None, position: int, of: str) -> str:

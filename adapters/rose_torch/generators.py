@@ -46,7 +46,11 @@ def unpack_generators(
     for group, own in zip(groups, current, strict=True):
         restored = dict(group)
         if (saved := restored.pop(STATE_KEY, None)) is not None:
-            generator = generators.setdefault(saved["id"], own or torch.Generator(saved["device"]))
+            if saved["id"] not in generators:
+                # One generator cannot continue two: groups that shared it now drew from two then.
+                free = None if own in generators.values() else own
+                generators[saved["id"]] = free or torch.Generator(saved["device"])
+            generator = generators[saved["id"]]
             if str(generator.device) != saved["device"]:
                 raise ValueError(
                     f"the state's generator is on device {saved['device']}, the one given as bf16_sr on "

@@ -12,7 +12,7 @@ from rose_core.decay import recorded_initial_lr, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place
-from rose_core.update import checked_compute_dtype, updated
+from rose_core.update import checked_compute_dtype, repeats_memory, updated
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
 
@@ -85,6 +85,7 @@ class Rose(torch.optim.Optimizer):
     [[1.25, 0.75], [1.25, 0.75]]
     """
 
+    _constructing = False
     _warned_of_noise_per_rank = False
 
     def __init__(
@@ -112,7 +113,9 @@ class Rose(torch.optim.Optimizer):
             "maximize": maximize,
             "sr_seed": sr_seed,
         }
+        self._constructing = True
         super().__init__(params, plain_options(given))
+        self._constructing = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options that override those given to the constructor.
@@ -131,7 +134,9 @@ class Rose(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         options = plain_options({**self.defaults, **param_group})
         super().add_param_group({**param_group, **options, "step": 0})
-        _warn_of_fixed_slices(self.param_groups[-1], len(self.param_groups) - 1)
+        # Two constructors, torch's and this class's, may stand between here and the caller.
+        stacklevel = 5 if self._constructing else 3
+        _warn_of_fixed_slices(self.param_groups[-1], len(self.param_groups) - 1, stacklevel)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -198,6 +203,8 @@ class Rose(torch.optim.Optimizer):
             if missing := [option for option in OPTIONS if option not in group]:
                 raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
             group.update(plain_options(group))
+            if "step" in group:  # the defaults have none
+                unsigned("step", group["step"], bits=32)
         set_states(generator_states)
         if "defaults" in state:
             state = {**state, "defaults": groups.pop()}
@@ -227,6 +234,8 @@ class Rose(torch.optim.Optimizer):
     ) -> _Update:
         if grad.layout != torch.strided or param.layout != torch.strided:
             raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
+        if repeats_memory(param.shape, param.stride()):
+            raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
         stochastic = options.bf16_sr and param.dtype == torch.bfloat16
         names = (name, f"the gradient of {name}")
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
@@ -268,7 +277,7 @@ def _name(group: Mapping[str, Any], number: int, position: int) -> str:
     return f"parameter {position} of group {number}" if names is None else f"parameter {names[position]!r}"
 
 
-def _warn_of_fixed_slices(group: Mapping[str, Any], number: int) -> None:
+def _warn_of_fixed_slices(group: Mapping[str, Any], number: int, stacklevel: int) -> None:
     fixed = [
         f"{_name(group, number, position)} of shape {tuple(param.shape)}"
         for position, param in enumerate(group["params"])
@@ -279,5 +288,5 @@ def _warn_of_fixed_slices(group: Mapping[str, Any], number: int) -> None:
             f"{', '.join(fixed)}: slices of one element are their own mean, so centralize=True leaves "
             "nothing of their gradient; put them in a group with centralize=False",
             UserWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )

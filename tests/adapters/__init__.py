@@ -1,0 +1,1 @@
+"""Tests of the optimizers of each array library."""

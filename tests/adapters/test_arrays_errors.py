@@ -1,0 +1,154 @@
+"""rose_numpy refuses parameters and options that it cannot update or follow, and warns of those it cannot move."""
+
+import sys
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from rose_numpy import Rose
+from tests.adapters.models import grads, model
+from tests.adapters.refusals import FLOATING, NO_ARRAY, SWAPPED, bad_options, raises, refuses, warns
+
+NO_ARRAYS = "params must be a mapping of names to arrays, an iterable of arrays or of group dicts, got"
+OPTIONS = "lr, weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize, sr_seed"
+
+
+def read_only() -> np.ndarray:
+    array = np.ones(2)
+    array.flags.writeable = False
+    return array
+
+
+TWICE = np.ones(2)
+PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
+    "a bare array": (np.ones((2, 2)), TypeError, f"{NO_ARRAYS} ndarray"),
+    "a string": ("weights", TypeError, f"{NO_ARRAYS} str"),
+    "a number": (1.0, TypeError, f"{NO_ARRAYS} float"),
+    "nothing": ([], ValueError, "params must hold at least one array, got none"),
+    "an empty mapping": ({}, ValueError, "params must hold at least one array, got none"),
+    "an empty generator": (iter(()), ValueError, "params must hold at least one array, got none"),
+    "lists of lists": ([[1.0, 2.0]], TypeError, f"params[0] {NO_ARRAY} list"),
+    "a group dict for the groups": ({"params": [np.ones(2)]}, TypeError, f"params['params'] {NO_ARRAY} list"),
+    "a mapping among arrays": ([np.ones(2), {"params": [TWICE]}], TypeError, f"params[1] {NO_ARRAY} dict"),
+    "a group of a string": (
+        [{"params": "weights"}],
+        TypeError,
+        "params must be a mapping of names to arrays, or an iterable of arrays, got str",
+    ),
+    "a group without params": (
+        [{"lr": 0.1}],
+        TypeError,
+        "group 0 must be a mapping with \"params\", got {'lr': 0.1}",
+    ),
+    "a name that is no string": ({1: np.ones(2)}, TypeError, "params must have strings as its keys, got 1"),
+    "an unknown option": (
+        [{"params": [np.ones(2)], "momentum": 0.9}],
+        TypeError,
+        f"group 0 has the unknown options ['momentum']; allowed are {OPTIONS}",
+    ),
+    "a read-only array": (
+        {"w": read_only()},
+        ValueError,
+        "params['w'] must be writable, since it is updated in place; it is read-only",
+    ),
+    "a masked array": ([np.ma.masked_array([1.0, 2.0])], TypeError, f"params[0] {NO_ARRAY} MaskedArray"),
+    "a tensor of torch": ([torch.ones(2)], TypeError, "params[0] must be a numpy.ndarray, got Tensor"),
+    "a scalar of NumPy": ([np.float32(1)], TypeError, "params[0] must be a numpy.ndarray, got float32"),
+    "integers": ([np.ones(2, np.int32)], TypeError, f"params[0] has dtype int32; {FLOATING}"),
+    "booleans": ([np.ones(2, bool)], TypeError, f"params[0] has dtype bool; {FLOATING}"),
+    "complex numbers": ([np.ones(2, complex)], TypeError, f"params[0] has dtype complex128; {FLOATING}"),
+    "objects": ([np.asarray([1.0], object)], TypeError, f"params[0] has dtype object; {FLOATING}"),
+    "8 bits": (
+        [np.ones(2, ml_dtypes.float8_e4m3fn)],
+        TypeError,
+        f"params[0] has dtype float8_e4m3fn; {FLOATING}",
+    ),
+    "swapped bytes": (
+        {"w": np.ones(2, SWAPPED)},
+        TypeError,
+        f"params['w'] has dtype {'>' if sys.byteorder == 'little' else '<'}f4; {FLOATING}",
+    ),
+    "an array twice": (
+        {"v": TWICE, "w": TWICE},
+        ValueError,
+        "params['w'] of group 0 is given twice; each array can be in one place only",
+    ),
+    "an expanded array": (
+        [np.lib.stride_tricks.as_strided(np.ones(1), (3,), (0,))],
+        ValueError,
+        "params[0] has elements that share memory, so it cannot be updated in place",
+    ),
+    "an array in two groups": (
+        [{"params": [TWICE]}, {"params": [np.ones(2), TWICE]}],
+        ValueError,
+        "params[1] of group 1 is given twice; each array can be in one place only",
+    ),
+    "a bad lr of a group": (
+        [{"params": [np.ones(2)], "lr": -1}],
+        ValueError,
+        "lr must be a finite number >= 0, got -1",
+    ),
+    "a bad max_lr of a group": (
+        [{"params": [np.ones(2)], "max_lr": "high"}],
+        TypeError,
+        "max_lr must be a finite number >= 0, got 'high'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("params", "error", "text"), PARAMS.values(), ids=PARAMS)
+def test_parameters_that_cannot_be_updated_are_refused(params: Any, error: type[Exception], text: str) -> None:
+    with raises(error, text):
+        Rose(params, lr=0.1)
+
+
+@bad_options
+def test_bad_options_are_refused_by_the_constructor(bad: dict[str, Any], error: type[Exception], text: str) -> None:
+    with raises(error, text):
+        Rose(model(), **({"lr": 0.1} | bad))
+
+
+def test_a_seed_is_needed() -> None:
+    with raises(ValueError, "sr_seed must be an integer in [0, 2**64), got None"):
+        Rose(model(), lr=0.1, sr_seed=None)  # type: ignore[arg-type]
+
+
+def test_an_option_that_does_not_exist_is_refused_by_the_constructor() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'momentum'"):
+        Rose(model(), lr=0.1, momentum=0.9)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'lr'"):
+        Rose(model())  # type: ignore[call-arg]
+
+
+@bad_options
+def test_a_bad_option_of_an_added_group_adds_nothing(bad: dict[str, Any], error: type[Exception], text: str) -> None:
+    optimizer = Rose(model(), lr=0.1)
+    with refuses(optimizer, error, text):
+        optimizer.add_param_group({"params": model(), **bad})
+    optimizer.step(grads())  # not by groups
+
+
+FIXED = (
+    "slices of one element are their own mean, so centralize=True leaves nothing of their gradient; "
+    "put them in a group with centralize=False"
+)
+
+
+def test_slices_of_one_element_warn_once_and_name_the_parameters() -> None:
+    params = {"down": np.ones((3, 1)), "bias": np.ones(3), "1x1": np.ones((4, 1, 1, 1)), "none": np.ones((0, 1))}
+    text = f"params['down'] of shape (3, 1), params['1x1'] of shape (4, 1, 1, 1) in group 0: {FIXED}"
+    with warns(text, __file__):
+        Rose(params, lr=0.1)
+
+
+def test_slices_of_one_element_in_an_added_group_warn_at_the_line_that_adds_it() -> None:
+    optimizer = Rose(model(), lr=0.1)
+    with warns(f"params[0] of shape (3, 1) in group 1: {FIXED}", __file__):
+        optimizer.add_param_group({"params": [np.ones((3, 1))]})
+
+
+def test_slices_of_one_element_do_not_warn_without_centering() -> None:
+    Rose([{"params": [np.ones((3, 1))], "centralize": False}], lr=0.1)

@@ -1,0 +1,146 @@
+"""rose_cupy: the bits of rose_numpy, queued on the current stream; without a GPU, clear errors."""
+
+import importlib
+import subprocess
+import sys
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from rose_numpy import Rose as NumpyRose
+from tests.adapters.models import SHAPES, assert_same_model, core_step, grads, model
+from tests.adapters.refusals import raises, refuses
+from tests.backends import BACKENDS
+from tests.bits import DTYPES, assert_same_bits
+from tests.strategies import COMPUTE_DTYPES, LAYOUTS, TINY_KINDS, fill
+
+BACKEND: Final = next(backend for backend in BACKENDS if backend.name == "cupy")
+NEEDS_CUPY: Final = (
+    "ImportError: rose_cupy needs CuPy: pip install 'rose-core[cupy12]' for CUDA 12, 'rose-core[cupy13]' for CUDA 13"
+)
+STEPS: Final = 20
+
+
+@pytest.fixture
+def rose() -> Any:
+    """Return the optimizer, if CuPy has a device."""
+    if reason := BACKEND.missing():
+        pytest.skip(reason)
+    return importlib.import_module("rose_cupy").Rose
+
+
+def on_device(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: BACKEND.array(x) for name, x in arrays.items()}
+
+
+def test_the_import_without_cupy_names_the_extras() -> None:
+    blocked = "import sys; sys.modules['cupy'] = None; import rose_cupy"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == NEEDS_CUPY
+
+
+def test_arrays_of_numpy_are_refused() -> None:
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    from rose_cupy import Rose
+
+    with raises(TypeError, "params['w'] must be a cupy.ndarray, got ndarray"):
+        Rose({"w": np.ones((2, 2), np.float32)}, lr=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compute_dtype", COMPUTE_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_run_has_the_bits_of_numpy(rose: Any, dtype: str, compute_dtype: str | None) -> None:
+    options: dict[str, Any] = {"lr": 0.125, "weight_decay": 0.01, "compute_dtype": compute_dtype, "sr_seed": 5}
+    options["bf16_sr"] = compute_dtype not in ("fp16", "bf16")
+    params, expected = on_device(model(dtype)), model(dtype)
+    optimizer, reference = rose(params, **options), NumpyRose(expected, **options)
+    for step in range(STEPS):
+        optimizer.step(on_device(grads(step, dtype)))
+        reference.step(grads(step, dtype))
+        assert_same_model(params, expected, "rose_cupy")
+    assert optimizer.state_dict() == reference.state_dict()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", sorted(TINY_KINDS))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_subnormals_are_not_flushed_at_compute_dtype_float64(rose: Any, dtype: str, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    start, gradients = ({name: fill(kind, rng, shape, dtype) for name, shape in SHAPES.items()} for _ in range(2))
+    params = on_device(start)
+    optimizer, reference = rose(params, lr=2.0**-130), NumpyRose(start, lr=2.0**-130)
+    for _ in range(STEPS):
+        optimizer.step(on_device(gradients))
+        reference.step(gradients)
+    assert_same_model(params, start, "rose_cupy")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_views_are_updated_in_place(rose: Any, layout: str) -> None:
+    params = {name: LAYOUTS[layout](BACKEND.array, x) for name, x in model("bfloat16").items()}
+    held = dict(params)
+    rose(params, lr=0.1).step({n: LAYOUTS[layout](BACKEND.array, x) for n, x in grads(dtype="bfloat16").items()})
+    assert_same_model(held, core_step(model("bfloat16"), grads(dtype="bfloat16"), lr=0.1), "rose_cupy")
+
+
+SPIN: Final = r"""
+extern "C" __global__ void spin(long long cycles) {
+    long long start = clock64();
+    while (clock64() - start < cycles) {}
+}
+"""
+
+
+@pytest.mark.gpu
+def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(rose: Any) -> None:
+    import cupy
+
+    stream, other = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    spin = cupy.RawKernel(SPIN, "spin")
+    with stream:
+        params, gradients = on_device(model("bfloat16")), on_device(grads(dtype="bfloat16"))
+        optimizer = rose(params, lr=0.1)
+        # The first step compiles, and fills the pools of memory.
+        optimizer.step(gradients)
+        spin((1,), (1,), (1,))
+        stream.synchronize()
+        before = params["weight"].get()
+        spin((1,), (1,), (4_000_000_000,))  # some 2 s
+        optimizer.step(gradients)
+        meanwhile = params["weight"].get(stream=other)
+        assert not stream.done
+        stream.synchronize()
+    assert_same_bits(meanwhile, before, backend="rose_cupy")
+    expected = model("bfloat16")
+    for step in range(2):
+        expected = core_step(expected, grads(dtype="bfloat16"), step=step, lr=0.1)
+    assert_same_model(params, expected, "rose_cupy")
+
+
+@pytest.mark.gpu
+def test_a_gradient_of_numpy_stops_the_whole_step(rose: Any) -> None:
+    optimizer = rose(on_device(model()), lr=0.1)
+    text = (
+        "grads['kernel'] is an array of array_api_compat.numpy, params['kernel'] of array_api_compat.cupy; "
+        "they must be of one library"
+    )
+    with refuses(optimizer, TypeError, text):
+        optimizer.step(on_device(grads()) | {"kernel": grads()["kernel"]})
+
+
+@pytest.mark.gpu
+def test_an_array_of_another_than_the_current_device_is_refused(rose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cupy
+
+    params, gradients = on_device(model()), on_device(grads())
+    optimizer = rose(params, lr=0.1)
+    monkeypatch.setattr(cupy.cuda, "Device", lambda: "<CUDA Device 9>")
+    text = "params['scale'] is on <CUDA Device 0>, the current device is <CUDA Device 9>; they must be the same"
+    with raises(ValueError, text):
+        rose(params, lr=0.1)
+    with refuses(optimizer, ValueError, text):
+        optimizer.step(gradients)

@@ -1,0 +1,250 @@
+"""rose_torch as a torch optimizer: groups, closures, names, hooks, scalers, and every kind of parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rose_torch import Rose
+from tests.adapters.models import OVERRIDES, assert_same_model, core_step, grads, model, normal, parameter, tensor
+from tests.bits import DTYPES, assert_same_bits
+from tests.strategies import COMPUTE_DTYPES, LAYOUTS
+
+Params = dict[str, nn.Parameter]
+NOISE = {"sr_seed": 3}
+
+
+def params_with_grads(dtype: str = "float32", step: int = 0) -> Params:
+    gradients = grads(step, dtype)
+    return {name: parameter(x, gradients[name]) for name, x in model(dtype).items()}
+
+
+def set_grads(params: Params, step: int, dtype: str = "float32") -> None:
+    for name, grad in grads(step, dtype).items():
+        params[name].grad = tensor(grad)
+
+
+def drawn(generator: torch.Generator | None, params: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the words that rose-opt draws for contiguous parameters."""
+    shapes = [x.shape for x in params.values()]
+    return [torch.empty(s, dtype=torch.int32).random_(0, 2**16, generator=generator).numpy() for s in shapes]
+
+
+@pytest.mark.parametrize("compute_dtype", COMPUTE_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_steps_in_every_dtype_are_those_of_the_core(dtype: str, compute_dtype: str | None) -> None:
+    rounds = compute_dtype not in ("fp16", "bf16")
+    params, expected = params_with_grads(dtype), model(dtype)
+    optimizer = Rose(params.values(), lr=0.1, bf16_sr=rounds, compute_dtype=compute_dtype, sr_seed=7)
+    for step in range(3):
+        set_grads(params, step, dtype)
+        optimizer.step()
+        seed = 7 if rounds else None
+        expected = core_step(expected, grads(step, dtype), seed=seed, step=step, lr=0.1, compute_dtype=compute_dtype)
+        assert_same_model(params, expected, "rose_torch")
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["the default generator", "a generator"])
+def test_the_noise_is_what_the_generator_draws(given: bool) -> None:
+    generator = torch.Generator().manual_seed(5) if given else None
+    params = params_with_grads("bfloat16")
+    torch.manual_seed(5)
+    Rose(params.values(), lr=0.1, bf16_sr=generator or True).step()
+    words = drawn(torch.Generator().manual_seed(5), model("bfloat16"))
+    expected = core_step(model("bfloat16"), grads(dtype="bfloat16"), words=words, lr=0.1)
+    assert_same_model(params, expected, "rose_torch")
+
+
+@pytest.mark.parametrize("option", OVERRIDES)
+def test_a_group_overrides_an_option_for_itself_alone(option: str) -> None:
+    given, told = OVERRIDES[option]
+    params, others = params_with_grads("bfloat16"), params_with_grads("bfloat16")
+    groups = [{"params": params.values(), **given}, {"params": others.values()}]
+    Rose(groups, lr=0.1, **NOISE).step()
+    gradients, count = grads(dtype="bfloat16"), len(params)
+    assert_same_model(params, core_step(model("bfloat16"), gradients, **({"lr": 0.1, "seed": 3} | told)), "rose_torch")
+    unaffected = core_step(model("bfloat16"), gradients, lr=0.1, seed=3, first_index=count)
+    assert_same_model(others, unaffected, "rose_torch")
+
+
+def test_a_group_has_a_generator_of_its_own() -> None:
+    params, others = params_with_grads("bfloat16"), params_with_grads("bfloat16")
+    own, default = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    Rose([{"params": params.values(), "bf16_sr": own}, {"params": others.values()}], lr=0.1, bf16_sr=default).step()
+    for number, held in enumerate([params, others], 1):
+        words = drawn(torch.Generator().manual_seed(number), model("bfloat16"))
+        expected = core_step(model("bfloat16"), grads(dtype="bfloat16"), words=words, lr=0.1)
+        assert_same_model(held, expected, "rose_torch")
+
+
+def test_an_added_group_is_copied_and_counts_on_in_the_noise() -> None:
+    params, added = params_with_grads("bfloat16"), params_with_grads("bfloat16")
+    optimizer = Rose(params.values(), lr=0.1)
+    group = {"params": added.values(), "lr": 0.5, "compute_dtype": "float32", "sr_seed": 9}
+    given = dict(group)
+    optimizer.add_param_group(group)
+    assert group == given
+    optimizer.step()
+    expected = core_step(
+        model("bfloat16"), grads(dtype="bfloat16"), seed=9, first_index=5, lr=0.5, compute_dtype="fp32"
+    )
+    assert_same_model(added, expected, "rose_torch")
+
+
+def test_a_group_of_a_single_tensor_is_allowed() -> None:
+    weight = params_with_grads()["weight"]
+    Rose([{"params": weight}], lr=0.1).step()
+    assert_same_bits(weight, core_step(model(), grads(), lr=0.1)["weight"], backend="rose_torch")
+
+
+def test_parameters_without_a_gradient_are_left_alone_and_count_in_the_noise() -> None:
+    params = params_with_grads("bfloat16")
+    params["bias"].grad = None
+    params["scale"] = parameter(model("bfloat16")["scale"]).requires_grad_(False)
+    Rose(params.values(), lr=0.1, **NOISE).step()
+    gradients: dict[str, Any] = grads(dtype="bfloat16") | {"bias": None, "scale": None}
+    assert_same_model(params, core_step(model("bfloat16"), gradients, seed=3, lr=0.1), "rose_torch")
+
+
+@pytest.mark.parametrize("noise", [{}, NOISE], ids=["generator", "sr_seed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_memory_layout_does_not_change_a_bit(dtype: str, layout: str, noise: dict[str, int]) -> None:
+    contiguous = params_with_grads(dtype)
+    params = {name: nn.Parameter(LAYOUTS[layout](tensor, x)) for name, x in model(dtype).items()}
+    for name, grad in grads(dtype=dtype).items():
+        params[name].grad = LAYOUTS[layout](tensor, grad)
+    for held in (contiguous, params):
+        torch.manual_seed(0)
+        Rose(held.values(), lr=0.1, **noise).step()
+    assert_same_model(params, contiguous, "rose_torch")
+
+
+def test_channels_last_has_the_bits_of_contiguous_and_keeps_its_layout() -> None:
+    kernels = [parameter(normal(0, (4, 3, 5, 5), "bfloat16"), normal(1, (4, 3, 5, 5), "bfloat16")) for _ in range(2)]
+    kernels[1].data = kernels[1].data.to(memory_format=torch.channels_last)
+    for kernel in kernels:
+        torch.manual_seed(0)
+        Rose([kernel], lr=0.1).step()
+    assert kernels[1].is_contiguous(memory_format=torch.channels_last)
+    assert_same_bits(kernels[1], kernels[0], backend="rose_torch")
+
+
+def test_parameters_are_updated_in_place_and_autograd_knows() -> None:
+    params = params_with_grads()
+    pointers, versions = [p.data_ptr() for p in params.values()], [p._version for p in params.values()]
+    Rose(params.values(), lr=0.1).step()
+    assert [p.data_ptr() for p in params.values()] == pointers
+    assert all(p._version > before for p, before in zip(params.values(), versions, strict=True))
+    assert all(p.requires_grad and p.is_leaf for p in params.values())
+
+
+def test_gradients_are_left_as_they_were() -> None:
+    params = params_with_grads("float64")
+    Rose(params.values(), lr=0.1, maximize=True).step()
+    assert_same_model({name: param.grad for name, param in params.items()}, grads(dtype="float64"), "rose_torch")
+
+
+def test_a_closure_runs_with_gradients_on_and_its_loss_is_returned() -> None:
+    weight = parameter(normal(0, (2, 3)))
+    optimizer = Rose([weight], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        assert torch.is_grad_enabled()
+        loss = (weight * weight).sum()
+        loss.backward()
+        return loss
+
+    before = weight.detach().clone()
+    with torch.no_grad():
+        loss = optimizer.step(closure)
+    assert loss.item() == (before * before).sum().item()
+    assert_same_bits(weight, core_step({"w": before}, {"w": 2 * before}, lr=0.1)["w"], backend="rose_torch")
+
+
+def test_a_step_without_a_closure_returns_none() -> None:
+    assert Rose(params_with_grads().values(), lr=0.1).step() is None
+
+
+def test_zero_grad_takes_the_gradients_away() -> None:
+    params = params_with_grads()
+    Rose(params.values(), lr=0.1).zero_grad()
+    assert all(param.grad is None for param in params.values())
+
+
+def test_hooks_run_around_a_step() -> None:
+    calls: list[str] = []
+    params = params_with_grads()
+    optimizer = Rose(params.values(), lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: calls.append(f"before {params['bias'][0].item() == old}"))
+    optimizer.register_step_post_hook(lambda *_: calls.append(f"after {params['bias'][0].item() == old}"))
+    old = params["bias"][0].item()
+    optimizer.step()
+    assert calls == ["before True", "after False"]
+
+
+def test_the_profiler_shows_a_step_by_name() -> None:
+    optimizer = Rose(params_with_grads().values(), lr=0.1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    assert "Optimizer.step#Rose.step" in {event.key for event in profile.key_averages()}
+
+
+def test_a_gradient_scaler_skips_the_steps_that_overflow() -> None:
+    weight = parameter(normal(0, (2, 3)))
+    optimizer = Rose([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = weight.detach().clone()
+    for factor in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((weight * weight).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert optimizer.param_groups[0]["step"] == 1
+    assert scaler.get_scale() == 2.0
+    assert_same_bits(weight, core_step({"w": before}, {"w": 2 * before}, lr=0.1)["w"], backend="rose_torch")
+
+
+def test_gradient_clipping_stays_with_the_framework() -> None:
+    # Lightning refuses to clip for an optimizer that has this attribute.
+    assert not hasattr(Rose(params_with_grads().values(), lr=0.1), "_step_supports_amp_scaling")
+
+
+def test_the_representation_shows_the_options_of_each_group() -> None:
+    shown = repr(Rose([{"params": params_with_grads().values(), "lr": 0.5}], lr=0.1, compute_dtype=torch.float32))
+    assert shown == (
+        "Rose (\nParameter Group 0\n    bf16_sr: True\n    centralize: True\n    compute_dtype: fp32\n    lr: 0.5\n"
+        "    maximize: False\n    sr_seed: None\n    stabilize: True\n    step: 0\n    wd_schedule: False\n"
+        "    weight_decay: 0.0001\n)"
+    )
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "linear": (lambda: nn.Linear(6, 4), (2, 6)),
+    "convolution": (lambda: nn.Conv2d(3, 4, 2), (2, 3, 5, 5)),
+    "norm": (lambda: nn.LayerNorm(6), (2, 6)),
+    "recurrent": (lambda: nn.GRU(6, 4), (5, 2, 6)),
+    "attention": (lambda: nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0), (5, 2, 6)),
+}
+
+
+@pytest.mark.parametrize(("module", "shape"), MODULES.values(), ids=MODULES)
+def test_the_loss_of_a_module_falls(module: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    built, x = module(), torch.randn(shape)
+    optimizer = Rose(built.named_parameters(), lr=3e-3)
+
+    def loss() -> torch.Tensor:
+        y = built(x)
+        return ((y[0] if isinstance(y, tuple) else y) - 1.0).square().mean()
+
+    first = loss().item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert loss().item() < first

@@ -1,0 +1,267 @@
+"""The state of rose_torch: what is saved, copied or pickled continues bit for bit, the noise included."""
+
+import copy
+import io
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from rose_torch import Rose
+from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
+from tests.adapters.refusals import picture, raises, refuses
+
+Params = dict[str, torch.nn.Parameter]
+
+NOISE: dict[str, Callable[[], dict[str, Any]]] = {
+    "the default generator": dict,
+    "a generator": lambda: {"bf16_sr": torch.Generator().manual_seed(5)},
+    "sr_seed": lambda: {"sr_seed": 2**64 - 1},
+    "no noise": lambda: {"bf16_sr": False},
+}
+own_noise = pytest.mark.parametrize("noise", [NOISE["a generator"], NOISE["sr_seed"]], ids=["a generator", "sr_seed"])
+
+
+def new_params() -> Params:
+    return {name: parameter(x) for name, x in model("bfloat16").items()}
+
+
+def new_optimizer(params: Params, **options: Any) -> Rose:
+    """Return an optimizer of two groups, as a script makes it at its start."""
+    held = list(params.items())
+    groups = [{"params": held[:2], "centralize": False}, {"params": held[2:], "lr": 0.25, "wd_schedule": 0.5}]
+    return Rose(groups, lr=0.125, weight_decay=0.0625, compute_dtype="fp32", **options)
+
+
+def run(optimizer: Rose, params: Params, steps: range) -> None:
+    for step in steps:
+        for name, grad in grads(step, "bfloat16").items():
+            params[name].grad = tensor(grad)
+        optimizer.param_groups[0]["lr"] = 0.125 / (1 + step)
+        optimizer.step()
+
+
+def uninterrupted(steps: int, **options: Any) -> Params:
+    """Return the parameters after a run of so many steps."""
+    params = new_params()
+    run(new_optimizer(params, **options), params, range(steps))
+    return params
+
+
+def through_a_file(value: Any, *, weights_only: bool = True) -> Any:
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
+
+
+TRANSPORTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "as it is": lambda state: state,
+    "json": lambda state: json.loads(json.dumps(state)),
+    "torch.save": through_a_file,
+}
+
+
+@own_noise
+@pytest.mark.parametrize("transport", TRANSPORTS.values(), ids=TRANSPORTS)
+@pytest.mark.parametrize("saved_after", [0, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    noise: Callable[[], dict[str, Any]], transport: Callable[[dict[str, Any]], dict[str, Any]], saved_after: int
+) -> None:
+    params = new_params()
+    optimizer = new_optimizer(params, **noise())
+    run(optimizer, params, range(saved_after))
+    state = transport(optimizer.state_dict())
+    resumed = new_optimizer(params, **noise())
+    resumed.load_state_dict(state)
+    run(resumed, params, range(saved_after, 6))
+    assert_same_model(params, uninterrupted(6, **noise()), "rose_torch")
+
+
+def test_a_generator_is_restored_into_an_optimizer_made_without_one() -> None:
+    params = new_params()
+    optimizer = new_optimizer(params, **NOISE["a generator"]())
+    run(optimizer, params, range(2))
+    resumed = new_optimizer(params)
+    resumed.load_state_dict(optimizer.state_dict())
+    run(resumed, params, range(2, 4))
+    assert_same_model(params, uninterrupted(4, **NOISE["a generator"]()), "rose_torch")
+
+
+def test_a_loaded_generator_is_the_one_given_to_the_optimizer() -> None:
+    saved, own = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    optimizer = new_optimizer(new_params(), bf16_sr=own)
+    optimizer.load_state_dict(new_optimizer(new_params(), bf16_sr=saved).state_dict())
+    assert [group["bf16_sr"] for group in optimizer.param_groups] == [own, own]
+    assert own.get_state().tolist() == saved.get_state().tolist()
+
+
+@pytest.mark.parametrize("together_now", [True, False], ids=["shared now", "separate now"])
+@pytest.mark.parametrize("together_then", [True, False], ids=["shared then", "separate then"])
+def test_groups_share_a_generator_as_they_did_when_saved(together_then: bool, together_now: bool) -> None:
+    def two(*, together: bool) -> list[dict[str, Any]]:
+        first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+        sources = [first, first if together else second]
+        held = [parameter(model("bfloat16")["weight"], grads(dtype="bfloat16")["weight"]) for _ in sources]
+        return [{"params": [p], "bf16_sr": source} for p, source in zip(held, sources, strict=True)]
+
+    saved = Rose(two(together=together_then), lr=0.1)
+    loaded = Rose(two(together=together_now), lr=0.1)
+    loaded.load_state_dict(saved.state_dict())
+    for optimizer in (saved, loaded):
+        optimizer.step()
+        optimizer.step()
+    first, second = (group["bf16_sr"] for group in loaded.param_groups)
+    assert (first is second) == together_then
+    for got, want in zip(loaded.param_groups, saved.param_groups, strict=True):
+        assert_same_model({"w": got["params"][0]}, {"w": want["params"][0]}, "rose_torch")
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+    "torch.save": lambda value: through_a_file(value, weights_only=False),
+}
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_draws_what_the_original_would(
+    copied: Callable[[Any], Any], noise: Callable[[], dict[str, Any]]
+) -> None:
+    params = new_params()
+    optimizer = new_optimizer(params, **noise())
+    run(optimizer, params, range(2))
+    twin_params, twin = copied((params, optimizer))
+    for held, owner in ((twin_params, twin), (params, optimizer)):
+        torch.manual_seed(7)
+        run(owner, held, range(2, 4))
+    assert_same_model(twin_params, params, "rose_torch")
+    assert all(twin_params[name] is not params[name] for name in params)
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_has_a_generator_of_its_own_shared_as_the_originals(copied: Callable[[Any], Any]) -> None:
+    generator = torch.Generator().manual_seed(5)
+    optimizer = new_optimizer(new_params(), bf16_sr=generator)
+    twin = copied(optimizer)
+    own = twin.param_groups[0]["bf16_sr"]
+    assert own is not generator
+    assert own.get_state().tolist() == generator.get_state().tolist()
+    assert twin.param_groups[1]["bf16_sr"] is own
+    assert twin.defaults["bf16_sr"] is own
+
+
+def test_a_shallow_copy_keeps_the_parameters() -> None:
+    optimizer = new_optimizer(new_params(), **NOISE["a generator"]())
+    twin = copy.copy(optimizer)
+    assert twin.param_groups[0]["params"][0] is optimizer.param_groups[0]["params"][0]
+
+
+def test_a_copy_takes_another_group() -> None:
+    twin = copy.deepcopy(new_optimizer(new_params(), **NOISE["a generator"]()))
+    twin.add_param_group({"params": [("more", parameter(model("bfloat16")["weight"]))]})
+    assert twin.param_groups[2]["bf16_sr"] is twin.param_groups[0]["bf16_sr"]
+
+
+def test_the_state_is_plain_values() -> None:
+    params = new_params()
+    optimizer = new_optimizer(params, **NOISE["a generator"]())
+    run(optimizer, params, range(1))
+    state = json.loads(json.dumps(optimizer.state_dict()))
+    generator = state["param_groups"][0].pop("sr_generator")
+    assert generator["id"] == state["param_groups"][1]["sr_generator"]["id"] == 0
+    assert generator["device"] == "cpu"
+    assert state["state"] == {}
+    assert state["param_groups"][0] == {
+        "params": [0, 1],
+        "param_names": ["scale", "bias"],
+        "lr": 0.125,
+        "weight_decay": 0.0625,
+        "wd_schedule": False,
+        "centralize": False,
+        "stabilize": True,
+        "bf16_sr": True,
+        "compute_dtype": "fp32",
+        "maximize": False,
+        "sr_seed": None,
+        "step": 1,
+        "initial_lr": 0.125,
+    }
+
+
+def test_a_saved_state_does_not_change_with_the_run() -> None:
+    params = new_params()
+    optimizer = new_optimizer(params, **NOISE["a generator"]())
+    state = optimizer.state_dict()
+    before = copy.deepcopy(state)
+    optimizer.load_state_dict(state)
+    run(optimizer, params, range(2))
+    assert state == before
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    return lambda group: [group.pop(key) for key in keys] and None
+
+
+BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
+    "an option missing": (without("lr"), ValueError, "param group 1 of the state lacks lr"),
+    "options missing": (
+        without("stabilize", "centralize"),
+        ValueError,
+        "param group 1 of the state lacks centralize, stabilize",
+    ),
+    "a bad option": (
+        lambda group: group.update(lr=float("nan")),
+        ValueError,
+        "lr must be a finite number >= 0, got nan",
+    ),
+    "a generator of another device": (
+        lambda group: group["sr_generator"].update(device="cuda:0"),
+        ValueError,
+        "the state's generator is on device cuda:0, the one given as bf16_sr on cpu; they must be on one device",
+    ),
+    "a generator and a seed": (
+        lambda group: group.update(sr_seed=1),
+        ValueError,
+        "sr_seed=1 and a torch.Generator as bf16_sr are two sources of the same noise; allowed is one of them",
+    ),
+    "too few parameters": (
+        lambda group: group.update(params=[2]),
+        ValueError,
+        "loaded state dict contains a parameter group that doesn't match the size of optimizer's group",
+    ),
+}
+
+
+@pytest.mark.parametrize(("broken", "error", "text"), BAD_GROUPS.values(), ids=BAD_GROUPS)
+def test_a_bad_last_group_of_a_state_changes_nothing(
+    broken: Callable[[dict[str, Any]], Any], error: type[Exception], text: str
+) -> None:
+    state = new_optimizer(new_params(), bf16_sr=torch.Generator().manual_seed(1)).state_dict()
+    state["param_groups"][0]["lr"] = 0.75
+    broken(state["param_groups"][1])
+    optimizer = new_optimizer(new_params(), bf16_sr=torch.Generator().manual_seed(2))
+    with refuses(optimizer, error, text):
+        optimizer.load_state_dict(state)
+
+
+def test_a_state_of_other_groups_changes_nothing() -> None:
+    optimizer = new_optimizer(new_params())
+    state = optimizer.state_dict()
+    state["param_groups"].pop()
+    with refuses(optimizer, ValueError, "loaded state dict has a different number of parameter groups"):
+        optimizer.load_state_dict(state)
+
+
+def test_an_unpickled_state_without_an_option_is_refused() -> None:
+    optimizer = new_optimizer(new_params())
+    before = picture(optimizer)
+    state = optimizer.__getstate__()
+    del state["param_groups"][1]["maximize"], state["param_groups"][1]["weight_decay"]
+    with raises(ValueError, "param group 1 of the state lacks weight_decay"):
+        Rose.__new__(Rose).__setstate__(state)
+    assert picture(optimizer) == before
