@@ -1,6 +1,7 @@
 """The options of Rose and the one place where they are validated (ROSE-10)."""
 
 import math
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -64,7 +65,7 @@ class Hyperparameters:
 
     Notes
     -----
-    ROSE-10.1 to ROSE-10.4.
+    ROSE-10.1 to ROSE-10.4, ROSE-11.1.
 
     Examples
     --------
@@ -128,13 +129,17 @@ def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
 
 
 def _number(option: str, value: Any, allowed: str) -> float:
-    """Return the value as a float; booleans, strings, complex numbers and arrays are not numbers."""
-    if not isinstance(value, bool | np.bool_ | str | bytes) and not getattr(value, "ndim", 0):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise TypeError(f"{option} must be {allowed}, got {value!r}")
+    """Return the value of a real number, or of an array of rank 0 that holds one, as a float."""
+    if hasattr(value, "dtype"):
+        is_real = value.ndim == 0 and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))
+    else:
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real:
+        raise TypeError(f"{option} must be {allowed}, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond every float
+        return math.inf
 
 
 def _non_negative(option: str, value: Any) -> float:

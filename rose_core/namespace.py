@@ -2,7 +2,7 @@
 
 The modules above it use the array-API standard (https://data-apis.org/array-api/latest/) and these
 functions. What is here is what the standard does not give: 16-bit storage, bit casts, and the places
-where a library departs from IEEE 754. Each of those has its reason beside it.
+where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason beside it.
 """
 
 from typing import Any, Final, Literal, Protocol
@@ -25,6 +25,7 @@ __all__ = [
     "has_float64",
     "narrow",
     "quiet",
+    "require_array",
     "require_integer_words",
     "require_same_place",
     "scalar",
@@ -85,12 +86,17 @@ def dtype_name(x: Array) -> str:
     return str(x.dtype).rpartition(".")[2]
 
 
+def require_array(x: object, argument: str, kind: str = "of a library that follows the array-API standard") -> None:
+    """Raise unless `x` is an array to compute with; arithmetic on masked arrays would drop the masked values."""
+    if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{argument} must be an array {kind}, got {type(x).__name__}")
+
+
 def floating_dtype(x: Array, argument: str) -> str:
-    """Return the name of a dtype that Rose can update, or raise a TypeError that names the argument."""
-    if not _is_array(x):
-        raise TypeError(
-            f"{argument} must be an array of a library that follows the array-API standard, got {type(x).__name__}"
-        )
+    """Return the name of a dtype that Rose can update (ROSE-1.1), or raise a TypeError that names the argument."""
+    require_array(x, argument)
+    if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
+        raise TypeError(f"{argument} has the layout {x.layout}; sparse arrays are not allowed")
     name = dtype_name(x)
     if name not in FLOATING:
         raise TypeError(f"{argument} has dtype {name}; allowed are {', '.join(FLOATING)}")
@@ -117,8 +123,7 @@ def require_same_place(x: Array, other: Array, names: tuple[str, str]) -> None:
 
 def require_integer_words(x: Array, noise: Array, name: str) -> None:
     """Raise unless `noise` is an integer array beside `x`, which is called `name`."""
-    if not _is_array(noise):
-        raise TypeError(f"noise must be an array of integers, got {type(noise).__name__}")
+    require_array(noise, "noise", "of integers")
     require_same_place(x, noise, (name, "noise"))
     if not dtype_name(noise).startswith(("int", "uint")):
         raise TypeError(f"noise has dtype {dtype_name(noise)}; allowed are the integer dtypes")
@@ -208,11 +213,6 @@ def square_root(x: Array) -> Any:
     if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
         return xp.asarray(np.sqrt(x.numpy()))
     return xp.sqrt(x)
-
-
-def _is_array(x: object) -> bool:
-    """Tell whether the core can compute with it; arithmetic on masked arrays would drop the masked values."""
-    return array_api_compat.is_array_api_obj(x) and not isinstance(x, np.ma.MaskedArray)
 
 
 def _detached(x: Any) -> Any:

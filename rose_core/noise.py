@@ -12,7 +12,7 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 
 from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, array_namespace, device, to_words
+from rose_core.namespace import Array, array_namespace, device, require_array, to_words
 
 __all__ = ["noise_words", "threefry2x32"]
 
@@ -64,7 +64,8 @@ def noise_words(
     """
     seed = unsigned("seed", seed, bits=64)
     step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-    lengths = [unsigned("shape", length, bits=63) for length in shape]
+    lengths = _lengths(shape)
+    require_array(like, "like")
     xp = array_namespace(like)
     place = device(like)
     key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
@@ -75,6 +76,12 @@ def noise_words(
     halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
     words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[:count]
     return xp.reshape(xp.astype(words, xp.int32), tuple(lengths))
+
+
+def _lengths(shape: Sequence[SupportsIndex]) -> list[int]:
+    if not isinstance(shape, Sequence):
+        raise TypeError(f"shape must be a sequence of integers, got {shape!r}")
+    return [unsigned("shape", length, bits=63) for length in shape]
 
 
 def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -95,7 +95,7 @@ def slice_statistics(
 def measure(g: Array, *, centralize: bool, compute: ComputeDtype, reductions: Reductions = LOCAL) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice, the reduced axes kept with size 1.
 
-    `g` is held in the operation dtype and has rank 1 or more; `reductions` run over one slice.
+    `g` is held in the operation dtype and has rank 1 or more; `reductions` run over one slice (ROSE-1.2).
     """
     xp = array_namespace(g)
     axis = (0,) if g.ndim == 1 else tuple(range(1, g.ndim))

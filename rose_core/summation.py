@@ -128,7 +128,10 @@ def folded_sum(
 def _normalized_axes(axis: SupportsIndex | Sequence[SupportsIndex] | None, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    axes = tuple(index(i) for i in ((axis,) if isinstance(axis, SupportsIndex) else axis))
+    try:
+        axes = tuple(index(i) for i in ((axis,) if isinstance(axis, SupportsIndex) else axis))
+    except TypeError:
+        raise TypeError(f"axis must be None, an integer or a sequence of integers, got {axis!r}") from None
     if not all(-ndim <= i < ndim for i in axes):
         raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for an array of rank {ndim}, got {axis!r}")
     axes = tuple(i % ndim for i in axes)

@@ -82,6 +82,7 @@ def update(
     Notes
     -----
     ``param <- param * decay - lr * (grad - mean) / denominator``: ROSE-2.6, ROSE-3.1, ROSE-6.1 to 6.3.
+    The sign and the payload of a NaN may differ from one library to another (ROSE-12.1).
 
     Examples
     --------
@@ -113,10 +114,10 @@ def updated(
 ) -> Any:
     """Return the parameter after a step whose arrays and options are checked: the three phases in their order."""
     xp = array_namespace(param)
-    if 0 in param.shape:
+    if 0 in param.shape:  # ROSE-1.4
         return xp.zeros_like(param)
     x, g = apply_decay(to_compute(param, compute), factor, compute), to_compute(grad, compute)
-    g = -g if options.maximize else g
+    g = -g if options.maximize else g  # ROSE-1.3
     if x.ndim == 0:
         x = advance_by_sign(x, g, lr=options.lr, compute=compute)
     else:

@@ -1,0 +1,174 @@
+"""The seam to the libraries: its bit casts, the exact way around flushed subnormals, and that it is the only seam."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rose_core
+from rose_core import namespace
+from rose_core.rounding import _to_float16_by_arithmetic
+from tests.backends import Backend, backends
+from tests.bits import assert_same_bits, from_words, raw_words
+from tests.strategies import EDGES, EXTREMES, fill, with_negatives
+
+FLOAT32_EDGES = from_words(with_negatives((*EDGES["float32"], *EXTREMES["float32"]), "float32"), "float32")
+FLOAT64_EDGES = from_words(with_negatives((*EDGES["float64"], *EXTREMES["float64"]), "float64"), "float64")
+
+
+def every_upper_half() -> np.ndarray:
+    """Return words of float32: every upper half, with lower halves that are 16-bit values, ties and neighbours."""
+    lows = np.asarray([*range(0, 2**16, 0x1000), 1, 0xFFF, 0x1001, 0x7FFF, 0x8001, 0xFFFF], np.uint32)
+    return (np.arange(2**16, dtype=np.uint32)[:, None] << 16 | lows).ravel()
+
+
+@backends
+def test_bit_casts_by_arithmetic_are_those_by_view(backend: Backend) -> None:
+    """ROSE-12.1: of NaN, only that it is one."""
+    words = every_upper_half()
+    x = from_words(words, "float32")
+    with np.errstate(all="ignore"):
+        bits = namespace._float32_bits_by_arithmetic(backend.array(x))
+        back = namespace._float32_from_bits_by_arithmetic(backend.array(words.view(np.int32)))
+    assert_same_bits(from_words(raw_words(bits), "float32"), x, backend=backend.name)
+    assert_same_bits(back, x, backend=backend.name)
+
+
+@backends
+def test_bit_casts_keep_the_shape(backend: Backend) -> None:
+    for shape in ((), (0, 3), (2, 1, 3)):
+        x = backend.array(np.ones(shape, np.float32))
+        for to_bits, to_float in (
+            (namespace.float32_bits, namespace.float32_from_bits),
+            (namespace._float32_bits_by_arithmetic, namespace._float32_from_bits_by_arithmetic),
+        ):
+            assert_same_bits(to_float(to_bits(x)), np.ones(shape, np.float32), backend=backend.name)
+
+
+@backends
+def test_float16_by_arithmetic_is_the_cast_there_and_back(backend: Backend) -> None:
+    """Every float16 value is among the words, as are both neighbours of every tie."""
+    x = from_words(every_upper_half(), "float32")
+    with np.errstate(all="ignore"):
+        expected = x.astype(np.float16)
+        actual = _to_float16_by_arithmetic(backend.array(x))
+    assert_same_bits(actual, expected.astype(np.float32), backend=backend.name)
+    assert set(raw_words(expected[~np.isnan(x)]).tolist()) == {*range(0x7C01), *range(0x8000, 0xFC01)}
+
+
+CASTS: dict[str, tuple[Callable[[Any], Any], np.ndarray, type]] = {
+    "to float64": (namespace._widen_by_bits, FLOAT32_EDGES, np.float64),
+    "to float64, subnormals": (
+        namespace._widen_by_bits,
+        fill("subnormal", np.random.default_rng(0), (5000,), "float32"),
+        np.float64,
+    ),
+    "to float32": (namespace._narrow_by_bits, FLOAT64_EDGES, np.float32),
+    "to float32, any": (
+        namespace._narrow_by_bits,
+        fill("words", np.random.default_rng(1), (5000,), "float64"),
+        np.float32,
+    ),
+    "to float32, subnormals and their ties": (
+        namespace._narrow_by_bits,
+        np.ldexp(np.random.default_rng(2).integers(-(2**25), 2**25, 5000).astype(np.float64), -151),
+        np.float32,
+    ),
+}
+
+
+@backends
+@pytest.mark.parametrize("name", CASTS)
+def test_a_cast_by_words_is_the_cast(backend: Backend, name: str) -> None:
+    cast, x, dtype = CASTS[name]
+    with np.errstate(all="ignore"):
+        assert_same_bits(cast(backend.array(x)), x.astype(dtype), backend=backend.name)
+
+
+@pytest.fixture
+def flushed() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Return a function that runs another one while this thread flushes subnormals, NumPy's operations included."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no mode that flushes subnormals")
+    torch.set_flush_denormal(False)
+
+    def run(function: Callable[[], Any]) -> Any:
+        torch.set_flush_denormal(True)
+        try:
+            return function()
+        finally:
+            torch.set_flush_denormal(False)
+
+    yield run
+    torch.set_flush_denormal(False)
+
+
+def _tiny_step() -> Callable[[], np.ndarray]:
+    """Return a step with float32 subnormals in the parameter, the gradient and the result."""
+    rng = np.random.default_rng(0)
+    param, grad = (fill("subnormal", rng, (20, 30), "float32") for _ in range(2))
+    return lambda: rose_core.update(param, grad, lr=1e-42, weight_decay=0.1, compute_dtype="fp64")
+
+
+def test_float32_subnormals_survive_flushing_at_compute_dtype_float64(
+    flushed: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ROSE-12.3, with NumPy in the place of CuPy: NOTE [float32 subnormals on CuPy]."""
+    step = _tiny_step()
+    expected = step()
+    assert np.count_nonzero(expected)
+    monkeypatch.setattr(namespace, "_flushes_float32_subnormals", lambda _: True)
+    assert_same_bits(step(), expected)
+    assert_same_bits(flushed(step), expected)
+
+
+def test_without_the_way_around_they_are_flushed(flushed: Callable[[Callable[[], Any]], Any]) -> None:
+    """So that the test above can fail."""
+    step = _tiny_step()
+    assert np.count_nonzero(raw_words(step()) != raw_words(flushed(step))) > 500
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bfloat16_and_float32_cross_to_float64_and_back_under_flushing(
+    dtype: str, flushed: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespace, "_flushes_float32_subnormals", lambda _: True)
+    x = from_words(with_negatives((*EDGES[dtype], *EXTREMES[dtype]), dtype), dtype)
+    with np.errstate(all="ignore"):
+        expected = x.astype(np.float64)
+        wide = flushed(lambda: namespace.widen(x, "float64"))
+        back = flushed(lambda: namespace.narrow(wide, "float32"))
+    assert_same_bits(wide, expected)
+    assert_same_bits(back, x.astype(np.float32))
+
+
+def _questions(source: str) -> set[str]:
+    """Return what a module does that only the seam may: import a library, or ask whose an array is."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            found |= {name} if name.startswith("is_") and name.endswith(("_array", "_namespace", "_obj")) else set()
+    return found - STANDARD_LIBRARY
+
+
+STANDARD_LIBRARY = {"math", "operator", "collections", "dataclasses", "typing", "rose_core"}
+SOURCES = sorted(Path(rose_core.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[path.name for path in SOURCES])
+def test_no_other_module_asks_which_library_an_array_belongs_to(path: Path) -> None:
+    """NumPy is the one library that others import: for host words, `errstate` and types of numbers."""
+    found = _questions(path.read_text(encoding="utf-8")) - {"numpy"}
+    if path.name == "namespace.py":
+        assert {"array_api_compat", "ml_dtypes", "is_torch_array", "is_cupy_array"} <= found
+    else:
+        assert not found

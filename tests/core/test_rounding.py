@@ -1,0 +1,205 @@
+"""Rounding to bfloat16 is exactly unbiased over all noise words; every other rounding is to nearest, ties to even."""
+
+from fractions import Fraction
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import rose_core
+from rose_core import round_to_bfloat16
+from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
+from tests.backends import Backend, backends
+from tests.bits import assert_same_bits, from_words, raw_words
+from tests.strategies import EDGES, EXTREMES, with_negatives
+
+ALL_NOISE = np.arange(2**16, dtype=np.int32)
+
+# Both signs of: the edges; then a small, a middle and a large cut-off half in every tenth binade.
+FLOAT32 = np.concatenate(
+    [
+        with_negatives((*EDGES["float32"], *EXTREMES["float32"]), "float32"),
+        *(
+            with_negatives((high << 16 | low,), "float32")
+            for high in range(0, 0x7F80, 0x0501)
+            for low in (1, 0x8000, 0xFFF3)
+        ),
+    ]
+)
+NOT_A_NUMBER = np.isnan(from_words(FLOAT32, "float32"))
+
+
+def bfloat16_words(backend: Backend, x: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+    """Round on a library and return words of bfloat16, also where it has none."""
+    result = round_to_bfloat16(backend.array(x), noise=None if noise is None else backend.array(noise))
+    words = raw_words(result)
+    if "bfloat16" in backend.dtypes:
+        return words
+    assert not (words & 0xFFFF).any()
+    return words >> 16
+
+
+def rounded_with_all_noise(backend: Backend, x: np.ndarray) -> np.ndarray:
+    """Return the words of each value, a row, with each of the 65,536 noise words."""
+    values, noise = np.broadcast_arrays(x[:, None], ALL_NOISE)
+    return bfloat16_words(backend, np.ascontiguousarray(values), np.ascontiguousarray(noise))
+
+
+@backends
+def test_as_many_noise_words_round_up_as_the_cut_off_half_says(backend: Backend) -> None:
+    """ROSE-8.1: up exactly with the last k of the 2**16 words, k being the lower half."""
+    numbers = FLOAT32[~NOT_A_NUMBER]
+    for part in np.array_split(numbers, 4):
+        high, low = (part >> 16).astype(np.uint16)[:, None], (part & 0xFFFF).astype(np.int32)[:, None]
+        expected = high + (2**16 - low <= ALL_NOISE).astype(np.uint16)
+        actual = rounded_with_all_noise(backend, from_words(part, "float32"))
+        assert_same_bits(actual.astype(np.uint16), expected, backend=backend.name)
+
+
+def test_the_mean_over_all_noise_is_the_value() -> None:
+    """Exactly, as fractions; where one of the two neighbours is infinite there is no mean."""
+    for word in FLOAT32[~NOT_A_NUMBER & ((FLOAT32 & 0x7FFFFFFF) <= 0x7F7F0000)]:
+        x = from_words([word], "float32")
+        noise = np.asarray(ALL_NOISE)
+        results = round_to_bfloat16(np.broadcast_to(x, noise.shape), noise=noise).astype(np.float64)
+        values, counts = np.unique(results, return_counts=True)
+        total = sum(Fraction(v) * c for v, c in zip(values.tolist(), counts.tolist(), strict=True))
+        assert total == 2**16 * Fraction(float(x[0]))
+
+
+@backends
+def test_values_of_bfloat16_are_unchanged_by_any_noise(backend: Backend) -> None:
+    """ROSE-8.1: every one of them but NaN, with no noise and the most."""
+    words = np.arange(2**16, dtype=np.uint32)
+    words = words[(words & 0x7FFF) <= 0x7F80]
+    x = from_words(words << 16, "float32")
+    for noise in (None, np.zeros(len(x), np.int32), np.full(len(x), 0xFFFF, np.int32)):
+        assert_same_bits(
+            bfloat16_words(backend, x, noise).astype(np.uint16), words.astype(np.uint16), backend=backend.name
+        )
+
+
+@backends
+def test_nan_stays_the_nan_7fc0(backend: Backend) -> None:
+    """ROSE-8.2: whatever the payload, 7fffffff included, of which the sum alone would make -0."""
+    payloads = [1, 0x7FFF, 0x8000, 0xFFFF, 0x3FFFFF, 0x400000, 0x7FFFFF, 0x7F0000, 0x7FFFFE]
+    x = from_words(with_negatives(tuple(0x7F800000 | p for p in payloads), "float32"), "float32")
+    assert (rounded_with_all_noise(backend, x) == 0x7FC0).all()
+    assert (bfloat16_words(backend, x) == 0x7FC0).all()
+
+
+@backends
+def test_a_finite_value_may_become_infinite_but_never_nan(backend: Backend) -> None:
+    x = from_words(with_negatives((0x7F7F0000, 0x7F7F0001, 0x7F7F8000, 0x7F7FFFFF), "float32"), "float32")
+    results = rounded_with_all_noise(backend, x)
+    assert (results & 0x7FFF <= 0x7F80).all()
+    assert np.count_nonzero(results & 0x7FFF == 0x7F80, axis=1).tolist() == [0, 1, 0x8000, 0xFFFF] * 2
+
+
+@backends
+def test_plain_rounding_is_that_of_ml_dtypes_and_of_torch(backend: Backend) -> None:
+    """ROSE-8.3: to nearest, ties to even, over every upper half with lower halves around the tie, and at random."""
+    torch = pytest.importorskip("torch")
+    high, low = np.meshgrid(np.arange(2**16, dtype=np.uint32) << 16, [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+    random = np.random.default_rng(0).integers(0, 2**32, 2**21, dtype=np.uint32)
+    x = from_words(np.concatenate([(high | low.astype(np.uint32)).ravel(), random]), "float32")
+    words = bfloat16_words(backend, x)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        by_ml_dtypes = x.astype(ml_dtypes.bfloat16)
+    by_torch = torch.from_numpy(x).to(torch.bfloat16)
+    for expected in (by_ml_dtypes, by_torch):
+        assert_same_bits(from_words(words, "bfloat16"), expected, backend=backend.name)
+
+
+NOISE_DTYPES = ("int32", "int64", "uint16", "uint32")
+
+
+@backends
+@pytest.mark.parametrize("dtype", NOISE_DTYPES)
+def test_the_dtype_of_noise_does_not_matter(backend: Backend, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x = from_words(rng.choice(FLOAT32, 2**16), "float32")
+    noise = rng.permutation(2**16)
+    expected = bfloat16_words(backend, x, noise.astype(np.int32))
+    assert_same_bits(bfloat16_words(backend, x, noise.astype(dtype)), expected, backend=backend.name)
+
+
+@backends
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32"])
+def test_only_the_lower_16_bits_of_noise_are_used(backend: Backend, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x = from_words(rng.choice(FLOAT32, 2**12), "float32")
+    info = np.iinfo(dtype)
+    noise = rng.integers(info.min, info.max, len(x), dtype=dtype, endpoint=True)
+    lower = (noise & info.dtype.type(0xFFFF)).astype(np.int32)
+    assert_same_bits(bfloat16_words(backend, x, noise), bfloat16_words(backend, x, lower), backend=backend.name)
+
+
+@backends
+@pytest.mark.parametrize("compute", ["fp64", "fp32"])
+def test_an_update_with_noise_is_the_rounding_of_one_without(backend: Backend, compute: str) -> None:
+    """ROSE-6.3, ROSE-8.4: the same update of a float32 parameter that holds the same values, then rounded."""
+    if "bfloat16" not in backend.dtypes:
+        pytest.skip(f"{backend.name} has no bfloat16")
+    rng = np.random.default_rng(0)
+    param, grad = (rng.standard_normal((33, 65)).astype(ml_dtypes.bfloat16) for _ in range(2))
+    noise = rng.integers(0, 2**16, param.shape)
+    options = {"lr": 0.01, "weight_decay": 0.1, "compute_dtype": compute}
+    wide = rose_core.update(param.astype(np.float32), grad.astype(np.float32), **options)
+    actual = rose_core.update(backend.array(param), backend.array(grad), noise=backend.array(noise), **options)
+    assert_same_bits(actual, round_to_bfloat16(wide, noise=noise), backend=backend.name)
+
+
+# float64 values that a direct rounding to 16 bits takes up, since they lie above a tie, and that float32 takes down
+# onto the tie, whose even side is below. Compute dtype, value, result.
+TWICE = {
+    "fp16": (1.0 + 2.0**-11 + 2.0**-40, 1.0, np.float16),
+    "bf16": (1.0 + 2.0**-8 + 2.0**-40, 1.0, ml_dtypes.bfloat16),
+}
+
+
+@backends
+@pytest.mark.parametrize("compute", TWICE)
+def test_float64_is_rounded_to_16_bits_by_way_of_float32(backend: Backend, compute: ComputeDtype) -> None:
+    """ROSE-2.3: on entry, and on storage."""
+    value, expected, dtype = TWICE[compute]
+    x = backend.array(np.asarray([value]))
+    assert_same_bits(to_compute(x, compute), np.asarray([expected], np.float32), backend=backend.name)
+    name = np.dtype(dtype).name
+    if name in backend.dtypes:
+        assert_same_bits(to_storage(x, name, None), np.asarray([expected], dtype), backend=backend.name)
+
+
+def test_a_direct_rounding_of_float64_to_float16_differs() -> None:
+    """So that the test above can fail."""
+    value, expected, dtype = TWICE["fp16"]
+    assert np.float64(value).astype(dtype) > expected
+
+
+@backends
+@pytest.mark.parametrize("compute", ["fp16", "bf16"])
+def test_rounding_to_the_compute_dtype_is_the_cast_there_and_back(backend: Backend, compute: ComputeDtype) -> None:
+    """ROSE-2.2: every upper half, with lower halves at and around the ties of both dtypes."""
+    lows = [0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
+    high, low = np.meshgrid(np.arange(2**16, dtype=np.uint32) << 16, np.asarray(lows, np.uint32))
+    x = from_words((high | low).ravel(), "float32")
+    with np.errstate(all="ignore"):
+        expected = x.astype(TWICE[compute][2]).astype(np.float32)
+        actual = round_to_compute(backend.array(x), compute)
+    assert_same_bits(actual, expected, backend=backend.name)
+
+
+NUMBERS: dict[str, tuple[ComputeDtype, float, float]] = {
+    "float64 stays": ("fp64", 0.1, 0.1),
+    "float32": ("fp32", 0.1, float(np.float32(0.1))),
+    "float32 also at 16 bits": ("fp16", 0.1, float(np.float32(0.1))),
+    "to a float32 subnormal": ("bf16", 1e-45, 2.0**-149),
+    "to 0": ("fp32", 1e-46, 0.0),
+}
+
+
+@pytest.mark.parametrize(("compute", "value", "expected"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_are_rounded_once_to_the_operation_dtype(compute: ComputeDtype, value: float, expected: Any) -> None:
+    """ROSE-2.1, ROSE-2.4."""
+    assert round_number(value, compute) == expected

@@ -1,0 +1,222 @@
+"""`exact_sum` is a function of the multiset of its summands, and as good as the exact sum (ROSE-7)."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rose_core import exact_sum
+from rose_core.summation import LOCAL, folded_sum
+from tests.backends import Backend, backends
+from tests.bits import assert_same_bits, from_words, raw_words, words
+from tests.core.combining import ShuffledBlocks, in_lock_step
+from tests.strategies import EDGES, KINDS, examples, fill, floats_of, generators, shapes
+
+FINITE_KINDS = [kind for kind in KINDS if kind not in ("words", "extremes")]
+
+
+def total(x: Any) -> Any:
+    return exact_sum(x, axis=None)
+
+
+@given(
+    rng=generators(), kind=st.sampled_from(sorted(KINDS)), dtype=st.sampled_from(sorted(EDGES)), n=st.integers(1, 3000)
+)
+@examples(200)
+def test_no_order_changes_a_bit(rng: np.random.Generator, kind: str, dtype: str, n: int) -> None:
+    """ROSE-7.1."""
+    x = fill(kind, rng, (n,), dtype)
+    for order in (x[::-1], np.sort(x), x[np.argsort(np.abs(x))], rng.permutation(x)):
+        assert_same_bits(total(order), total(x))
+
+
+@given(rng=generators(), kind=st.sampled_from(sorted(KINDS)), shape=shapes(1, min_side=1))
+@examples(200)
+def test_no_blocks_change_a_bit(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> None:
+    x = fill(kind, rng, shape, "float64")
+    axis = tuple(range(1, len(shape))) if len(shape) > 1 else (0,)
+    with np.errstate(all="ignore"):
+        expected = folded_sum(x, axis)
+        for _ in range(3):
+            assert_same_bits(folded_sum(x, axis, reductions=ShuffledBlocks(rng)), expected)
+
+
+@backends
+@given(
+    rng=generators(),
+    kind=st.sampled_from(sorted(KINDS)),
+    cuts=st.lists(st.integers(1, 199), max_size=5),
+)
+@examples(50)
+def test_no_shards_change_a_bit(backend: Backend, rng: np.random.Generator, kind: str, cuts: Sequence[int]) -> None:
+    x = fill(kind, rng, (200, 3), "float64")
+    shards = [backend.array(part) for part in np.split(x, sorted(set(cuts)))]
+    with np.errstate(all="ignore"):
+        expected = folded_sum(x, (0,))
+        sums = in_lock_step(lambda shard, reductions: folded_sum(shard, (0,), reductions=reductions), shards)
+    for result in sums:
+        assert_same_bits(result, expected, backend=backend.name)
+
+
+def test_a_plain_sum_depends_on_the_order() -> None:
+    """So that the tests above can fail."""
+    x = np.random.default_rng(0).standard_normal(1000)
+    assert len({float(LOCAL.sum(np.roll(x, k), (0,))[0]) for k in range(50)}) > 1
+
+
+def truth(x: np.ndarray) -> Fraction:
+    return sum(map(Fraction, x.astype(np.float64).tolist()), Fraction(0))
+
+
+@given(
+    rng=generators(), kind=st.sampled_from(FINITE_KINDS), dtype=st.sampled_from(sorted(EDGES)), n=st.integers(1, 2000)
+)
+@examples(200)
+def test_what_a_mean_loses_is_below_2_to_the_minus_60_of_the_largest_summand(
+    rng: np.random.Generator, kind: str, dtype: str, n: int
+) -> None:
+    x = fill(kind, rng, (n,), dtype)
+    exact, result = truth(x), Fraction(float(total(x)))
+    rounding = Fraction(math.ulp(float(result))) / 2
+    assert abs(result - exact) / n <= Fraction(1, 2**60) * Fraction(float(np.abs(x).max())) + rounding / n
+
+
+@given(rng=generators(), kind=st.sampled_from(["normal", "eighths", "negative", "constant"]), n=st.integers(1, 2000))
+@examples(200)
+def test_the_sum_of_float32_data_is_the_exact_sum_rounded_once(rng: np.random.Generator, kind: str, n: int) -> None:
+    """Of summands whose magnitudes are within 2**60 of one another, no fold cuts anything off."""
+    x = fill(kind, rng, (n,), "float32")
+    assert float(total(x)) == math.fsum(x.tolist()) == float(truth(x))
+
+
+@given(x=shapes().flatmap(lambda shape: floats_of("float64", shape)))
+@examples(200)
+def test_the_sum_of_the_negatives_is_the_negative(x: np.ndarray) -> None:
+    assert_same_bits(total(-x), -total(x) + 0.0)
+
+
+ZEROS = {
+    "no summands": [],
+    "a zero": [0.0],
+    "a negative zero": [-0.0],
+    "negative zeros": [-0.0] * 5,
+    "mixed": [0.0, -0.0],
+}
+CANCELLING = {
+    "two": [1.5, -1.5],
+    "large": [1e16, 1.0, -1e16, -1.0],
+    "least": [5e-324, -5e-324],
+    "many": [0.1, -0.1] * 100,
+}
+
+
+@backends
+@pytest.mark.parametrize("x", (ZEROS | CANCELLING).values(), ids=ZEROS | CANCELLING)
+def test_a_sum_of_nothing_is_positive_zero(backend: Backend, x: list[float]) -> None:
+    """ROSE-7.3."""
+    assert_same_bits(total(backend.array(np.asarray(x, np.float64))), np.zeros(()), backend=backend.name)
+
+
+@backends
+@pytest.mark.parametrize("dtype", EDGES)
+def test_one_summand_is_its_own_sum(backend: Backend, dtype: str) -> None:
+    if dtype not in backend.dtypes:
+        pytest.skip(f"{backend.name} has no {dtype}")
+    x = from_words(EDGES[dtype], dtype)
+    for axis in ((), 0):
+        result = exact_sum(backend.array(x.reshape(1, -1)), axis=axis)
+        assert_same_bits(result, x.astype(np.float64).reshape(result.shape), backend=backend.name)
+
+
+NOT_FINITE = {
+    "infinity": [1.0, np.inf],
+    "infinities of both signs": [np.inf, -np.inf],
+    "NaN": [np.nan, 1.0],
+    "infinity alone": [-np.inf],
+    "NaN alone": [np.nan],
+    "float64 of 2**1022": [2.0**1022, 1.0, 1.0],
+}
+
+
+@backends
+@pytest.mark.parametrize("x", NOT_FINITE.values(), ids=NOT_FINITE)
+def test_a_sum_that_is_not_finite_is_nan(backend: Backend, x: list[float]) -> None:
+    """ROSE-7.3; of four summands, 2**1022 is above 2**(1022 - L)."""
+    assert np.isnan(float(total(backend.array(np.asarray(x, np.float64)))))
+
+
+@given(rng=generators(), n=st.integers(1, 500))
+@example(rng=np.random.default_rng(0), n=1)
+@examples(100)
+def test_subnormal_float64_are_summed_exactly(rng: np.random.Generator, n: int) -> None:
+    x = fill("subnormal", rng, (n,), "float64")
+    assert_same_bits(total(x), np.asarray(math.fsum(x.tolist()) + 0.0))
+
+
+# L is 20 up to 2**20 summands. The third fold is seen where the summands lie 2**-66 below the largest:
+# two folds of L = 21 would cut them off.
+FOLDS = {
+    "two folds": (2**20, 2.0**-60),
+    "three folds": (2**20 + 1, 2.0**-66),
+    "three folds, more": (3 * 2**20, 2.0**-80),
+}
+
+
+@backends
+@pytest.mark.parametrize(("n", "small"), FOLDS.values(), ids=FOLDS)
+def test_small_summands_count_beside_a_large_one(backend: Backend, n: int, small: float) -> None:
+    x = np.full(n, small)
+    x[n // 3] = 1.0
+    x[n // 2] = -1.0
+    assert_same_bits(total(backend.array(x)), np.asarray((n - 2) * small), backend=backend.name)
+
+
+def test_two_folds_cut_off_what_lies_2_to_the_minus_67_below_the_largest() -> None:
+    """The formula of ROSE-7.2, not a better sum, decides the bits: 2**-68 is half of delta for L = 20, P = 1/2."""
+    x = np.full(2**20, 2.0**-68)
+    x[0] = 1.0
+    assert float(total(x)) == 1.0 < math.fsum(x.tolist())
+
+
+AXES = {
+    "None": (None, (0, 1, 2)),
+    "an integer": (1, (1,)),
+    "a negative integer": (-1, (2,)),
+    "a NumPy integer": (np.int64(0), (0,)),
+    "a tuple": ((0, 2), (0, 2)),
+    "a tuple out of order": ((2, 0), (0, 2)),
+    "a list from both ends": ([0, -1], (0, 2)),
+    "no axes": ((), ()),
+    "all axes": ((0, 1, 2), (0, 1, 2)),
+}
+
+
+@pytest.mark.parametrize(("axis", "meaning"), AXES.values(), ids=AXES)
+def test_axes_are_named_as_in_numpy(axis: Any, meaning: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(-8, 8, (3, 4, 5)).astype(np.float32)
+    assert_same_bits(exact_sum(x, axis=axis), np.sum(x, axis=meaning, dtype=np.float64) + 0.0)
+
+
+EMPTY = {
+    "of no summands": ((0, 3), 0, (3,)),
+    "of no sums": ((0, 3), 1, (0,)),
+    "of neither": ((0, 0), 0, (0,)),
+    "of all": ((2, 0), None, ()),
+}
+
+
+@backends
+@pytest.mark.parametrize(("shape", "axis", "expected"), EMPTY.values(), ids=EMPTY)
+def test_sums_of_empty_arrays_are_zeros(backend: Backend, shape: Any, axis: Any, expected: Any) -> None:
+    result = exact_sum(backend.array(np.zeros(shape, np.float32)), axis=axis)
+    assert_same_bits(result, np.zeros(expected), backend=backend.name)
+
+
+def test_each_row_is_summed_with_its_own_largest_summand() -> None:
+    x = np.asarray([[1e300, 1.0, -1e300], [1.0, 2.0**-60, -1.0], [5e-324, 5e-324, 0.0]])
+    assert words(exact_sum(x, axis=1)).tolist() == raw_words(np.asarray([0.0, 2.0**-60, 1e-323])).tolist()
