@@ -1,0 +1,1 @@
+"""The conformance kit of Rose: vectors, an independent oracle, and a runner for ports in any language."""

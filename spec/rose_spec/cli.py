@@ -1,0 +1,205 @@
+"""The commands of the kit."""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import track
+
+from rose_spec.arguments import parser
+from rose_spec.check import Outcome, check
+from rose_spec.comparison import Level
+from rose_spec.oracle import Rule
+from rose_spec.ports import HarnessError, Port
+from rose_spec.report import CONFORMS, DOES_NOT, HARNESS_FAILED, Report
+from rose_spec.revision_1_0_0 import Rule100
+from rose_spec.selection import Selection, select
+from rose_spec.statement import statement
+from rose_spec.text import print_report
+from rose_spec.vectors import Vector, number_from_json, tensor_from_json
+
+__all__ = ["drive", "main"]
+
+# The oracle of each revision.
+RULES: Final[Mapping[str, type[Rule]]] = {"1.0.2": Rule, "1.0.0": Rule100}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 0, 1, or 2 where the harness failed."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = parser().parse_args(given)
+    commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate}
+    try:
+        return commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
+    except HarnessError as error:
+        print(f"rose_spec: {error}", file=sys.stderr)
+        return HARNESS_FAILED
+
+
+def _run(parsed: argparse.Namespace, command: str) -> int:
+    """Check a port."""
+    selection = Selection(clause=parsed.clause, pattern=parsed.select, volume=parsed.volume)
+    entries = select(parsed.revision, selection)
+    for file in (parsed.json, parsed.markdown):
+        _write(file, "")  # a report that cannot be written is known before the run
+    port = _port(parsed)
+    started = time.perf_counter()
+    report = Report(port.name, command, parsed.revision, parsed.level, [], rule=RULES[parsed.revision])
+    errors = Console(stderr=True)
+    vectors = track(
+        [entry.vector for entry in entries], port.name, console=errors, transient=True, disable=not errors.is_terminal
+    )
+    report.error = drive(port, vectors, report.outcomes, parsed.level, report.rule)
+    report.seconds = time.perf_counter() - started
+    report.diagnosis = _diagnosis(report)
+    _write(parsed.json, report.to_json())
+    _write(parsed.markdown, statement(report))
+    print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+    return report.status
+
+
+def drive(
+    port: Port,
+    vectors: Iterable[Vector],
+    outcomes: list[Outcome],
+    asked: Level = "exact",
+    rule: type[Rule] = Rule,
+) -> str:
+    """Check a port, collect the outcomes, and close it; return what the harness failed with, or nothing."""
+    error = ""
+    try:
+        for outcome in check(port, vectors, asked, rule):
+            outcomes.append(outcome)  # noqa: PERF402  (an error comes after the last one)
+    except HarnessError as failure:
+        error = str(failure)
+    try:
+        port.close()
+    except HarnessError as failure:
+        error = error or str(failure)
+    return error
+
+
+def _diagnosis(report: Report) -> Any:
+    """Return what explains the failures, None where nothing failed."""
+    failed = [outcome for outcome in report.failures if outcome.status == "failed"]
+    if not failed or report.revision != "1.0.2":
+        return None
+    from rose_spec.diagnosis import explain  # noqa: PLC0415  (as slow as its oracles; not needed by a port that conforms)
+
+    return explain(report.outcomes)
+
+
+def _port(parsed: argparse.Namespace) -> Port:
+    """Return the port that the command line names; each kind is imported where it is used."""
+    _refuse_misplaced(parsed)
+    if parsed.python:
+        from rose_spec.ports.python_function import PythonPort  # noqa: PLC0415
+
+        return PythonPort(parsed.python, parsed.noise_function)
+    if parsed.torch_optimizer:
+        from rose_spec.ports.torch_optimizer import TorchPort  # noqa: PLC0415
+
+        return TorchPort(parsed.torch_optimizer, dict(parsed.option or ()), dict(parsed.rename or ()))
+    from rose_spec.ports.program import ProgramPort  # noqa: PLC0415
+
+    return ProgramPort(parsed.program, dialect=parsed.format or "json", timeout=parsed.timeout or 10.0)
+
+
+def _refuse_misplaced(parsed: argparse.Namespace) -> None:
+    """Refuse an argument that belongs to another kind of port, rather than drop it."""
+    owners: Mapping[str, tuple[str, ...]] = {
+        "python": ("noise_function",),
+        "torch_optimizer": ("option", "rename"),
+        "program": ("format", "timeout"),
+    }
+    for owner, names in owners.items():
+        for name in names:
+            if getattr(parsed, name) is not None and not getattr(parsed, owner):
+                raise HarnessError(f"--{name.replace('_', '-')} goes with --{owner.replace('_', '-')} only")
+
+
+def _list(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001  (one signature for all commands)
+    """List vectors."""
+    for entry in select(parsed.revision, Selection(parsed.clause, parsed.kind, parsed.topic)):
+        vector = entry.vector
+        print(f"{vector.id}  {vector.kind}  {', '.join(vector.clauses)}  {' '.join(vector.flags)}".rstrip())
+    return CONFORMS
+
+
+def _show(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
+    """Show a vector."""
+    entries = [entry for entry in select(parsed.revision, Selection()) if entry.vector.id == parsed.id]
+    if not entries:
+        raise HarnessError(f"no vector of revision {parsed.revision} has the id {parsed.id!r}; see list")
+    vector = entries[0].vector
+    if parsed.json:
+        print(json.dumps(vars(vector)))
+        return CONFORMS
+    print(f"{vector.id}: {vector.kind}, {', '.join(vector.clauses)}, of {entries[0].topic}.json")
+    for flag in vector.flags:
+        print(f"  {flag}: {entries[0].notes.get(flag, '')}")
+    for heading, content in (("input", vector.input), ("expected", vector.expected)):
+        print(heading)
+        _show_value(content, 1)
+    return CONFORMS
+
+
+def _show_value(value: Any, depth: int, name: str = "") -> None:
+    """Print a part of a vector: arrays with their values in decimals beside the words."""
+    indent = "  " * depth
+    if isinstance(value, dict) and set(value) == {"dtype", "shape", "words"}:
+        pairs = zip(value["words"], tensor_from_json(value).values, strict=True)
+        print(f"{indent}{name}: {value['dtype']} {value['shape']} " + ", ".join(f"{w} ({v!r})" for w, v in pairs))
+    elif isinstance(value, dict):
+        print(f"{indent}{name}" if name else "", end="\n" if name else "")
+        for key, part in value.items():
+            _show_value(part, depth + bool(name), key)
+    elif isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
+        for number, part in enumerate(value):
+            _show_value(part, depth, f"{name}[{number}]")
+    else:
+        print(f"{indent}{name}: {_scalar(value)}")
+
+
+def _scalar(value: Any) -> str:
+    """Return a number, with its decimal value where it is a float64 word."""
+    if isinstance(value, list):
+        return ", ".join(_scalar(part) for part in value)
+    is_word = isinstance(value, str) and len(value) == 16 and not value.strip("0123456789abcdef")
+    return f"{value} ({number_from_json(value)!r})" if is_word else json.dumps(value).strip('"')
+
+
+def _lint(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
+    """Check the vectors' files."""
+    from rose_spec.lint import lint  # noqa: PLC0415  (needs jsonschema, which `run` does without)
+
+    return _told(lint(), "no problem found")
+
+
+def _generate(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
+    """Write the vectors' files, or tell which differ."""
+    from rose_spec.generate import generate  # noqa: PLC0415  (imports the tables of all vectors)
+
+    names = generate(check=parsed.check)
+    status = _told([f"{'differs' if parsed.check else 'written'}: {name}" for name in names], "nothing to change")
+    return status if parsed.check else CONFORMS
+
+
+def _told(lines: Sequence[str], otherwise: str) -> int:
+    print("\n".join(lines) or otherwise)
+    return DOES_NOT if lines else CONFORMS
+
+
+def _write(file: str | None, content: str) -> None:
+    if file is None:
+        return
+    try:
+        Path(file).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"the report cannot be written to {file}: {error}") from error

@@ -1,0 +1,94 @@
+"""Deviations of the step itself and of rank 0 (ROSE-6), and of empty parameters (ROSE-1.4)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
+
+from rose_spec.deviations.deviation import known_as
+from rose_spec.floats import div, mul
+from rose_spec.oracle import Rule, Step, Tensor
+
+__all__ = ["STEP"]
+
+
+class EmptyUnsupported(Rule):
+    def update(self, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> Step:
+        if not param.values:
+            raise ValueError("no elements")
+        return super().update(param, grad, noise)
+
+
+class DivisionFirst(Rule):
+    def quotient(self, value: float, denominator: float) -> float:
+        return mul(self.number(-self.options.lr), div(value, denominator, self.operation), self.operation)
+
+
+class StepContracted(Rule):
+    def advanced(self, x: float, g: float, denominator: float) -> float:
+        lr, quotient = self.number(-self.options.lr), div(g, denominator, self.operation)
+        if not all(map(math.isfinite, (x, lr, quotient))):
+            return self.rc(x + lr * quotient)
+        exact = Fraction(x) + Fraction(lr) * Fraction(quotient)
+        return self.rc(self.operation.round(exact) if exact else x + mul(lr, quotient, self.operation))
+
+
+class SquaredLr(Rule):
+    def quotient(self, value: float, denominator: float) -> float:
+        return super().quotient(mul(value, self.number(self.options.lr), self.operation), denominator)
+
+
+class LrNotRounded(Rule):
+    def number(self, value: float) -> float:
+        return value
+
+
+class Rank0Unsupported(Rule):
+    def advance_scalar(self, x: list[float], g: list[float]) -> list[float]:  # noqa: ARG002
+        raise ValueError("rank 0")
+
+
+class Rank0IsVector(Rule):
+    def move(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
+        return super().move(x, g, shape or (1,), step)
+
+
+class Rank0IsSgd(Rule):
+    def sign(self, value: float) -> float:
+        return value
+
+
+class Rank0BecomesRank1(Rule):
+    def update(self, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> Step:
+        step = super().update(param, grad, noise)
+        return replace(step, param=replace(step.param, shape=step.param.shape or (1,)))
+
+
+class SignOfZeroIsOne(Rule):
+    def sign(self, value: float) -> float:
+        return 1.0 if value == 0.0 else super().sign(value)
+
+
+class SignOfNanIsZero(Rule):
+    def sign(self, value: float) -> float:
+        return 0.0 if math.isnan(value) else super().sign(value)
+
+
+STEP: Final = (
+    known_as("empty-unsupported", "a parameter without elements gets no answer", "ROSE-1.4", EmptyUnsupported),
+    known_as(
+        "division-first", "g is divided by the denominator first, then multiplied by lr", "ROSE-6.1", DivisionFirst
+    ),
+    known_as(
+        "step-contracted", "the division comes first, and product and sum are rounded once", "ROSE-1.5", StepContracted
+    ),
+    known_as("squared-lr", "the step is multiplied by lr twice", "ROSE-6.1", SquaredLr),
+    known_as("lr-not-rounded", "lr is not rounded to the operation dtype", "ROSE-2.4", LrNotRounded),
+    known_as("rank-0-unsupported", "rank 0 gets no answer", "ROSE-6.2", Rank0Unsupported),
+    known_as("rank-0-is-vector", "rank 0 is treated as a vector of one element", "ROSE-6.2", Rank0IsVector),
+    known_as("rank-0-is-sgd", "rank 0 moves by lr * g", "ROSE-6.2", Rank0IsSgd),
+    known_as("rank-0-becomes-rank-1", "the result of rank 0 has the shape [1]", "ROSE-6.3", Rank0BecomesRank1),
+    known_as("sign-of-zero-is-one", "the sign of 0 is 1", "ROSE-6.2", SignOfZeroIsOne),
+    known_as("sign-of-nan-is-zero", "the sign of NaN is 0", "ROSE-6.2", SignOfNanIsZero),
+)

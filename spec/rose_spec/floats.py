@@ -1,0 +1,156 @@
+"""Floating-point formats and correctly rounded operations on them, by exact rational arithmetic.
+
+A value of any format is a Python float, which every format's values are. An operation is computed exactly
+with `fractions` and rounded once, so that nothing here depends on the machine's own arithmetic.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Final
+
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "FLOAT64", "FORMATS", "Format", "add", "cast", "div", "mul", "sqrt", "sub"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary interchange format of IEEE 754, or bfloat16.
+
+    Parameters
+    ----------
+    name : str
+        As NumPy names the dtype.
+    width : int
+        Bits of a word.
+    precision : int
+        Bits of the significand, the implicit one included.
+    """
+
+    name: str
+    width: int
+    precision: int
+
+    @property
+    def digits(self) -> int:
+        """Return how many hexadecimal digits a word has."""
+        return self.width // 4
+
+    @cached_property
+    def bias(self) -> int:
+        """Return the exponent bias, which is also the largest exponent."""
+        return int(2 ** (self.width - self.precision - 1)) - 1
+
+    @cached_property
+    def quantum(self) -> Fraction:
+        """Return the least positive value."""
+        return Fraction(2) ** (2 - self.bias - self.precision)
+
+    def decode(self, word: int) -> float:
+        """Return the value of a word."""
+        sign = -1.0 if word >> (self.width - 1) else 1.0
+        exponent, fraction = divmod(word & (2 ** (self.width - 1) - 1), 2 ** (self.precision - 1))
+        if exponent == 2 * self.bias + 1:
+            return self._nan(sign, fraction) if fraction else math.copysign(math.inf, sign)
+        significand = fraction + (2 ** (self.precision - 1) if exponent else 0)
+        return math.copysign(float(significand * self.quantum * 2 ** max(exponent - 1, 0)), sign)
+
+    def encode(self, value: float, *, canonical: bool = True) -> int:
+        """Return the word of a value of this format; every NaN has the same one where `canonical`."""
+        hidden = 1 << (self.precision - 1)
+        infinity = (2 * self.bias + 1) * hidden
+        sign = 1 << (self.width - 1) if math.copysign(1.0, value) < 0 else 0
+        if math.isnan(value):
+            return infinity + hidden // 2 if canonical else self._nan_word(value)
+        if math.isinf(value):
+            return sign + infinity
+        significand = Fraction(abs(value)) / self.quantum
+        exponent = max(significand.numerator.bit_length() - self.precision, 0)
+        significand /= 2**exponent
+        assert significand.denominator == 1, f"{value!r} is not a {self.name}"
+        return sign + int(significand) + exponent * hidden
+
+    def _nan(self, sign: float, fraction: int) -> float:
+        """Return the NaN of a payload, which a Python float can carry for any format."""
+        word = (1 << 63 if sign < 0 else 0) | 0x7FF << 52 | fraction << (53 - self.precision)
+        return float(struct.unpack(">d", word.to_bytes(8, "big"))[0])
+
+    def _nan_word(self, value: float) -> int:
+        """Return the word of a NaN with its sign and as much of its payload as fits."""
+        sign, rest = divmod(int.from_bytes(struct.pack(">d", value), "big"), 1 << 63)
+        magnitude = rest >> (53 - self.precision) & ((1 << (self.width - 1)) - 1)
+        return sign << (self.width - 1) | magnitude
+
+    def round(self, exact: Fraction) -> float:
+        """Round a number other than 0 to the nearest value, ties to even, overflowing to infinity."""
+        sign = -1.0 if exact < 0 else 1.0
+        numerator, denominator = abs(exact.numerator), exact.denominator
+        # 2**exponent <= numerator / denominator < 2**(exponent + 1)
+        exponent = numerator.bit_length() - denominator.bit_length()
+        exponent -= numerator << max(-exponent, 0) < denominator << max(exponent, 0)
+        # The result is a whole number of 2**last.
+        last = max(exponent - self.precision + 1, 2 - self.bias - self.precision)
+        divisor = denominator << max(last, 0)
+        whole, rest = divmod(numerator << max(-last, 0), divisor)
+        whole += 2 * rest > divisor or (2 * rest == divisor and whole % 2 == 1)
+        if whole.bit_length() + last > self.bias + 1:
+            return math.copysign(math.inf, sign)
+        return math.copysign(math.ldexp(whole, last), sign)
+
+
+FLOAT64: Final = Format("float64", 64, 53)
+FLOAT32: Final = Format("float32", 32, 24)
+FLOAT16: Final = Format("float16", 16, 11)
+BFLOAT16: Final = Format("bfloat16", 16, 8)
+FORMATS: Final = {form.name: form for form in (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)}
+
+
+def cast(value: float, form: Format) -> float:
+    """Round a value to a format."""
+    if form is FLOAT64 or value == 0.0 or not math.isfinite(value):
+        return value
+    return form.round(Fraction(value))
+
+
+def add(a: float, b: float, form: Format) -> float:
+    """Return a + b, rounded once."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return a + b
+    exact = Fraction(a) + Fraction(b)
+    # The only sums of -0 are those of two -0.
+    return form.round(exact) if exact else (-0.0 if math.copysign(1.0, a) == math.copysign(1.0, b) == -1.0 else 0.0)
+
+
+def sub(a: float, b: float, form: Format) -> float:
+    """Return a - b, rounded once."""
+    return add(a, -b, form)
+
+
+def mul(a: float, b: float, form: Format) -> float:
+    """Return a * b, rounded once."""
+    if not (math.isfinite(a) and math.isfinite(b)) or 0.0 in (a, b):
+        return a * b
+    return form.round(Fraction(a) * Fraction(b))
+
+
+def div(a: float, b: float, form: Format) -> float:
+    """Return a / b, rounded once."""
+    if math.isfinite(a) and math.isfinite(b) and 0.0 not in (a, b):
+        return form.round(Fraction(a) / Fraction(b))
+    if math.isnan(a) or math.isnan(b) or (a == 0.0 == b) or (math.isinf(a) and math.isinf(b)):
+        return math.nan
+    sign = math.copysign(1.0, a) * math.copysign(1.0, b)
+    return math.copysign(math.inf if b == 0.0 or math.isinf(a) else 0.0, sign)
+
+
+def sqrt(value: float, form: Format) -> float:
+    """Return the square root of a value that is not negative, rounded once."""
+    if value == 0.0 or not math.isfinite(value):
+        return value
+    # The root to far more bits than the format has; a last bit says whether anything was cut off.
+    exact, scale = Fraction(value), 4 ** (2 * form.precision + form.bias)
+    numerator = exact.numerator * scale // exact.denominator
+    root = math.isqrt(numerator)
+    inexact = root * root != numerator or exact.numerator * scale % exact.denominator != 0
+    return form.round(Fraction(2 * root + inexact, 2 * 2 ** (2 * form.precision + form.bias)))

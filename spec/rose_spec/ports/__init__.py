@@ -1,0 +1,5 @@
+"""Ports as the runner drives them: a Python function, a PyTorch optimizer, a program in any language."""
+
+from rose_spec.ports.port import HarnessError, Port, ProtocolError, TrajectoryPort
+
+__all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort"]

@@ -1,0 +1,59 @@
+"""What every port can be asked."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+from rose_spec.oracle import Tensor
+from rose_spec.replies import Exchange, NoiseRequest, Reply, StepRequest
+from rose_spec.vectors import NUMBERS, number_from_json
+
+__all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort", "load_object", "plain_options"]
+
+
+class HarnessError(Exception):
+    """The run cannot go on, and nothing is known of the port's arithmetic."""
+
+
+class ProtocolError(HarnessError):
+    """The port said something that the protocol does not allow, or nothing at all."""
+
+
+class Port(Protocol):
+    """An implementation of Rose that takes single steps."""
+
+    name: str
+
+    def step(self, request: StepRequest) -> Reply: ...
+
+    def noise(self, request: NoiseRequest) -> Reply: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class TrajectoryPort(Protocol):
+    """A port that takes whole trajectories by itself: it resolves schedules and draws portable noise."""
+
+    def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
+        """Take the steps of a trajectory's "input"; return them, and the last parameters or why there are none."""
+        ...
+
+
+def load_object(reference: str) -> Any:
+    """Return what `module:name` refers to."""
+    module, colon, name = reference.partition(":")
+    if not (module and colon and name):
+        raise HarnessError(f"a port is named as module:name, got {reference!r}")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise HarnessError(f"{reference} cannot be imported: {error}") from error
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as Python has them."""
+    return {
+        name: number_from_json(value) if name in NUMBERS and isinstance(value, str) else value
+        for name, value in options.items()
+    }

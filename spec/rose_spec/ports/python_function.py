@@ -1,0 +1,97 @@
+"""A port that is a Python function over NumPy arrays."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rose_spec.arrays import NUMPY_DTYPES, from_array, to_array, words_of
+from rose_spec.ports.port import load_object, plain_options
+from rose_spec.replies import Answer, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
+
+__all__ = ["PythonPort"]
+
+
+class PythonPort:
+    """A function ``update(param, grad, **options)`` that returns the new parameter.
+
+    Parameters
+    ----------
+    update : str
+        ``module:function``. Arrays are NumPy's, those of bfloat16 of the dtype `ml_dtypes.bfloat16`; only
+        the options that a vector gives are passed, with ``noise`` as an array of uint16.
+    noise : str, optional
+        ``module:function`` of the portable noise, called as `rose_core.noise_words` is.
+
+    Notes
+    -----
+    ValueError and TypeError are refusals; an option that the function lacks is unsupported.
+    """
+
+    def __init__(self, update: str, noise: str | None = None) -> None:
+        self.name = update
+        self._update: Callable[..., Any] = load_object(update)
+        self._noise: Callable[..., Any] | None = None if noise is None else load_object(noise)
+        self._options = accepted_names(self._update)
+
+    def step(self, request: StepRequest) -> Reply:
+        """Call the function."""
+        options = plain_options(request.options)
+        if request.noise is not None:
+            options["noise"] = np.asarray(request.noise, np.uint16).reshape(request.param.shape)
+        if self._options is not None and (missing := [name for name in options if name not in self._options]):
+            return Unsupported(f"no option {', '.join(missing)}")
+        param, grad = to_array(request.param), to_array(request.grad)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = self._update(param, grad, **options)
+        except (ValueError, TypeError) as error:
+            if not np.array_equal(to_words(param), words_of(request.param)):
+                return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
+            return Refused(described(error))
+        except Exception as error:
+            return Failed(f"raised {described(error)}")
+        return answer(result)
+
+    def noise(self, request: NoiseRequest) -> Reply:
+        """Call the function of the portable noise."""
+        if self._noise is None:
+            return Unsupported("no portable noise; --noise-function names one")
+        try:
+            place = {"seed": request.seed, "step": request.step, "index": request.index}
+            words = self._noise((request.count,), **place, like=np.empty(0))
+            return Words([int(word) for word in np.asarray(words).ravel().tolist()])
+        except Exception as error:
+            return Failed(f"raised {described(error)}")
+
+    def close(self) -> None:
+        """Do nothing: a function holds nothing."""
+
+
+def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
+    """Return the names of the parameters of a function, None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
+def described(error: Exception) -> str:
+    """Return the type and the text of an error, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def answer(result: Any) -> Reply:
+    """Return what a function returned as a reply."""
+    array = np.asarray(result)
+    if array.dtype not in NUMPY_DTYPES.values():
+        return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not an array of floats")
+    return Answer(from_array(array))
+
+
+def to_words(array: np.ndarray) -> np.ndarray:
+    """Return the bits of an array as unsigned integers."""
+    return array.view(f"u{array.dtype.itemsize}")

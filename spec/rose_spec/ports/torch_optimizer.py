@@ -1,0 +1,230 @@
+"""A port that is a PyTorch optimizer, driven as a training loop drives it."""
+
+import inspect
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from rose_spec.arrays import array_from_words, from_array, words_of
+from rose_spec.oracle import Tensor
+from rose_spec.ports.port import HarnessError, load_object, plain_options
+from rose_spec.ports.python_function import accepted_names, described
+from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported
+from rose_spec.trajectory import Trajectory, Turn
+from rose_spec.vectors import number_from_json, tensor_from_json
+
+__all__ = ["TorchPort"]
+
+DTYPES: Final = {name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16")}
+# Keys of a group that are no options of a constructor.
+GROUP_KEYS: Final = ("params", "initial_lr", "max_lr")
+NARROW: Final = ("fp16", "bf16", "float16", "bfloat16")
+
+
+class _Unsupported(Exception):  # noqa: N818  (a reply on its way out, no error)
+    """The optimizer lacks something that is asked."""
+
+
+class TorchPort:
+    """A `torch.optim.Optimizer`.
+
+    Parameters
+    ----------
+    optimizer : str
+        ``module:Class``. Its constructor is given the options of a vector and no others.
+    options : mapping
+        Options that the constructor is given always.
+    renames : mapping
+        The optimizer's names of options, by those of the specification.
+
+    Notes
+    -----
+    A reference lr is passed as ``wd_schedule``. Where a vector has words of noise, the optimizer draws its
+    own from torch's default generator, which is seeded so that the runner knows them if they are drawn as
+    ``torch.empty(shape, dtype=torch.int32).random_(0, 2**16)``; the answer is compared with the
+    specification's for those words. Trajectories need portable noise, so an option ``sr_seed``, where a
+    bfloat16 parameter is rounded stochastically. ValueError, TypeError and RuntimeError, which torch itself
+    raises, are refusals.
+    """
+
+    def __init__(self, optimizer: str, options: Mapping[str, Any], renames: Mapping[str, str]) -> None:
+        self.name = optimizer
+        self._class = load_object(optimizer)
+        if not (inspect.isclass(self._class) and issubclass(self._class, torch.optim.Optimizer)):
+            raise HarnessError(f"{optimizer} must be a torch.optim.Optimizer, got {self._class!r}")
+        self._options = dict(options)
+        self._renames = dict(renames)
+        self._accepted = accepted_names(self._class)
+        if missing := [name for name in self._options if not self._accepts(name)]:
+            raise HarnessError(f"{optimizer} has no option {', '.join(missing)}")
+
+    def step(self, request: StepRequest) -> Reply:
+        """Construct the optimizer for one parameter and take one step."""
+        try:
+            options = self._named(self._step_options(request))
+        except _Unsupported as missing:
+            return Unsupported(str(missing))
+        param = to_torch(request.param).requires_grad_()
+        seed = zlib.crc32(request.id.encode())
+        drawn = None if request.noise is None else draw(request.param.shape, seed)
+        try:
+            set_grad(param, to_torch(request.grad))
+            torch.manual_seed(seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._class([param], **{**options, **self._options}).step()
+        except _Unsupported as missing:
+            return Unsupported(str(missing))
+        except (ValueError, TypeError, RuntimeError) as error:
+            if words(param) != words(to_torch(request.param)):
+                return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
+            return Refused(described(error))
+        except Exception as error:
+            return Failed(f"raised {described(error)}")
+        return Answer(from_torch(param), noise=drawn)
+
+    def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
+        """Construct the optimizer for all groups and take all steps."""
+        course = Trajectory(value)
+        exchanges: list[Exchange] = []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                optimizer = self._construct(value, course)
+                for step in course.steps:
+                    self._take(optimizer, course, step, name, exchanges)
+        except _Unsupported as missing:
+            return exchanges, Unsupported(str(missing))
+        except Exception as error:
+            return exchanges, Failed(f"raised {described(error)}")
+        return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
+
+    def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002  (no optimizer shows its noise)
+        """Answer that there is no way to ask an optimizer for its noise."""
+        return Unsupported("an optimizer does not show its noise; trajectories with sr_seed do")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _take(
+        self,
+        optimizer: torch.optim.Optimizer,
+        course: Trajectory,
+        step: Mapping[str, Any],
+        name: str,
+        log: list[Exchange],
+    ) -> None:
+        """Take one step of a trajectory; log it as single steps from where the optimizer's parameters were."""
+        for group, state, lr, grads in zip(
+            optimizer.param_groups, course.groups, step["lr"], step["grads"], strict=True
+        ):
+            state.options["lr"] = lr
+            state.record()
+            state.params = [from_torch(param) for param in group["params"]]
+            group[self._renames.get("lr", "lr")] = number_from_json(lr)
+            for param, grad in zip(group["params"], grads, strict=True):
+                set_grad(param, None if grad is None else to_torch(tensor_from_json(grad)))
+        turns: list[Turn] = list(course.turns(step))
+        optimizer.step()
+        for turn in turns:
+            request = StepRequest(f"{name}/{len(log)}", turn.param, turn.grad, turn.options, turn.noise)
+            after = from_torch(optimizer.param_groups[turn.group]["params"][turn.position])
+            log.append(Exchange(request, Answer(after)))
+        for state in course.groups:
+            state.advance()
+
+    def _construct(self, value: Mapping[str, Any], course: Trajectory) -> torch.optim.Optimizer:
+        """Construct the optimizer of a trajectory; options that all groups share are given to the constructor."""
+        lr = self._renames.get("lr", "lr")
+        pairs = zip(value["groups"], course.groups, strict=True)
+        groups = [self._group(given, group.params) for given, group in pairs]
+        for group, first in zip(groups, course.steps[0]["lr"], strict=True):
+            group.setdefault(lr, number_from_json(first))
+        shared = {
+            name: option
+            for name, option in groups[0].items()
+            if name not in GROUP_KEYS and all(name in g and repr(g[name]) == repr(option) for g in groups)
+        }
+        own = [{name: option for name, option in group.items() if name not in shared} for group in groups]
+        optimizer: torch.optim.Optimizer = self._class(own, **{lr: groups[0][lr], **shared, **self._options})
+        return optimizer
+
+    def _group(self, value: Mapping[str, Any], params: Iterable[Tensor]) -> dict[str, Any]:
+        """Return a parameter group of a trajectory as torch has it."""
+        options = dict(value["options"])
+        stochastic = options.get("bf16_sr", True) and any(param["dtype"] == "bfloat16" for param in value["params"])
+        seed = options.pop("sr_seed", "0")
+        if stochastic:
+            if not self._accepts(self._renames.get("sr_seed", "sr_seed")):
+                raise _Unsupported("no option sr_seed, so no portable noise")
+            options["sr_seed"] = int(seed, 16) if isinstance(seed, str) else seed
+        extra = {key: number_from_json(value[key]) for key in ("initial_lr", "max_lr") if key in value}
+        tensors = [to_torch(param).requires_grad_() for param in params]
+        schedule = options.get("wd_schedule")
+        if isinstance(schedule, str):
+            options["wd_schedule"] = number_from_json(schedule)
+        return {"params": tensors, **self._named(plain_options(options)), **extra}
+
+    def _step_options(self, request: StepRequest) -> dict[str, Any]:
+        """Return the constructor's options for a step, by the names of the specification."""
+        options = plain_options(request.options)
+        reference = options.pop("lr_reference", None)
+        if reference is not None:
+            options["wd_schedule"] = reference
+        stochastic = self._renames.get("bf16_sr", "bf16_sr")
+        narrow = str(options.get("compute_dtype")).strip().lower() in NARROW
+        if request.noise is not None and not self._accepts(stochastic):
+            raise _Unsupported("no option bf16_sr, so no stochastic rounding")
+        # Its default, true, is wrong for a bfloat16 parameter without noise, and refused beside 16 bits.
+        if request.noise is None and (narrow or request.param.dtype == "bfloat16") and self._accepts(stochastic):
+            options["bf16_sr"] = False
+        return options
+
+    def _named(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options by the optimizer's own names."""
+        named = {self._renames.get(name, name): value for name, value in options.items()}
+        if missing := [name for name in named if not self._accepts(name)]:
+            raise _Unsupported(f"no option {', '.join(missing)}")
+        return named
+
+    def _accepts(self, name: str) -> bool:
+        return self._accepted is None or name in self._accepted
+
+
+def draw(shape: tuple[int, ...], seed: int) -> list[int]:
+    """Return the words of noise that an optimizer draws from a freshly seeded default generator."""
+    torch.manual_seed(seed)
+    return [int(word) for word in torch.empty(shape, dtype=torch.int32).random_(0, 2**16).ravel().tolist()]
+
+
+def set_grad(param: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """Give a parameter its gradient, which torch wants to be announced if its dtype is another."""
+    if grad is not None and grad.dtype != param.dtype:
+        if not hasattr(param, "grad_dtype"):
+            raise _Unsupported(f"torch {torch.__version__} has no gradient of another dtype than the parameter's")
+        param.grad_dtype = grad.dtype
+    param.grad = grad
+
+
+def to_torch(tensor: Tensor) -> torch.Tensor:
+    """Return an array as a new tensor with the same bits."""
+    bits = np.ascontiguousarray(words_of(tensor))
+    signed = torch.from_numpy(bits.view(f"i{bits.dtype.itemsize}").reshape(-1))
+    return signed.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
+
+
+def words(tensor: torch.Tensor) -> list[int]:
+    """Return the bits of a tensor as signed integers."""
+    width = {8: torch.int64, 4: torch.int32, 2: torch.int16}[tensor.element_size()]
+    return [int(word) for word in tensor.detach().contiguous().reshape(-1).view(width).tolist()]
+
+
+def from_torch(tensor: torch.Tensor) -> Tensor:
+    """Return a tensor as the oracle's array."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    bits = np.asarray(words(tensor), f"i{tensor.element_size()}").view(f"u{tensor.element_size()}")
+    return from_array(array_from_words(name, bits.reshape(tuple(tensor.shape))))

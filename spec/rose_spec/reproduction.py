@@ -1,0 +1,101 @@
+"""Whether a variant of the oracle gives the answers that a port gave."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+
+from rose_spec.catalogue import Stopped, Variant
+from rose_spec.check import Outcome
+from rose_spec.comparison import Level, Scale, compare, reaches, same
+from rose_spec.noise import noise_words
+from rose_spec.oracle import Tensor
+from rose_spec.replies import Answer, Exchange, NoiseRequest, Refused, Reply, StepRequest, Words
+from rose_spec.trajectory import Turn
+
+__all__ = ["is_changed_by", "is_reproduced_by"]
+
+
+def is_reproduced_by(variant: Variant, outcome: Outcome, level: Level) -> bool:
+    """Tell whether a variant, asked what the port was asked, gives all its answers at a level.
+
+    Of a trajectory each step is compared from the port's own parameter.
+    """
+    return all(
+        _agree(reply, exchange, request, outcome, level) for request, reply, exchange in _replies(variant, outcome)
+    )
+
+
+def is_changed_by(variant: Variant, outcome: Outcome) -> bool:
+    """Tell whether a variant answers anything in another way than the oracle, asked what the port was asked."""
+    pairs = zip(_replies(variant, outcome), _replies(_oracle(), outcome), strict=False)
+    return any(not _same(request, reply, right) for (request, reply, _), (_, right, _) in pairs)
+
+
+@cache
+def _oracle() -> Variant:
+    return Variant(())
+
+
+def _replies(variant: Variant, outcome: Outcome) -> Iterator[tuple[StepRequest | None, Reply, Exchange]]:
+    """Yield a variant's reply to each request of a run."""
+    if outcome.vector.kind == "trajectory":
+        yield from _course(variant, outcome)
+        return
+    for exchange in outcome.exchanges:
+        request = exchange.request
+        if isinstance(request, NoiseRequest):
+            place = {"seed": request.seed, "step": request.step, "index": request.index}
+            yield None, Words(noise_words(request.count, **place)), exchange
+        else:
+            yield request, variant.step(request), exchange
+
+
+def _course(variant: Variant, outcome: Outcome) -> list[tuple[StepRequest | None, Reply, Exchange]]:
+    """Return a variant's replies to the steps of a trajectory, each from the port's own parameter."""
+    log: list[tuple[StepRequest | None, Reply, Exchange]] = []
+    exchanges = iter(outcome.exchanges)
+
+    def update(turn: Turn) -> Tensor:
+        exchange = next(exchanges, None)
+        if exchange is None or not isinstance(exchange.request, StepRequest):
+            raise Stopped
+        request = StepRequest(exchange.request.id, exchange.request.param, turn.grad, turn.options, turn.noise)
+        log.append((request, variant.step(request), exchange))
+        if not isinstance(exchange.reply, Answer):
+            raise Stopped
+        return exchange.reply.param
+
+    with suppress(Stopped):
+        variant.course(outcome.vector.input).play(update)
+    return log
+
+
+def _agree(predicted: Reply, exchange: Exchange, request: StepRequest | None, outcome: Outcome, level: Level) -> bool:
+    """Tell whether a port's reply is the predicted one."""
+    reply = exchange.reply
+    if isinstance(predicted, Answer) and isinstance(reply, Answer) and request is not None:
+        if outcome.vector.kind == "refusal":
+            return True  # there is no right answer to what must be refused
+        return _is_near(reply.param, predicted.param, request, level)
+    if isinstance(predicted, Words):
+        return predicted == reply
+    if isinstance(predicted, Refused):
+        return isinstance(reply, Refused)
+    return not isinstance(predicted, Answer) and not isinstance(reply, Answer)
+
+
+def _same(request: StepRequest | None, one: Reply, other: Reply) -> bool:
+    """Tell whether two replies of variants are one."""
+    if isinstance(one, Answer) and isinstance(other, Answer) and request is not None:
+        return _is_near(one.param, other.param, request, "exact")
+    return type(one) is type(other)
+
+
+def _is_near(got: Tensor, predicted: Tensor, request: StepRequest, level: Level) -> bool:
+    """Tell whether an answer is the predicted one at a level, with the word of NaN where it matters (ROSE-8.2)."""
+    if not reaches(compare(got, predicted, replace(Scale.of(request), stochastic=False)).level, level):
+        return False
+    pairs = zip(got.values, predicted.values, strict=True)
+    # A deviation whose NaN is some NaN has the port's, whatever it is.
+    return request.noise is None or all(same(a, a, any_nan=not same(b, b, any_nan=False)) for a, b in pairs)

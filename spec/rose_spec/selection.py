@@ -1,0 +1,77 @@
+"""Which vectors of a revision are meant."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from rose_spec.ports import HarnessError
+from rose_spec.vectors import REVISIONS, Vector, vector_files
+
+__all__ = ["Entry", "Selection", "load_entries", "select"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A vector, the name of its file, and what its flags mean."""
+
+    vector: Vector
+    topic: str
+    notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Conditions that a vector must meet; None and empty ones are met by all.
+
+    Attributes
+    ----------
+    clause : str or None
+        A clause, or a section: "ROSE-4" is all of 4.1, 4.2 and 4.3.
+    kind, topic : str or None
+        Kind of the vector; name of its file without ".json".
+    pattern : str or None
+        A shell pattern for the id.
+    volume : int or None
+        Digests up to so many cases.
+    """
+
+    clause: str | None = None
+    kind: str | None = None
+    topic: str | None = None
+    pattern: str | None = None
+    volume: int | None = None
+
+    def admits(self, entry: Entry) -> bool:
+        """Tell whether an entry meets all conditions."""
+        vector = entry.vector
+        if self.clause and not any(c == self.clause or c.startswith(f"{self.clause}.") for c in vector.clauses):
+            return False
+        if self.pattern and not fnmatchcase(vector.id, self.pattern):
+            return False
+        if self.volume is not None and vector.kind == "digest" and vector.input["count"] > self.volume:
+            return False
+        return self.kind in (None, vector.kind) and self.topic in (None, entry.topic)
+
+
+def load_entries(revision: str) -> Iterator[Entry]:
+    """Yield all vectors of a revision."""
+    try:
+        contents = [(file.name, json.loads(file.read_text())) for file in vector_files(revision)]
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"the vectors of revision {revision} cannot be read: {error}") from error
+    for name, content in contents:
+        for value in content["vectors"]:
+            yield Entry(Vector.from_json(value), PurePath(name).stem, content["notes"])
+
+
+def select(revision: str, selection: Selection) -> list[Entry]:
+    """Return the vectors that meet the conditions, and raise if there are none."""
+    if revision not in REVISIONS:
+        raise HarnessError(f"the revision must be one of {', '.join(REVISIONS)}; got {revision!r}")
+    chosen = [entry for entry in load_entries(revision) if selection.admits(entry)]
+    if not chosen:
+        conditions = ", ".join(f"{name} {value!r}" for name, value in vars(selection).items() if value is not None)
+        raise HarnessError(f"no vector of revision {revision} has {conditions}; see list")
+    return chosen

@@ -1,0 +1,90 @@
+"""The step itself (ROSE-6): quotient, sign at rank 0, and the rounding of the result."""
+
+import math
+
+from rose_spec.topics.topic import Topic, array, bf16, f16, f32, f64, row, zeros
+
+__all__ = ["build"]
+
+
+def build() -> Topic:
+    """Return the topic."""
+    topic = Topic("step", "The step at rank 1 and above, and by the sign at rank 0")
+    _add_quotients(topic)
+    _add_signs(topic)
+    _add_sign_rounding(topic)
+    _add_learning_rates(topic)
+    _add_overflow(topic)
+    return topic
+
+
+def _add_quotients(topic: Topic) -> None:
+    """Multiply by -lr first, then divide, then add."""
+    for number, (lr, factor) in enumerate(((0.7, -0.83), (0.3, -1.19), (2.3, -0.57)), 1):
+        param, grad = row(6, start=0.9, factor=-1.1), row(6, start=1.7, factor=factor)
+        topic.step(f"vector-{number}", "6.1 1.5", f64(param), f64(grad), lr=lr)
+        topic.step(f"vector-in-fp32-{number}", "6.1 2.4", f32(param), f32(grad), lr=lr, compute_dtype="fp32")
+    rows, grad_rows = [row(4), row(4, start=-0.3)], [row(4, start=0.2), row(4, start=5.0, factor=0.4)]
+    for dtype in ("float64", "float32", "float16", "bfloat16"):
+        topic.step(f"matrix-{dtype}", "6.1 6.3", array(dtype, rows), array(dtype, grad_rows), lr=0.1, show=True)
+    for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp16", "float32"), ("bf16", "float64")):
+        # The three operations are float32, rounded to 16 bits once.
+        arrays = array(dtype, row(6, start=0.9, factor=-1.1)), array(dtype, row(6, start=1.7, factor=-0.73))
+        topic.step(f"one-rounding-to-{compute}-{dtype}", "6.1 2.2", *arrays, lr=0.3, compute_dtype=compute)
+
+
+def _add_signs(topic: Topic) -> None:
+    """At rank 0 only the sign of the gradient counts."""
+    values = (
+        *(("positive", 3.0), ("negative", -0.25), ("zero", 0.0), ("minus-zero", -0.0)),
+        *(("infinity", math.inf), ("minus-infinity", -math.inf), ("nan", math.nan), ("subnormal", "00000001")),
+    )
+    for name, value in values:
+        topic.step(f"sign-of-{name}", "6.2", f32(1.0), f32(value), lr=0.125)
+    topic.step("sign-of-zero-keeps-minus-zero", "6.2", f64(-0.0), f64(0.0), lr=0.5)
+    topic.step("sign-of-minus-zero-keeps-minus-zero", "6.2", f64(-0.0), f64(-0.0), lr=0.5)
+    topic.step("sign-to-zero", "6.2", f32(0.5), f32(2.0), lr=0.5)
+    topic.step("sign-maximized", "6.2 1.3", f32(1.0), f32(2.0), lr=0.5, maximize=True)
+    for dtype in ("float64", "float16", "bfloat16"):
+        topic.step(f"sign-{dtype}", "6.2", array(dtype, 1.0), array(dtype, -7.0), lr=0.1)
+    # A gradient that the compute dtype rounds to zero has the sign 0.
+    topic.step("sign-underflows", "6.2 2.6", f32(1.0), f32(1e-9), lr=0.5, compute_dtype="fp16")
+    topic.step("sign-of-tiny", "6.2", f32(1.0), f32(1e-9), lr=0.5)
+
+
+def _add_sign_rounding(topic: Topic) -> None:
+    """At rank 0 the learning rate is rounded to C before it is added."""
+    for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32"), ("fp16", "float32")):
+        for number, lr in enumerate((1e-3, 0.3, 0.7771), 1):
+            name = f"sign-lr-rounded-to-{compute}-{dtype}-{number}"
+            topic.step(name, "6.2 2.2", array(dtype, 0.01), array(dtype, 1.0), lr=lr, compute_dtype=compute)
+    # lr lies a little above the middle of two float16 or bfloat16 numbers; by way of float32 it is the middle.
+    for compute, lr in (("fp16", 1 + 2**-11 + 2**-40), ("bf16", 1 + 2**-8 + 2**-40)):
+        topic.step(f"sign-lr-by-way-of-float32-{compute}", "6.2 2.4", f32(0.0), f32(1.0), lr=lr, compute_dtype=compute)
+
+
+def _add_learning_rates(topic: Topic) -> None:
+    """Zero, integers, tiny and large; at rank 1 and above lr is rounded to O, not to C."""
+    param, grad = [1.0, -0.0, 0.0], [0.5, -1.0, 1.0]
+    topic.step("lr-zero", "6.1", f32(param), f32(grad), lr=0.0)
+    topic.step("lr-zero-rank-0", "6.2", f32(-0.0), f32(-1.0), lr=0.0)
+    topic.step("lr-least-subnormal", "6.1", f64(param), f64(grad), lr=5e-324)
+    topic.step("lr-vanishes-in-float32", "6.1 2.4", f32(param), f32(grad), lr=1e-50, compute_dtype="fp32")
+    topic.step("lr-overflows-float32", "6.1 2.4", f32(param), f32(grad), lr=1e39, compute_dtype="fp32")
+    topic.step("lr-beyond-float32-in-float64", "6.1 2.1", f32(param), f32([0.5, -1e30, 1.0]), lr=1e39)
+    for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16")):
+        arrays = array(dtype, [0.01, -0.02, 0.5]), array(dtype, [0.3, -0.9, 0.7])
+        topic.step(f"lr-not-rounded-to-{compute}", "6.1 2.4", *arrays, lr=0.007771, compute_dtype=compute)
+
+
+def _add_overflow(topic: Topic) -> None:
+    """Products, quotients and results beyond their dtype, and results below it."""
+    topic.step("product-overflows", "6.1", zeros("float32", 2), f32([3e38, 1e38]), lr=4.0, compute_dtype="fp32")
+    topic.step("product-in-float64", "6.1 2.1", zeros("float32", 2), f32([3e38, 1e38]), lr=4.0)
+    topic.step("quotient-overflows", "6.1", zeros("float32", 2), f32([1.0, "3f800001"]), lr=1e35, compute_dtype="fp32")
+    topic.step("result-overflows-float16", "6.3 2.3", f16([65504.0, -65504.0]), f16([-1.0, 1.0]), lr=32.0)
+    topic.step("result-overflows-bfloat16", "6.3 8.3", bf16(["7f7f", "ff7f"]), bf16([-1.0, 1.0]), lr=2.0**121)
+    topic.step("result-overflows-float32", "6.3", f32(["7f7fffff", "ff7fffff"]), f32([-1.0, 1.0]), lr=2.0**105)
+    subnormal = f32(["00000003", "80000005"])
+    topic.step("result-subnormal-float32", "6.3", subnormal, f32([1.0, -1.0]), lr=2.0**-148)
+    topic.step("result-subnormal-float16", "6.3", f16(["0003", "8005"]), f16([1.0, -1.0]), lr=2.0**-23)

@@ -1,0 +1,1 @@
+"""The conformance kit: its runner, its ports and its reports."""

@@ -1,0 +1,312 @@
+"""One vector put to one port: levels, refusals, trajectories, digests, noise, and what a report makes of them."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rose_core
+from rose_spec.arrays import from_array, hex_words, to_array, values_from_words
+from rose_spec.check import Outcome, check, check_vector
+from rose_spec.comparison import Level, Scale, compare
+from rose_spec.floats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
+from rose_spec.oracle import Tensor
+from rose_spec.ports import HarnessError, Port, ProtocolError
+from rose_spec.ports.python_function import PythonPort
+from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, StepRequest, Words
+from rose_spec.report import Report, difference
+from rose_spec.statement import statement
+from rose_spec.vectors import Vector
+from tests.spec.samples import samples
+
+VECTORS = {vector.id: vector for vector in samples()}
+REQUEST = StepRequest("r", Tensor("float32", (2,), (1.0, 4.0)), Tensor("float32", (2,), (1.0, 2.0)), {"lr": 0.5})
+
+
+class FunctionPort(PythonPort):
+    """A port around a function that is already there."""
+
+    def __init__(self, update: Callable[..., Any], noise: Callable[..., Any] | None = None) -> None:
+        super().__init__("rose_core:update")
+        self._update, self._noise = update, noise
+
+
+class ScriptedPort:
+    """A port that gives the same reply always."""
+
+    name = "scripted"
+
+    def __init__(self, reply: Reply | Exception) -> None:
+        self.reply = reply
+
+    def step(self, request: StepRequest) -> Reply:  # noqa: ARG002
+        return self.said()
+
+    def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002
+        return self.said()
+
+    def said(self) -> Reply:
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+    def close(self) -> None: ...
+
+
+def outcome_of(port: Port, name: str) -> Outcome:
+    return check_vector(port, VECTORS[name])
+
+
+def reported(port: Port, names: list[str] | None = None) -> Report:
+    chosen = [VECTORS[name] for name in names or VECTORS if name != "digest-many"]
+    return Report(port.name, "command", "1.0.2", "exact", list(check(port, chosen)))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_rose_core_answers_every_sample_exactly(name: str) -> None:
+    if name == "digest-many":
+        pytest.skip("its digest is wrong on purpose")
+    outcome = outcome_of(PythonPort("rose_core:update", "rose_core:noise_words"), name)
+    assert (outcome.status, outcome.level, outcome.ulps, outcome.detail) == ("passed", "exact", 0.0, "")
+
+
+def test_only_the_options_of_the_vector_are_passed() -> None:
+    given: list[set[str]] = []
+
+    def update(param: Any, grad: Any, **options: Any) -> Any:
+        given.append(set(options))
+        return rose_core.update(param, grad, **options)
+
+    outcome_of(FunctionPort(update), "step-defaults")
+    outcome_of(FunctionPort(update), "step-noise")
+    assert given == [{"lr"}, {"lr", "noise"}]
+
+
+def test_an_option_that_a_function_lacks_is_unsupported_not_refused() -> None:
+    def update(param: Any, grad: Any, lr: float, weight_decay: float = 1e-4) -> Any:
+        return rose_core.update(param, grad, lr=lr, weight_decay=weight_decay)
+
+    port = FunctionPort(update)
+    port._options = frozenset({"param", "grad", "lr", "weight_decay"})
+    outcome = outcome_of(port, "step-maximize")
+    assert (outcome.status, outcome.detail) == ("unsupported", "no option maximize")
+    assert outcome_of(port, "step-defaults").status == "passed"
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_a_refusal_of_what_must_be_answered_fails(error: type[Exception]) -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise error("no scalars")
+
+    outcome = outcome_of(FunctionPort(update), "step-scalar")
+    assert outcome.status == "failed"
+    assert outcome.detail == f"refused what it must answer: {error.__name__}: no scalars"
+
+
+def test_another_exception_leaves_the_vector_unanswered() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise IndexError("axis 1")
+
+    outcome = outcome_of(FunctionPort(update), "step-scalar")
+    assert (outcome.status, outcome.detail) == ("unanswered", "raised IndexError: axis 1")
+    assert outcome_of(FunctionPort(update), "refuse-lr").status == "unanswered"
+
+
+def test_an_answer_to_what_must_be_refused_fails() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        return param
+
+    assert outcome_of(FunctionPort(update), "refuse-nan").detail == "answered what must be refused"
+
+
+def test_a_refusal_that_has_changed_the_parameter_is_none() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        param += 1.0
+        raise ValueError("too late")
+
+    assert "had changed the parameter (ROSE-11.3)" in outcome_of(FunctionPort(update), "refuse-lr").detail
+
+
+def test_a_result_of_another_shape_or_dtype_fails_whatever_its_values() -> None:
+    def one(param: Any, grad: Any, **options: Any) -> Any:
+        return rose_core.update(param, grad, **options).reshape(1)
+
+    def wide(param: Any, grad: Any, **options: Any) -> Any:
+        return rose_core.update(param, grad, **options).astype(np.float64)
+
+    shape, dtype = outcome_of(FunctionPort(one), "step-scalar"), outcome_of(FunctionPort(wide), "step-matrix")
+    assert shape.detail == "the result is float64 of shape [1], not float64 of shape []"
+    assert dtype.detail == "the result is float64 of shape [2, 3], not float32 of shape [2, 3]"
+
+
+def test_a_result_that_is_no_array_of_floats_is_unanswered() -> None:
+    outcome = outcome_of(FunctionPort(lambda *_, **__: "done"), "step-matrix")
+    assert "returned str of dtype <U4" in outcome.detail
+
+
+def test_a_trajectory_goes_on_from_the_ports_own_results_and_names_the_first_wrong_update() -> None:
+    calls = 0
+
+    def update(param: Any, grad: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return rose_core.update(param, grad, **options) + (0.5 if calls == 4 else 0.0)
+
+    outcome = outcome_of(FunctionPort(update), "trajectory-schedule")
+    assert outcome.status == "failed"
+    assert outcome.detail.startswith("update 4 of 8 is the first to differ; 4 elements differ")
+    assert len(outcome.exchanges) == 8
+
+
+def test_a_trajectory_stops_where_there_is_no_answer() -> None:
+    outcome = check_vector(ScriptedPort(Refused("no")), VECTORS["trajectory-schedule"])
+    assert (outcome.status, len(outcome.exchanges)) == ("failed", 1)
+    outcome = check_vector(ScriptedPort(Answer(Tensor("float32", (1,), (0.0,)))), VECTORS["trajectory-schedule"])
+    assert "the result is float32 of shape [1]" in outcome.detail
+
+
+def test_a_digest_that_differs_shows_the_cases_that_do() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:
+        return rose_core.update(param, grad, **{**options, "weight_decay": 0.0})
+
+    outcome = outcome_of(FunctionPort(update), "digest-few")
+    assert outcome.status == "failed"
+    assert 0 < len(outcome.exchanges) < 20
+    assert f"{len(outcome.exchanges)} of the first 20 cases differ" in outcome.detail
+
+
+def test_a_digest_that_differs_nowhere_in_sight_fails_all_the_same() -> None:
+    outcome = outcome_of(PythonPort("rose_core:update"), "digest-many")
+    assert (outcome.status, outcome.level) == ("failed", None)
+    assert outcome.detail == "the digest differs, but none of the first 1000 cases"
+
+
+def test_wrong_noise_is_placed() -> None:
+    wrong = check_vector(ScriptedPort(Words([0] * 7)), VECTORS["noise-words"])
+    short = check_vector(ScriptedPort(Words([])), VECTORS["noise-words"])
+    assert (wrong.detail, short.detail) == ("word 0 differs", "0 words, not 7")
+    assert check_vector(ScriptedPort(Words([])), VECTORS["step-matrix"]).status == "failed"
+
+
+def test_after_a_breach_of_the_protocol_all_vectors_are_unanswered() -> None:
+    outcomes = check(ScriptedPort(ProtocolError("garbage")), samples()[:3])
+    assert [next(outcomes).status for _ in range(3)] == ["unanswered"] * 3
+    with pytest.raises(ProtocolError, match="garbage"):
+        next(outcomes)
+
+
+NEARNESS: list[tuple[float, float, Format, str, Level | None]] = [
+    (1.0, 1.0, FLOAT64, "float64", "exact"),
+    (1.0 + 4 * 2.0**-52, 1.0, FLOAT64, "float64", "rounded"),
+    (1.0 + 5 * 2.0**-52, 1.0, FLOAT64, "float64", "formula"),
+    (1.0 + 4 * 2.0**-23, 1.0, FLOAT32, "float64", "rounded"),
+    (1.0 + 2.0**-23, 1.0, FLOAT64, "float32", "rounded"),
+    (1.0 + 2 * 2.0**-23, 1.0, FLOAT64, "float32", "formula"),
+    (1.0 + 2.0**-7, 1.0, FLOAT64, "bfloat16", "rounded"),
+    (1.0 + 2.0**-6, 1.0, FLOAT64, "bfloat16", None),
+    (1.0 + 2.0**-5, 1.0, BFLOAT16, "bfloat16", "rounded"),
+    (1.0 + 2.0**-8, 1.0, FLOAT16, "float16", "rounded"),
+    (1.0 + 2e-5, 1.0, FLOAT64, "float64", None),
+    (-0.0, 0.0, FLOAT64, "float64", "rounded"),
+    (math.nan, math.nan, FLOAT64, "float64", "exact"),
+    (math.nan, 1.0, FLOAT64, "float64", None),
+    (math.inf, -math.inf, FLOAT64, "float64", None),
+    (1e-5, 0.0, FLOAT64, "float64", "formula"),
+]
+
+
+@pytest.mark.parametrize(("got", "expected", "compute", "dtype", "level"), NEARNESS)
+def test_levels(got: float, expected: float, compute: Format, dtype: str, level: Level | None) -> None:
+    scale = Scale(Tensor(dtype, (), (0.0,)), compute, lr=1.0)
+    assert compare(Tensor(dtype, (), (got,)), Tensor(dtype, (), (expected,)), scale).level == level
+
+
+def test_the_difference_is_told_in_ulps_of_the_larger_of_parameter_and_result() -> None:
+    scale = Scale(Tensor("float64", (), (4.0,)), FLOAT64, lr=0.0)
+    nearly = compare(Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,)), scale)
+    assert (nearly.ulps, nearly.level, nearly.differing) == (2.0, "rounded", (0,))
+
+
+def test_the_word_of_a_nan_matters_where_it_was_rounded_stochastically_and_only_at_exact() -> None:
+    outcome = outcome_of(PythonPort("rose_core:update"), "step-nan-noise")
+    assert isinstance(outcome.reply, Answer)
+    payload = Tensor.from_words("bfloat16", (2,), [0x7FC1, 0x7FC0])
+    marked = check_vector(ScriptedPort(Answer(payload)), VECTORS["step-nan-noise"])
+    assert (outcome.level, marked.level, marked.ulps) == ("exact", "rounded", 0.0)
+    assert marked.detail == "1 element differs, by up to 0 ulps"
+
+
+def test_a_trajectory_may_be_off_as_often_as_it_has_steps() -> None:
+    got, expected = Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,))
+    scale = Scale(expected, FLOAT64, lr=0.0)
+    assert compare(got, expected, scale).level == "formula"
+    assert compare(got, expected, replace(scale, steps=2)).level == "rounded"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_words_of_a_quiet_nan_go_through_a_port_unchanged(dtype: str) -> None:
+    words = {"float64": "fff8000000000123", "float32": "7fffffff", "float16": "fe01", "bfloat16": "7fff"}[dtype]
+    array = Tensor.from_words(dtype, (1,), [int(words, 16)])
+    assert hex_words(array) == [words]
+    assert hex_words(from_array(to_array(array))) in ([words], ["7fc0"])
+    assert math.isnan(values_from_words(dtype, [words])[0])
+
+
+def test_the_report_of_a_port_that_conforms() -> None:
+    report = reported(PythonPort("rose_core:update", "rose_core:noise_words"))
+    assert (report.status, report.level, report.smallest_failure()) == (0, "exact", None)
+    assert report.verdict() == "rose_core:update conforms to Rose 1.0.2 at level exact."
+    assert "| ROSE-4 (2 clauses) | exact | 2 | 2 | 0 | 0 |  |" in statement(report)
+
+
+def test_what_is_unsupported_stands_in_the_verdict() -> None:
+    report = reported(PythonPort("rose_core:update"))
+    assert report.status == 0
+    assert report.verdict().endswith("at level exact in what it supports (1 of 22 vectors are unsupported).")
+    assert report.reasons_unsupported() == [("no portable noise; --noise-function names one", 1)]
+    nothing = reported(PythonPort("rose_core:update"), ["noise-words"])
+    assert (nothing.status, nothing.level) == (1, None)
+    assert nothing.verdict() == "rose_core:update supports none of the 1 vectors."
+
+
+def test_the_smallest_failing_vector_is_shown_with_its_first_difference() -> None:
+    port = FunctionPort(lambda param, grad, **options: rose_core.update(param, -grad, **options))
+    report = reported(port, ["step-matrix", "step-scalar", "step-vector"])
+    smallest = report.smallest_failure()
+    assert smallest is not None
+    assert smallest.vector.id == "step-scalar"
+    found = difference(smallest)
+    assert found is not None
+    assert found.elements[0] == (0, "4003ffcb923a29c8", 2.4999000000000002, "3ff7ff972474538f", 1.4999)
+
+
+def test_the_first_wrong_intermediate_value_is_named() -> None:
+    vector = VECTORS["step-matrix"]
+    right = {"mean": [0.75, 1.5416666666666667], "range": [4.25, 9.0]}
+    reply = Answer(Tensor("float32", (2, 3), (0.0,) * 6), right)
+    found = difference(check_vector(ScriptedPort(reply), vector))
+    assert found is not None
+    assert found.intermediate.startswith("range of slice 1: expected 0x1.3000000000000p+3 (9.5), got 0x1.2")
+
+
+def test_the_json_report_holds_every_vector_and_no_infinity() -> None:
+    port = FunctionPort(lambda param, grad, **options: rose_core.update(param, grad, **options) * np.nan)
+    report = reported(port, ["step-fp32", "step-scalar"])
+    content = json.loads(report.to_json(), parse_constant=pytest.fail)
+    assert [vector["ulps"] for vector in content["vectors"]] == [None, None]
+    assert (content["conforms"], content["counts"]["failed"]) == (False, 2)
+
+
+@pytest.mark.parametrize("reference", ["rose_core", "rose_core:", "no_such_module:f", "rose_core:no_such_function"])
+def test_a_port_that_cannot_be_imported_is_an_error_of_the_harness(reference: str) -> None:
+    with pytest.raises(HarnessError, match=r"module:name|cannot be imported"):
+        PythonPort(reference)
+
+
+def test_vectors_of_the_samples_have_different_ids() -> None:
+    ids: list[Vector] = samples()
+    assert len(VECTORS) == len(ids)
