@@ -25,13 +25,13 @@ def _add_single_elements(topic: Topic) -> None:
     """Move a gradient of one element by a softsign, whatever its rank."""
     nested: tuple[Any, ...] = (0.3, [0.3], [[0.3]], [[[0.3]]])
     for rank, value in enumerate(nested):
-        topic.step(f"softsign-rank-{rank}", "A.3", zeros("float64", *(1,) * rank), f64(value), lr=0.5, show=True)
+        topic.step(f"softsign-rank-{rank}", "A.2 A.3", zeros("float64", *(1,) * rank), f64(value), lr=0.5, show=True)
     for name, value in (("negative", -2.0), ("small", 1e-6), ("zero", 0.0)):
         topic.step(f"softsign-{name}", "A.3", f64(1.0), f64(value), lr=0.5, show=True)
     for compute, dtype in zip(("fp64", "fp32", "fp16", "bf16"), FORMATS, strict=True):
         arrays = array(dtype, 0.25), array(dtype, 0.0625)
         topic.step(f"softsign-in-{compute}", "A.3", *arrays, lr=0.1, compute_dtype=compute, show=True)
-    topic.step("softsign-decayed", "A.3", f64(2.0), f64(0.5), lr=0.5, weight_decay=0.25)
+    topic.step("softsign-decayed", "A.1 A.3", f64(2.0), f64(0.5), lr=0.5, weight_decay=0.25)
 
 
 def _add_vectors(topic: Topic) -> None:
@@ -39,9 +39,9 @@ def _add_vectors(topic: Topic) -> None:
     for name, grad in (("mixed", row(4)), ("positive", [1.0, 3.0, 2.0]), ("negative", [-1.0, -3.0, -2.0])):
         topic.step(f"vector-{name}", "A.4", zeros("float64", len(grad)), f64(grad), lr=0.5, show=True)
     column = [[3.0], [-0.5], [0.25]]
-    topic.step("column", "A.4", zeros("float64", 3, 1), f64(column), lr=0.5, show=True)
+    topic.step("column", "A.2 A.4", zeros("float64", 3, 1), f64(column), lr=0.5, show=True)
     topic.step("column-ungated", "A.4", zeros("float32", 3, 1), f32(column), stabilize=False, show=True)
-    topic.step("vector-in-fp32", "A.4", zeros("float32", 4), f32(row(4)), lr=0.1, compute_dtype="fp32", show=True)
+    topic.step("vector-in-fp32", "A.1 A.4", zeros("float32", 4), f32(row(4)), lr=0.1, compute_dtype="fp32", show=True)
     topic.step("vector-constant", "A.4", zeros("float64", 3), f64([0.7] * 3), lr=0.5, show=True)
 
 
@@ -52,4 +52,4 @@ def _add_ranges(topic: Topic) -> None:
             label = f"range-{name}-{'centred' if centralize else 'uncentred'}"
             options = given(centralize=centralize, show=True)
             topic.step(label, "A.5", zeros("float64", 2, 3), f64(grad), lr=0.5, **options)
-    topic.step("range-row", "A.5", zeros("float64", 1, 4), f64([row(4)]), lr=0.5, centralize=False, show=True)
+    topic.step("range-row", "A.2 A.5", zeros("float64", 1, 4), f64([row(4)]), lr=0.5, centralize=False, show=True)
