@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rose_core.hyperparameters import Hyperparameters, validate
+from rose_core.hyperparameters import Hyperparameters, unsigned, validate
 from rose_core.namespace import Array
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute
 
-__all__ = ["apply_decay", "decay_factor", "recorded_initial_lr", "schedule_reference", "scheduled_decay_factor"]
+__all__ = [
+    "after_step",
+    "apply_decay",
+    "decay_factor",
+    "recorded_initial_lr",
+    "schedule_reference",
+    "scheduled_decay_factor",
+]
 
 
 def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float | None) -> float:
@@ -70,6 +77,13 @@ def schedule_reference(wd_schedule: bool | float, *, max_lr: Any = None, initial
         if value is not None and (reference := validate(option, value)):
             return float(reference)
     return None
+
+
+def after_step(group: Mapping[str, Any], lr: float) -> dict[str, Any]:
+    """Return what a group keeps of a step with `lr`: its `initial_lr` and how many steps it counts (ROSE-9.2)."""
+    initial_lr = recorded_initial_lr(group.get("initial_lr"), lr)
+    step = unsigned("step", group["step"], bits=32) + int(lr != 0.0)
+    return {"step": step} | ({"initial_lr": initial_lr} if initial_lr else {})
 
 
 def recorded_initial_lr(initial_lr: Any, lr: float) -> Any:

@@ -131,13 +131,14 @@ def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
 def _number(option: str, value: Any, allowed: str) -> float:
     """Return the value of a real number, or of an array of rank 0 that holds one, as a float."""
     if hasattr(value, "dtype"):
-        is_real = value.ndim == 0 and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))
+        is_real = getattr(value, "ndim", None) == 0 and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))
     else:
         is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_real:
         raise TypeError(f"{option} must be {allowed}, got {value!r}")
     try:
-        return float(value)
+        # .item(), since torch warns at the float of a tensor that requires a gradient
+        return float(value.item() if hasattr(value, "item") else value)
     except OverflowError:  # an integer beyond every float
         return math.inf
 

@@ -90,15 +90,15 @@ def require_array(x: object, argument: str, kind: str = "of a library that follo
     """Raise unless `x` is an array to compute with; arithmetic on masked arrays would drop the masked values."""
     if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{argument} must be an array {kind}, got {type(x).__name__}")
+    if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
+        raise TypeError(f"{argument} has the layout {x.layout}; sparse arrays are not allowed")
 
 
 def floating_dtype(x: Array, argument: str) -> str:
     """Return the name of a dtype that Rose can update (ROSE-1.1), or raise a TypeError that names the argument."""
     require_array(x, argument)
-    if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
-        raise TypeError(f"{argument} has the layout {x.layout}; sparse arrays are not allowed")
     name = dtype_name(x)
-    if name not in FLOATING:
+    if name not in FLOATING or (name == "bfloat16" and not _stores_bfloat16(x)):
         raise TypeError(f"{argument} has dtype {name}; allowed are {', '.join(FLOATING)}")
     return name
 
@@ -145,7 +145,11 @@ def has_float16(x: Array) -> bool:
 
 def has_float64(x: Array) -> bool:
     """Tell whether the device of `x` has float64; torch on Apple GPUs has none (ROSE-12.2)."""
-    return not (array_api_compat.is_torch_array(x) and device(x).type == "mps")
+    if array_api_compat.is_torch_array(x):
+        return bool(device(x).type != "mps")
+    if array_api_compat.is_numpy_array(x) or array_api_compat.is_cupy_array(x):
+        return True
+    return "float64" in array_namespace(x).__array_namespace_info__().dtypes(device=device(x))
 
 
 def widen(x: Array, dtype: OperationDtype) -> Any:
@@ -211,13 +215,13 @@ def square_root(x: Array) -> Any:
     """
     xp = array_namespace(x)
     if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
-        return xp.asarray(np.sqrt(x.numpy()))
+        return xp.asarray(np.sqrt(x.numpy()), device=device(x))
     return xp.sqrt(x)
 
 
 def _detached(x: Any) -> Any:
-    """Return the torch tensor without its autograd history: a parameter update is not differentiated."""
-    return x.detach() if array_api_compat.is_torch_array(x) else x
+    """Return the torch tensor itself, without autograd history or a negation that is put off (no bit cast then)."""
+    return x.detach().resolve_neg() if array_api_compat.is_torch_array(x) else x
 
 
 def _astype(x: Array, name: str) -> Any:

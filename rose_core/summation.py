@@ -63,8 +63,8 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
 
     Notes
     -----
-    ROSE-7.2. The summands are split into folds whose partial sums are all exact. What is lost is below
-    2**-60 of the largest summand. The sum of no summands is +0, a sum with infinity or NaN is NaN.
+    ROSE-7.2. The summands are split into folds whose partial sums are all exact. What is lost
+    in their mean is below 2**-60 of the largest. The sum of no summands is +0, a sum with infinity or NaN is NaN.
 
     Examples
     --------

@@ -146,8 +146,13 @@ def checked_compute_dtype(
 
 
 def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Tell whether elements share memory, as an expanded array's do, so that no step in place is possible."""
-    return 0 not in shape and any(n > 1 and stride == 0 for n, stride in zip(shape, strides, strict=True))
+    """Tell whether elements share memory, as those of an expanded array do, so that no step in place is possible."""
+    extent = 1
+    for stride, length in sorted((abs(stride), n) for n, stride in zip(shape, strides, strict=True) if n > 1):
+        if stride < extent:
+            return 0 not in shape
+        extent = stride * length
+    return False
 
 
 def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
@@ -158,7 +163,7 @@ def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: Compu
 def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:
     """Step against the sign of a gradient of rank 0 (ROSE-6.2)."""
     xp = array_namespace(x)
-    # Not xp.sign: torch's gives 0 for NaN, and libraries may differ in the sign of a zero.
+    # Not xp.sign: libraries differ in the sign of NaN and of a zero.
     sign = xp.astype(g > 0.0, x.dtype) - xp.astype(g < 0.0, x.dtype)
     step = sign * round_to_compute(scalar(x, round_number(-lr, compute)), compute)
     return round_to_compute(x + xp.where(xp.isnan(g), g, step), compute)

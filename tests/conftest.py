@@ -1,6 +1,7 @@
 """Fixtures, hypothesis profiles, and the table of what was compared."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
@@ -27,7 +28,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how much was compared on each backend."""
+    """Print why tests were skipped, and how much was compared on each backend."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:>5} {reason.removeprefix('Skipped: ')}")
     if not TALLY["cases"]:
         return
     terminalreporter.section("bits compared")

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters, noise_words
-from rose_core.decay import recorded_initial_lr, scheduled_decay_factor
+from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name, floating_dtype
 from rose_core.rounding import ComputeDtype
@@ -104,15 +104,15 @@ class ArrayOptimizer:
         TypeError, ValueError
             If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
         """
-        for task in list(self._updates(grads)):
+        tasks = list(self._updates(grads))
+        afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
+        for task in tasks:
             noise = None if task.noise is None else noise_words(task.param.shape, like=task.param, **task.noise)
             task.param[...] = updated(
                 task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
             )
-        for group in self.param_groups:
-            if initial_lr := recorded_initial_lr(group.get("initial_lr"), float(group["lr"])):
-                group["initial_lr"] = initial_lr
-            group["step"] += int(group["lr"] != 0)
+        for group, kept in zip(self.param_groups, afterwards, strict=True):
+            group.update(kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a later run needs to continue bit for bit, besides the arrays themselves.
@@ -124,9 +124,9 @@ class ArrayOptimizer:
         """
         groups, start = [], 0
         for group in self.param_groups:
-            end = start + len(group["params"])
-            plain = {**asdict(_options(group)), **_schedule(group), "params": list(range(start, end))}
-            groups.append({**group, **plain})
+            end, names = start + len(group["params"]), group["names"]
+            places = {"params": list(range(start, end)), "names": None if names is None else list(names)}
+            groups.append({**places, **asdict(_options(group)), **_schedule(group), "step": group["step"]})
             start = end
         return {"param_groups": groups}
 
@@ -179,7 +179,7 @@ class ArrayOptimizer:
             name = _label(names, position, "params")
             floating_dtype(array, name)
             self._check_param(array, name)
-            if repeats_memory(array.shape, array.strides):
+            if repeats_memory(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
                 raise ValueError(f"{name} has elements that share memory, so it cannot be updated in place")
             if id(array) in known:
                 raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
@@ -190,6 +190,7 @@ class ArrayOptimizer:
     def _updates(self, grads: Any) -> Iterator[_Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
+        owners = {id(_owner(param)) for group in self.param_groups for param in group["params"]}
         for group, grads_of_group in self._by_group(grads):
             options = _options(group)
             factor = scheduled_decay_factor(options, group)
@@ -199,8 +200,10 @@ class ArrayOptimizer:
                     self._check_param(param, names[0])
                     rounds = options.bf16_sr and dtype_name(param) == "bfloat16"
                     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
-                    noise = _noise_source(options, group["step"], index) if rounds else None
-                    yield _Update(param, grad, options, factor, compute, noise)
+                    noise = {"seed": options.sr_seed, "step": group["step"], "index": index} if rounds else None
+                    # A gradient in a parameter's memory would change with it before its own turn.
+                    own = grad.copy() if id(_owner(grad)) in owners else grad
+                    yield _Update(param, own, options, factor, compute, noise)
                 index += 1
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
@@ -222,6 +225,8 @@ def _plain_options(**options: Any) -> dict[str, Any]:
 
 def _options(group: Mapping[str, Any]) -> Hyperparameters:
     """Return the options of a group, which its owner may have changed, validated."""
+    if missing := [option for option in _OPTIONS if option not in group]:
+        raise ValueError(f"a param group lacks {', '.join(missing)}")
     return Hyperparameters(**_plain_options(**{option: group[option] for option in _OPTIONS}))
 
 
@@ -230,9 +235,11 @@ def _schedule(group: Mapping[str, Any]) -> dict[str, float]:
     return {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
 
 
-def _noise_source(options: Hyperparameters, step: Any, index: int) -> dict[str, Any]:
-    """Return the arguments of `noise_words`, checked as far as the owner of a group may have changed them."""
-    return {"seed": options.sr_seed, "step": unsigned("step", step, bits=32), "index": index}
+def _owner(array: Any) -> Any:
+    """Return the array whose memory this one is a view of."""
+    while isinstance(array.base, type(array)):
+        array = array.base
+    return array
 
 
 def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:

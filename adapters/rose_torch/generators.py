@@ -56,13 +56,22 @@ def unpack_generators(
                     f"the state's generator is on device {saved['device']}, the one given as bf16_sr on "
                     f"{generator.device}; they must be on one device"
                 )
-            state = np.frombuffer(bytes.fromhex(saved["state"]), dtype=np.uint8)
-            states.append((generator, torch.from_numpy(state.copy())))
+            states.append((generator, _checked_state(saved)))
             restored["bf16_sr"] = generator
         elif own is not None and restored.get("bf16_sr") is True and restored.get("sr_seed") is None:
             restored["bf16_sr"] = own
         unpacked.append(restored)
     return unpacked, states
+
+
+def _checked_state(saved: Mapping[str, Any]) -> torch.Tensor:
+    """Return a saved state, tried on a generator of its own, so that setting it cannot fail later."""
+    try:
+        state = torch.from_numpy(np.frombuffer(bytes.fromhex(saved["state"]), dtype=np.uint8).copy())
+        torch.Generator(saved["device"]).set_state(state)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"the state of a generator on {saved['device']} cannot be restored: {error}") from error
+    return state
 
 
 def set_states(states: Iterable[tuple[torch.Generator, torch.Tensor]]) -> None:

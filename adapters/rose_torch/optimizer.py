@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters, noise_words
-from rose_core.decay import recorded_initial_lr, scheduled_decay_factor
+from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place
 from rose_core.update import checked_compute_dtype, repeats_memory, updated
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
+from rose_torch.placement import same_device, storage_address
 
 __all__ = ["Rose"]
 
@@ -51,7 +52,8 @@ class Rose(torch.optim.Optimizer):
     sr_seed : int or None
         An integer in [0, 2**64) selects the portable noise, which is the same on every library, device
         and memory format, and continues in a resumed run. None draws from a generator, the very words
-        that `rose_opt.Rose` draws for contiguous parameters.
+        that `rose_opt.Rose` draws for contiguous parameters; a flattened distributed checkpoint does not
+        hold the state of a generator given as `bf16_sr`.
 
     Raises
     ------
@@ -161,15 +163,14 @@ class Rose(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for task in list(self._updates()):
+        tasks = list(self._updates())
+        afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
+        for task in tasks:
             noise = None if task.draw_noise is None else task.draw_noise()
             new = updated(task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise)
             task.param.copy_(new)
-        for group in self.param_groups:
-            lr = float(group["lr"])
-            if initial_lr := recorded_initial_lr(group.get("initial_lr"), lr):
-                group["initial_lr"] = initial_lr
-            group["step"] += int(lr != 0)
+        for group, kept in zip(self.param_groups, afterwards, strict=True):
+            group.update(kept)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,13 +214,16 @@ class Rose(torch.optim.Optimizer):
     def _updates(self) -> Iterator[_Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
+        storages = {storage_address(param) for group in self.param_groups for param in group["params"]}
         for number, group in enumerate(self.param_groups):
             options = hyperparameters(group)
             factor = scheduled_decay_factor(options, group)
             for position, param in enumerate(group["params"]):
                 if param.grad is not None:
                     name = _name(group, number, position)
-                    yield self._checked(param, param.grad, group, options, factor, index, name)
+                    task = self._checked(param, param.grad, group, options, factor, index, name)
+                    # A gradient in a parameter's memory would change with it before its own turn.
+                    yield task._replace(grad=task.grad.clone()) if storage_address(task.grad) in storages else task
                 index += 1
 
     def _checked(
@@ -236,6 +240,8 @@ class Rose(torch.optim.Optimizer):
             raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
         if repeats_memory(param.shape, param.stride()):
             raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
+        if param.is_inference():
+            raise RuntimeError(f"{name} was made in inference mode, so it cannot be updated in place")
         stochastic = options.bf16_sr and param.dtype == torch.bfloat16
         names = (name, f"the gradient of {name}")
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
@@ -248,10 +254,10 @@ class Rose(torch.optim.Optimizer):
         """Return what draws the parameter's words: in C order, so that no memory format changes them."""
         seed = options.sr_seed
         if seed is not None:
-            step = unsigned("step", group["step"], bits=32)
+            step = group["step"]
             return lambda: noise_words(param.shape, seed=seed, step=step, index=index, like=param)
         generator = generator_of(group)
-        if generator is not None and generator.device.type != param.device.type:
+        if generator is not None and not same_device(generator.device, param.device):
             raise ValueError(f"bf16_sr is a generator on device {generator.device}, {name} is on {param.device}")
         self._warn_of_noise_per_rank()
         return lambda: torch.empty(param.shape, dtype=torch.int32, device=param.device).random_(

@@ -147,13 +147,13 @@ def _constant(source: Source, form: Format, scale: float) -> float:  # noqa: ARG
 
 def _tiny(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
     """Return a subnormal of the format, or a small normal."""
-    return math.ldexp(source.below(2049) - 1024, 2 - form.bias - form.precision)
+    return math.ldexp(source.below(2049) - 1024, form.last_place)
 
 
 def _edge(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
     """Return a value at the end of a range. Float64 ends at 2**1000: beyond it sums may overflow (ROSE-7.3)."""
     largest = 2.0**1000 if form is FLOAT64 else form.decode(form.encode(math.inf) - 1)
-    normal, quantum = math.ldexp(1.0, 1 - form.bias), float(form.quantum)
+    normal, quantum = math.ldexp(1.0, 1 - form.bias), math.ldexp(1.0, form.last_place)
     edges = (0.0, 0.0, 1.0, 1.0, quantum, normal, normal - quantum, largest, math.inf, math.nan)
     return (-1.0 if source.below(2) else 1.0) * source.choose(edges)
 

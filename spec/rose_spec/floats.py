@@ -1,13 +1,12 @@
 """Floating-point formats and correctly rounded operations on them, by exact rational arithmetic.
 
 A value of any format is a Python float, which every format's values are. An operation is computed exactly
-with `fractions` and rounded once, so that nothing here depends on the machine's own arithmetic.
+on integers and rounded once, so that nothing here depends on the machine's own arithmetic.
 """
 
 import math
 import struct
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Final
 
@@ -43,9 +42,9 @@ class Format:
         return int(2 ** (self.width - self.precision - 1)) - 1
 
     @cached_property
-    def quantum(self) -> Fraction:
-        """Return the least positive value."""
-        return Fraction(2) ** (2 - self.bias - self.precision)
+    def last_place(self) -> int:
+        """Return the exponent of the least positive value, which is 2**last_place."""
+        return 2 - self.bias - self.precision
 
     def decode(self, word: int) -> float:
         """Return the value of a word."""
@@ -54,7 +53,7 @@ class Format:
         if exponent == 2 * self.bias + 1:
             return self._nan(sign, fraction) if fraction else math.copysign(math.inf, sign)
         significand = fraction + (2 ** (self.precision - 1) if exponent else 0)
-        return math.copysign(float(significand * self.quantum * 2 ** max(exponent - 1, 0)), sign)
+        return math.copysign(math.ldexp(significand, max(exponent, 1) + self.last_place - 1), sign)
 
     def encode(self, value: float, *, canonical: bool = True) -> int:
         """Return the word of a value of this format; every NaN has the same one where `canonical`."""
@@ -65,11 +64,13 @@ class Format:
             return infinity + hidden // 2 if canonical else self._nan_word(value)
         if math.isinf(value):
             return sign + infinity
-        significand = Fraction(abs(value)) / self.quantum
-        exponent = max(significand.numerator.bit_length() - self.precision, 0)
-        significand /= 2**exponent
-        assert significand.denominator == 1, f"{value!r} is not a {self.name}"
-        return sign + int(significand) + exponent * hidden
+        numerator, denominator = abs(value).as_integer_ratio()
+        quanta, rest = divmod(numerator << -self.last_place, denominator)
+        exponent = max(quanta.bit_length() - self.precision, 0)
+        significand, cut_off = divmod(quanta, 1 << exponent)
+        if rest or cut_off:
+            raise ValueError(f"{value!r} is not a {self.name}")
+        return sign + significand + exponent * hidden
 
     def _nan(self, sign: float, fraction: int) -> float:
         """Return the NaN of a payload, which a Python float can carry for any format."""
@@ -82,15 +83,15 @@ class Format:
         magnitude = rest >> (53 - self.precision) & ((1 << (self.width - 1)) - 1)
         return sign << (self.width - 1) | magnitude
 
-    def round(self, exact: Fraction) -> float:
-        """Round a number other than 0 to the nearest value, ties to even, overflowing to infinity."""
-        sign = -1.0 if exact < 0 else 1.0
-        numerator, denominator = abs(exact.numerator), exact.denominator
+    def round(self, numerator: int, denominator: int) -> float:
+        """Round a quotient other than 0 to the nearest value, ties to even, overflowing to infinity."""
+        sign = -1.0 if (numerator < 0) != (denominator < 0) else 1.0
+        numerator, denominator = abs(numerator), abs(denominator)
         # 2**exponent <= numerator / denominator < 2**(exponent + 1)
         exponent = numerator.bit_length() - denominator.bit_length()
         exponent -= numerator << max(-exponent, 0) < denominator << max(exponent, 0)
         # The result is a whole number of 2**last.
-        last = max(exponent - self.precision + 1, 2 - self.bias - self.precision)
+        last = max(exponent - self.precision + 1, self.last_place)
         divisor = denominator << max(last, 0)
         whole, rest = divmod(numerator << max(-last, 0), divisor)
         whole += 2 * rest > divisor or (2 * rest == divisor and whole % 2 == 1)
@@ -110,16 +111,18 @@ def cast(value: float, form: Format) -> float:
     """Round a value to a format."""
     if form is FLOAT64 or value == 0.0 or not math.isfinite(value):
         return value
-    return form.round(Fraction(value))
+    return form.round(*value.as_integer_ratio())
 
 
 def add(a: float, b: float, form: Format) -> float:
     """Return a + b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return a + b
-    exact = Fraction(a) + Fraction(b)
+    (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
+    if exact := n * e + m * d:
+        return form.round(exact, d * e)
     # The only sums of -0 are those of two -0.
-    return form.round(exact) if exact else (-0.0 if math.copysign(1.0, a) == math.copysign(1.0, b) == -1.0 else 0.0)
+    return -0.0 if math.copysign(1.0, a) == math.copysign(1.0, b) == -1.0 else 0.0
 
 
 def sub(a: float, b: float, form: Format) -> float:
@@ -131,13 +134,15 @@ def mul(a: float, b: float, form: Format) -> float:
     """Return a * b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)) or 0.0 in (a, b):
         return a * b
-    return form.round(Fraction(a) * Fraction(b))
+    (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
+    return form.round(n * m, d * e)
 
 
 def div(a: float, b: float, form: Format) -> float:
     """Return a / b, rounded once."""
     if math.isfinite(a) and math.isfinite(b) and 0.0 not in (a, b):
-        return form.round(Fraction(a) / Fraction(b))
+        (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
+        return form.round(n * e, d * m)
     if math.isnan(a) or math.isnan(b) or (a == 0.0 == b) or (math.isinf(a) and math.isinf(b)):
         return math.nan
     sign = math.copysign(1.0, a) * math.copysign(1.0, b)
@@ -149,8 +154,8 @@ def sqrt(value: float, form: Format) -> float:
     if value == 0.0 or not math.isfinite(value):
         return value
     # The root to far more bits than the format has; a last bit says whether anything was cut off.
-    exact, scale = Fraction(value), 4 ** (2 * form.precision + form.bias)
-    numerator = exact.numerator * scale // exact.denominator
-    root = math.isqrt(numerator)
-    inexact = root * root != numerator or exact.numerator * scale % exact.denominator != 0
-    return form.round(Fraction(2 * root + inexact, 2 * 2 ** (2 * form.precision + form.bias)))
+    (numerator, denominator), bits = value.as_integer_ratio(), 2 * form.precision + form.bias
+    square, rest = divmod(numerator << (2 * bits), denominator)
+    root = math.isqrt(square)
+    inexact = rest != 0 or root * root != square
+    return form.round(2 * root + inexact, 2 << bits)

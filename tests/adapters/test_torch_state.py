@@ -224,6 +224,17 @@ BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], st
         ValueError,
         "the state's generator is on device cuda:0, the one given as bf16_sr on cpu; they must be on one device",
     ),
+    "a generator's state that is no state": (
+        lambda group: group["sr_generator"].update(state="xyz"),
+        ValueError,
+        "the state of a generator on cpu cannot be restored: "
+        "non-hexadecimal number found in fromhex() arg at position 0",
+    ),
+    "a step that is none": (
+        lambda group: group.update(step="x"),
+        TypeError,
+        "step must be an integer in [0, 2**32), got 'x'",
+    ),
     "a generator and a seed": (
         lambda group: group.update(sr_seed=1),
         ValueError,

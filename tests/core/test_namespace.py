@@ -1,6 +1,7 @@
 """The seam to the libraries: its bit casts, the exact way around flushed subnormals, and that it is the only seam."""
 
 import ast
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,9 @@ def _questions(source: str) -> set[str]:
         elif isinstance(node, ast.Name | ast.Attribute):
             name = node.id if isinstance(node, ast.Name) else node.attr
             found |= {name} if name.startswith("is_") and name.endswith(("_array", "_namespace", "_obj")) else set()
-    return found - STANDARD_LIBRARY
+    return found - sys.stdlib_module_names - {"rose_core"}
 
 
-STANDARD_LIBRARY = {"math", "operator", "collections", "dataclasses", "typing", "rose_core"}
 SOURCES = sorted(Path(rose_core.__file__).parent.glob("*.py"))
 
 

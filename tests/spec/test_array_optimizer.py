@@ -76,4 +76,4 @@ def test_rose_numpy_conforms_exactly(kind: str) -> None:
     assert wrong == []
     unsupported = {o.vector.id for o in outcomes if o.status == "unsupported"}
     assert unsupported == {vector.id for vector in vectors if "noise" in vector.input}
-    assert len(unsupported) < 0.1 * len(vectors)
+    assert len(unsupported) < 0.2 * len(vectors)

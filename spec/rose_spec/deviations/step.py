@@ -31,7 +31,9 @@ class StepContracted(Rule):
         if not all(map(math.isfinite, (x, lr, quotient))):
             return self.rc(x + lr * quotient)
         exact = Fraction(x) + Fraction(lr) * Fraction(quotient)
-        return self.rc(self.operation.round(exact) if exact else x + mul(lr, quotient, self.operation))
+        if not exact:
+            return self.rc(x + mul(lr, quotient, self.operation))
+        return self.rc(self.operation.round(*exact.as_integer_ratio()))
 
 
 class SquaredLr(Rule):

@@ -1,0 +1,119 @@
+"""Memory that is shared: gradients in a parameter's memory, parameters whose own elements overlap, other devices."""
+
+from collections.abc import Callable
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rose_core
+import rose_numpy
+import rose_torch
+from tests.adapters.models import normal, parameter, tensor
+from tests.adapters.refusals import raises, refuses
+from tests.bits import assert_same_bits, assert_within_ulps
+
+A, B = normal(0, (3, 4)), normal(1, (3, 4))
+OVERLAP = "has elements that share memory, so it cannot be updated in place"
+
+
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[:], lambda x: x.T.T], ids=["itself", "a view", "twice"])
+def test_gradients_that_are_the_other_parameter_are_those_from_before_the_step(view: Callable) -> None:
+    """As those of a bilinear loss are: the second one must not see the first one's update."""
+    expected = rose_core.update(A, B, lr=0.1), rose_core.update(B, A, lr=0.1)
+    arrays = A.copy(), B.copy()
+    rose_numpy.Rose(arrays, lr=0.1).step([view(arrays[1]), view(arrays[0])])
+    tensors = parameter(A), parameter(B)
+    tensors[0].grad, tensors[1].grad = view(tensors[1].data), view(tensors[0].data)
+    rose_torch.Rose(tensors, lr=0.1).step()
+    for array, param, want in zip(arrays, tensors, expected, strict=True):
+        assert_same_bits(array, want, backend="rose_numpy")
+        assert_same_bits(param, want, backend="rose_torch")
+
+
+def test_parameters_that_are_parts_of_one_buffer_are_updated_apart() -> None:
+    buffer = np.stack([A, B], axis=1)
+    rose_numpy.Rose([buffer[:, 0], buffer[:, 1]], lr=0.1).step([B, A])
+    expected = [rose_core.update(A, B, lr=0.1), rose_core.update(B, A, lr=0.1)]
+    assert_same_bits(buffer, np.stack(expected, axis=1), backend="rose_numpy")
+
+
+OVERLAPPING = {
+    "sliding window": np.lib.stride_tricks.sliding_window_view(np.arange(6.0), 3, writeable=True),
+    "half a stride": np.lib.stride_tricks.as_strided(np.arange(6.0), (3, 2), (4, 8)),
+}
+
+
+@pytest.mark.parametrize("array", OVERLAPPING.values(), ids=OVERLAPPING)
+def test_an_array_whose_elements_overlap_is_refused(array: np.ndarray) -> None:
+    with raises(ValueError, f"params[0] {OVERLAP}"):
+        rose_numpy.Rose([array], lr=0.1)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_with_gaps_or_negative_strides_is_taken(order: str) -> None:
+    held = np.zeros((6, 10), order=order)
+    for view in (held[::2, ::3], held[::-1, 1:], held[:0], held[:, :1].T):
+        rose_numpy.Rose([view], lr=0.1, centralize=False).step([np.ones(view.shape)])
+
+
+def last_after(first: nn.Parameter, last: nn.Parameter) -> rose_torch.Rose:
+    for param in (first, last):
+        param.grad = torch.ones(param.shape)
+    return rose_torch.Rose([first, last], lr=0.1)
+
+
+def test_a_tensor_whose_elements_overlap_stops_the_whole_step() -> None:
+    optimizer = last_after(parameter(A), nn.Parameter(torch.arange(5.0).as_strided((3, 3), (1, 1))))
+    with refuses(optimizer, RuntimeError, f"parameter 1 of group 0 {OVERLAP}"):
+        optimizer.step()
+
+
+def test_a_tensor_of_inference_mode_stops_the_whole_step() -> None:
+    with torch.inference_mode():
+        last = nn.Parameter(torch.ones(2, 3), requires_grad=False)
+    optimizer = rose_torch.Rose([parameter(A, B), last], lr=0.1)
+    with torch.inference_mode():
+        last.grad = torch.ones(2, 3)
+    text = "parameter 1 of group 0 was made in inference mode, so it cannot be updated in place"
+    with refuses(optimizer, RuntimeError, text):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("rose", [rose_numpy.Rose, rose_torch.Rose], ids=["numpy", "torch"])
+def test_a_step_count_that_is_none_stops_the_whole_step(rose: type) -> None:
+    optimizer = rose([A.copy() if rose is rose_numpy.Rose else parameter(A, B)], lr=0.1)
+    optimizer.param_groups[0]["step"] = "x"
+    with refuses(optimizer, TypeError, "step must be an integer in [0, 2**32), got 'x'"):
+        optimizer.step(*([[B]] if rose is rose_numpy.Rose else []))
+
+
+def test_a_default_device_of_torch_has_no_say() -> None:
+    param, grad = tensor(A), tensor(B)
+    with torch.device("meta"):
+        result = rose_core.update(param, grad, lr=0.1)
+        statistics = rose_core.slice_statistics(grad)
+    assert_same_bits(result, rose_core.update(A, B, lr=0.1), backend="torch-1-thread")
+    assert {value.device.type for value in statistics} == {"cpu"}
+
+
+def test_a_negation_that_torch_puts_off_is_done() -> None:
+    grad = torch.complex(tensor(A), tensor(B)).conj().imag
+    assert grad.is_neg()
+    result = rose_core.update(tensor(A), grad, lr=0.1, compute_dtype="bf16")
+    assert_same_bits(result, rose_core.update(A, -B, lr=0.1, compute_dtype="bf16"), backend="torch-1-thread")
+
+
+def test_a_device_without_float64_is_told_by_the_standard() -> None:
+    """ROSE-12.2: the compute dtype float64 is refused by name, and float32 works, though not to the last bit."""
+    device = array_api_strict.Device("no_float64")
+    x = array_api_strict.asarray(A, dtype=array_api_strict.float32, device=device)
+    with pytest.raises(ValueError, match=r'^compute_dtype="fp64" needs float64.*use compute_dtype="fp32"'):
+        rose_core.update(x, x, lr=0.1)
+    result = rose_core.update(x, x, lr=0.1, compute_dtype="fp32")
+    exact = rose_core.update(A, A, lr=0.1, compute_dtype="fp32")
+    back = result.to_device(array_api_strict.Device("CPU_DEVICE"))
+    # A mean of 4 values and one of 3, in float32 instead of float64: a rounding or two of each.
+    assert_within_ulps(back, exact, limit=4, magnitude=np.maximum(np.abs(A), np.abs(exact)), backend="without float64")
