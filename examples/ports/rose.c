@@ -43,7 +43,6 @@ static double exact_sum(const double *x, size_t n) { /* ROSE-7.2 */
     int level = n > 4 ? ilogb((double)(n - 1)) + 1 : 2, folds = level <= 20 ? 2 : 3;
     for (size_t i = 0; i < n; i++) largest = isfinite(x[i]) ? fmax(largest, fabs(x[i])) : INFINITY;
     double sigma = 1.5 * ldexp((largest - nextafter(largest, 0)) * 0x1p52, level);
-    if (!isfinite(sigma + largest)) return NAN; /* ROSE-7.3 */
     for (size_t i = 0; i < n; i++) {
         double rest = x[i], s = sigma;
         for (int k = 0; k < folds; s = ldexp(s, level - 54)) { double q = (rest + s) - s; sum[k++] += q, rest -= q; }

@@ -47,7 +47,6 @@ function exactSum(values) { // ROSE-7.2
   view.setFloat64(0, largest);
   view.setBigUint64(0, view.getBigUint64(0) - (largest > 0 ? 1n : 0n)); // the next value towards 0
   const sigma = 1.5 * 2 ** level * ((largest - view.getFloat64(0)) * 2 ** 52);
-  if (!Number.isFinite(sigma + largest)) return NaN; // ROSE-7.3
   const sums = [0, 0, 0];
   for (let rest of values) {
     for (let fold = 0, s = sigma; fold < (level <= 20 ? 2 : 3); fold++, s *= 2 ** (level - 54)) {

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+from rose_spec.floats import FLOAT64
+
 __all__ = ["exact_sum"]
 
 
@@ -15,11 +17,12 @@ def exact_sum(values: Sequence[float]) -> float:
     magnitude = max(abs(v) for v in values)
     power = (magnitude - math.nextafter(magnitude, 0.0)) * 2.0**52
     sigma, rest, sums = 1.5 * 2.0**level * power, list(values), []
-    if math.isinf(sigma + magnitude):
-        return math.nan
+    if any(math.isinf(v + sigma) for v in values):
+        return math.nan  # ROSE-7.3
     for _ in range(2 if level <= 20 else 3):
         folds = [(v + sigma) - sigma for v in rest]
-        sums.append(float(sum(map(Fraction, folds))))
+        total = sum(map(Fraction, folds), Fraction(0))
+        sums.append(FLOAT64.round(*total.as_integer_ratio()) if total else 0.0)
         rest = [v - fold for v, fold in zip(rest, folds, strict=True)]
         sigma *= 2.0 ** (level - 54)
     return sums[0] + (sums[1] if len(sums) == 2 else sums[1] + sums[2])

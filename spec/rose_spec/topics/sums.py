@@ -21,6 +21,7 @@ def build() -> Topic:
     _add_cancelling(topic)
     _add_truncated(topic)
     _add_ranges(topic)
+    _add_overflowing(topic)
     return topic
 
 
@@ -98,6 +99,14 @@ def _add_truncated(topic: Topic) -> None:
     for dtype, small in (("float32", 2.0**-126), ("bfloat16", 2.0**-120)):
         arrays = zeros(dtype, 1, 3), array(dtype, [[1.0, -1.0, small]])
         topic.step(f"truncated-{dtype}", "7.2", *arrays, stabilize=False, show=True)
+
+
+def _add_overflowing(topic: Topic) -> None:
+    """Come to where r + s overflows, which makes the sum NaN, and just below."""
+    for name, high in (("overflows", 2.0**1022), ("nearly-overflows", 2.0**1022 * (1 - 2.0**-53))):
+        for sign, label in ((1.0, "above"), (-1.0, "below")):
+            grad = f64([[sign * high, sign * 2.0**1020, sign * 2.0**1019]])
+            topic.step(f"{name}-{label}", "7.3", zeros("float64", 1, 3), grad, stabilize=False, show=True)
 
 
 def _add_ranges(topic: Topic) -> None:
