@@ -8,7 +8,7 @@ from rose_core.namespace import Array, array_namespace, floating_dtype, quiet
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
 from rose_core.summation import LOCAL, Reductions, exact_mean, to_summand
 
-__all__ = ["SliceStatistics", "center", "measure", "slice_statistics", "stays_in_place"]
+__all__ = ["SliceStatistics", "center", "measure", "slice_statistics", "stays_in_place", "warning_of_slices"]
 
 
 class SliceStatistics(NamedTuple):
@@ -115,6 +115,14 @@ def center(g: Array, mean: Array | None, compute: ComputeDtype) -> Any:
 def stays_in_place(shape: tuple[int, ...], *, centralize: bool) -> bool:
     """Tell whether centering leaves nothing of any gradient: slices of one element are their own mean."""
     return centralize and len(shape) >= 2 and shape[0] > 0 and set(shape[1:]) == {1}
+
+
+def warning_of_slices(places: str) -> str:
+    """Return what to tell of parameters that stay in place, which `places` names."""
+    return (
+        f"{places}: slices of one element are their own mean, so centralize=True leaves nothing of their "
+        "gradient; put them in a group with centralize=False"
+    )
 
 
 def _clipped_mean(

@@ -11,7 +11,7 @@ from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name, floating_dtype
 from rose_core.rounding import ComputeDtype
-from rose_core.statistics import stays_in_place
+from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_core.update import checked_compute_dtype, repeats_memory, updated
 
 __all__ = ["ArrayOptimizer"]
@@ -272,9 +272,4 @@ def _warn_of_fixed_slices(arrays: list[Any], names: list[str] | None, group: str
         if stays_in_place(tuple(array.shape), centralize=options["centralize"])
     ]
     if fixed:
-        warnings.warn(
-            f"{', '.join(fixed)} in {group}: slices of one element are their own mean, so centralize=True "
-            "leaves nothing of their gradient; put them in a group with centralize=False",
-            UserWarning,
-            stacklevel=4,
-        )
+        warnings.warn(warning_of_slices(f"{', '.join(fixed)} in {group}"), UserWarning, stacklevel=4)

@@ -11,7 +11,7 @@ from rose_core import Hyperparameters, noise_words
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned
 from rose_core.rounding import ComputeDtype
-from rose_core.statistics import stays_in_place
+from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_core.update import checked_compute_dtype, repeats_memory, updated
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
@@ -290,9 +290,4 @@ def _warn_of_fixed_slices(group: Mapping[str, Any], number: int, stacklevel: int
         if stays_in_place(tuple(param.shape), centralize=group["centralize"])
     ]
     if fixed:
-        warnings.warn(
-            f"{', '.join(fixed)}: slices of one element are their own mean, so centralize=True leaves "
-            "nothing of their gradient; put them in a group with centralize=False",
-            UserWarning,
-            stacklevel=stacklevel,
-        )
+        warnings.warn(warning_of_slices(", ".join(fixed)), UserWarning, stacklevel=stacklevel)
