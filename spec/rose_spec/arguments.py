@@ -17,7 +17,8 @@ examples:
   python -m rose_spec run --program "node rose.js" --markdown CONFORMANCE.md
   python -m rose_spec run --program ./rose --format text --clause ROSE-4 --json report.json
 
-exit status: 0 the port conforms at the asked level; 1 it does not; 2 the harness or the protocol failed.
+exit status: 0 the port conforms at the asked level; 1 it does not, or supports too little;
+2 the harness or the protocol failed.
 """
 LIST_EXAMPLES = """\
 examples:
@@ -79,7 +80,10 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     what.add_argument("--level", choices=LEVELS, default="exact", help="the level that must be reached (exact)")
     what.add_argument("--select", metavar="GLOB", help="only vectors whose id matches")
     what.add_argument(
-        "--clause", metavar="CLAUSE", help="only vectors that cite a clause, ROSE-4.2, or section, ROSE-4"
+        "--clause",
+        metavar="CLAUSE",
+        type=_clause,
+        help="only vectors that cite a clause, ROSE-4.2 or 4.2, or section, ROSE-4",
     )
     what.add_argument(
         "--volume", type=int, choices=(1000, 100000), default=0, help="also digests, of up to so many generated cases"
@@ -91,7 +95,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--clause", metavar="CLAUSE", help="only those that cite a clause or section")
+    command.add_argument("--clause", metavar="CLAUSE", type=_clause, help="only those that cite a clause or section")
     command.add_argument("--kind", choices=get_args(Kind), help="only those of a kind")
     command.add_argument("--topic", metavar="NAME", help="only those of a file, by its name without .json")
     _add_revision(command)
@@ -99,6 +103,12 @@ def _add_list(command: argparse.ArgumentParser) -> None:
 
 def _add_revision(command: Any) -> None:
     command.add_argument("--revision", choices=REVISIONS, default="1.0.2", help="revision of the rule (1.0.2)")
+
+
+def _clause(text: str) -> str:
+    """Return a clause or section by its full name."""
+    name = text.strip().upper()
+    return name if name.startswith("ROSE-") else f"ROSE-{name}"
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from rose_spec.trajectory import Group, Trajectory, Turn
 from rose_spec.validation import reason_to_refuse
 from rose_spec.vectors import number_to_json, options_from_json
 
-__all__ = ["CATALOGUE", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named"]
+__all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named"]
 
 REVISION: Final = (
     known_as("1.0.0-scalars", "single elements move by the softsign of revision 1.0.0", "ROSE-6.2", ScalarsBySoftsign),
@@ -39,6 +39,8 @@ DEFAULTS: Final = tuple(
 LENIENT: Final = (Deviation("nothing-refused", "what must be refused is answered", "ROSE-11.1", lenient=True),)
 
 CATALOGUE: Final[tuple[Deviation, ...]] = (*DECAY, *SLICES, *GATE, *STEP, *STORAGE, *REVISION, *DEFAULTS, *LENIENT)
+# What a port may be that is put to the vectors of revision 1.0.0.
+SUCCESSOR: Final = Deviation("1.0.2", "its answers are those of revision 1.0.2", "ROSE-A.1")
 
 
 class Stopped(Exception):  # noqa: N818  (the end of a trajectory, no error)
@@ -60,7 +62,8 @@ class Variant:
     """
 
     def __init__(self, deviations: Sequence[Deviation]) -> None:
-        self.deviations = tuple(sorted(deviations, key=CATALOGUE.index))
+        order = (*CATALOGUE, SUCCESSOR)
+        self.deviations = tuple(sorted(deviations, key=order.index))
         self.rule = _combined(Rule, [deviation.rule for deviation in self.deviations])
         self.group = _combined(Group, [deviation.group for deviation in self.deviations])
         self.lenient = any(deviation.lenient for deviation in self.deviations)

@@ -9,6 +9,7 @@ from rose_spec.cases import digest, generated_cases
 from rose_spec.comparison import Comparison, Level, Scale, compare, reaches, worst
 from rose_spec.oracle import Rule, Step, Tensor
 from rose_spec.ports import HarnessError, Port, TrajectoryPort
+from rose_spec.refusals import unnamed_option
 from rose_spec.replies import (
     Answer,
     Exchange,
@@ -113,14 +114,6 @@ def expected_step(request: StepRequest, rule: type[Rule] = Rule) -> Step:
     return rule(options_from_json(request.options)).update(request.param, request.grad, request.noise)
 
 
-def request_of(vector: Vector) -> StepRequest:
-    """Return the request of a step or a refusal."""
-    value = vector.input
-    noise = [int(word, 16) for word in value["noise"]] if "noise" in value else None
-    param, grad = tensor_from_json(value["param"]), tensor_from_json(value["grad"])
-    return StepRequest(vector.id, param, grad, value["options"], noise)
-
-
 @dataclass(frozen=True)
 class _Check:
     """One vector, put to a port."""
@@ -142,7 +135,7 @@ class _Check:
         return checks[self.vector.kind]()
 
     def _check_step(self) -> Outcome:
-        request, reply = self._ask(request_of(self.vector))
+        request, reply = self._ask(StepRequest.of(self.vector))
         exchanges = (Exchange(request, reply),)
         if not isinstance(reply, Answer):
             return self._without_answer(reply, exchanges)
@@ -152,12 +145,16 @@ class _Check:
         return self._compared(compare(reply.param, expected, Scale.of(request)), exchanges)
 
     def _check_refusal(self) -> Outcome:
-        request, reply = self._ask(request_of(self.vector))
+        request, reply = self._ask(StepRequest.of(self.vector))
         exchanges = (Exchange(request, reply),)
+        detail = "answered what must be refused" if isinstance(reply, Answer) else ""
         if isinstance(reply, Refused):
-            return Outcome(self.vector, "passed", "exact", reply, "", exchanges)
-        if isinstance(reply, Answer):
-            return Outcome(self.vector, "failed", None, reply, "answered what must be refused", exchanges, math.inf)
+            name = unnamed_option(self.port, self.vector.input, reply.reason)
+            if name is None:
+                return Outcome(self.vector, "passed", "exact", reply, "", exchanges)
+            detail = f"refused without naming {name}: {reply.reason}"
+        if detail:
+            return Outcome(self.vector, "failed", None, reply, detail, exchanges, math.inf)
         return self._without_answer(reply, exchanges)
 
     def _check_noise(self) -> Outcome:

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,10 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(given)
     commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate}
     try:
-        return commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
+        status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
+        sys.stdout.flush()  # here, where a reader that has gone is noticed
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at its end
+        return HARNESS_FAILED
     except HarnessError as error:
         print(f"rose_spec: {error}", file=sys.stderr)
         return HARNESS_FAILED
+    return status
 
 
 def _run(parsed: argparse.Namespace, command: str) -> int:
@@ -51,13 +58,17 @@ def _run(parsed: argparse.Namespace, command: str) -> int:
     port = _port(parsed)
     started = time.perf_counter()
     report = Report(port.name, command, parsed.revision, parsed.level, [], rule=RULES[parsed.revision])
+    report.selection = str(selection)
+    report.available = len(select(parsed.revision, Selection(volume=parsed.volume)))
     errors = Console(stderr=True)
     vectors = track(
         [entry.vector for entry in entries], port.name, console=errors, transient=True, disable=not errors.is_terminal
     )
     report.error = drive(port, vectors, report.outcomes, parsed.level, report.rule)
+    shows = report.failures and errors.is_terminal
+    with errors.status("looking for what explains the failures") if shows else nullcontext():
+        report.diagnosis = _diagnosis(report)
     report.seconds = time.perf_counter() - started
-    report.diagnosis = _diagnosis(report)
     _write(parsed.json, report.to_json())
     _write(parsed.markdown, statement(report))
     print_report(report, Console(width=None if sys.stdout.isatty() else 120))
@@ -87,12 +98,14 @@ def drive(
 
 def _diagnosis(report: Report) -> Any:
     """Return what explains the failures, None where nothing failed."""
-    failed = [outcome for outcome in report.failures if outcome.status == "failed"]
-    if not failed or report.revision != "1.0.2":
+    if not report.failures:
         return None
-    from rose_spec.diagnosis import explain  # noqa: PLC0415  (as slow as its oracles; not needed by a port that conforms)
+    # As slow as their oracles, and not needed by a port that conforms.
+    from rose_spec.catalogue import CATALOGUE, SUCCESSOR  # noqa: PLC0415
+    from rose_spec.diagnosis import explain  # noqa: PLC0415
 
-    return explain(report.outcomes)
+    known = CATALOGUE if report.revision == "1.0.2" else (SUCCESSOR,)
+    return explain(report.outcomes, known, report.asked)
 
 
 def _port(parsed: argparse.Namespace) -> Port:
@@ -105,10 +118,20 @@ def _port(parsed: argparse.Namespace) -> Port:
     if parsed.torch_optimizer:
         from rose_spec.ports.torch_optimizer import TorchPort  # noqa: PLC0415
 
-        return TorchPort(parsed.torch_optimizer, dict(parsed.option or ()), dict(parsed.rename or ()))
+        return TorchPort(parsed.torch_optimizer, _unique(parsed.option, "--option"), _unique(parsed.rename, "--rename"))
     from rose_spec.ports.program import ProgramPort  # noqa: PLC0415
 
     return ProgramPort(parsed.program, dialect=parsed.format or "json", timeout=parsed.timeout or 10.0)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]] | None, argument: str) -> dict[str, Any]:
+    """Return pairs as a mapping; a name that is given twice is an error of the caller."""
+    found: dict[str, Any] = {}
+    for name, value in pairs or ():
+        if name in found:
+            raise HarnessError(f"{argument} {name} is given twice, as {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
 
 
 def _refuse_misplaced(parsed: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ where a few roundings in another order show. Where the parameter is stored in fe
 those is allowed too, since the rounding to them may go the other way.
 
 `formula`: off by at most 1e-5 of the largest of the parameter, the result and lr, or by what `rounded`
-allows. It tells whether the formulas are right, whatever they are computed in.
+allows. In float64 and float32 it tells whether the formulas are right, in whatever order they are computed.
 
 At all levels NaN answers NaN and an infinity the same infinity. Only at `exact` does it matter that the NaN
 of stochastic rounding has the word 7fc0 (ROSE-8.2). A trajectory of k steps may be off k times

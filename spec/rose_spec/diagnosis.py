@@ -2,24 +2,30 @@
 
 A deviation explains a run if the oracle with that deviation, asked what the port was asked, gives every
 answer of the port at the same level. One is looked for first, then a combination, then a pair. If none
-explains the whole run, those that explain the most are named, and the rest is left unexplained.
+explains the whole run, those are named that explain the most failures and contradict the fewest answers,
+and the rest is left unexplained. Missing answers are told by what the port says of them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final
 
-from rose_spec.catalogue import CATALOGUE, Deviation, Variant
+from rose_spec.catalogue import CATALOGUE, Deviation
 from rose_spec.check import Outcome
-from rose_spec.comparison import LEVELS, Level, reaches
-from rose_spec.replies import StepRequest
-from rose_spec.reproduction import is_changed_by, is_reproduced_by
+from rose_spec.comparison import LEVELS, Level
+from rose_spec.replies import Refused
+from rose_spec.reproduction import Replay
+from rose_spec.search import Search
 
 __all__ = ["Diagnosis", "Explanation", "explain"]
 
-# So many failures are looked at, of all sizes, before a deviation or a pair is tried on all of them.
-SAMPLE: Final = 12
+# Explanations that stand beside one another.
+BESIDE: Final = 3
+# Reasons of missing answers that are told one by one.
+REASONS: Final = 3
+# The deviations that are nothing but missing answers.
+UNANSWERED: Final = ("rank-0-unsupported", "empty-unsupported")
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,13 @@ class Explanation:
     Attributes
     ----------
     deviations : tuple of Deviation
-        All of them together; none where the failures are of rounding only.
+        All of them together; none where the failures are of rounding only, or have no answer.
     count : int
         How many failures they explain.
     text : str
         The explanation for people.
     equivalents : tuple of tuple of Deviation
-        Other deviations that explain the run just as well: the vectors do not tell them apart.
+        Other deviations that explain the same just as well: the vectors do not tell them apart.
     """
 
     deviations: tuple[Deviation, ...]
@@ -52,125 +58,122 @@ class Diagnosis:
     unexplained: list[Outcome]
 
 
-def explain(outcomes: Sequence[Outcome], catalogue: Sequence[Deviation] = CATALOGUE) -> Diagnosis:
-    """Return what explains the failures of a run, in as few deviations as possible."""
-    answered = [outcome for outcome in outcomes if outcome.status != "unsupported" and outcome.exchanges]
+@dataclass(frozen=True)
+class _Part:
+    """Failures with what is said of them, which follows "41 " or "all 41 "."""
+
+    outcomes: list[Outcome]
+    text: str
+    alternatives: tuple[tuple[Deviation, ...], ...] = ()
+
+
+def explain(
+    outcomes: Sequence[Outcome], catalogue: Sequence[Deviation] = CATALOGUE, asked: Level = "exact"
+) -> Diagnosis:
+    """Return what explains the failures of a run at the asked level, in as few deviations as possible."""
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "unanswered")]
-    for level in LEVELS:
-        run = _Run(answered, level, catalogue)
-        if not run.failing:
-            return _of_rounding(failed, len(outcomes), level)
-        if found := run.explained():
-            return _explained(failed, run, found, len(outcomes))
-    return _partly(failed, _Run(answered, "exact", catalogue), len(outcomes))
+    if not failed:
+        return Diagnosis([], [])
+    exchanged = [outcome for outcome in outcomes if outcome.status != "unsupported" and outcome.exchanges]
+    answered = [outcome for outcome in exchanged if not _reason(outcome)]
+    levels, replay = LEVELS[LEVELS.index(asked) :], Replay()
+    runs = [exchanged] if len(answered) == len(exchanged) else [exchanged, answered]
+    for level in levels:
+        for run in runs:
+            if part := _whole(Search(run, level, catalogue, replay), failed, asked):
+                return _told([part, *_reasons(_without(failed, part.outcomes))], failed, len(outcomes))
+    parts = list(_parts(Search(answered, asked, catalogue, replay)))
+    missing = [outcome for outcome in failed if _reason(outcome)]
+    kinds = list(_unanswered(Search(exchanged, asked, catalogue, replay), missing))
+    rest = _without(missing, [outcome for part in kinds for outcome in part.outcomes])
+    largest_first = sorted([*parts, *kinds], key=lambda part: -len(part.outcomes))
+    return _told([*largest_first, *_reasons(rest)], failed, len(outcomes))
 
 
-class _Run:
-    """The answers of a run, at one level."""
-
-    def __init__(self, answered: Sequence[Outcome], level: Level, catalogue: Sequence[Deviation]) -> None:
-        self.level, self.catalogue = level, catalogue
-        self.failing = sorted((o for o in answered if not _right(o, level)), key=_size)
-        self.passing = sorted((o for o in answered if _right(o, level)), key=_size)
-        self.sample = self.failing[:: max(1, len(self.failing) // SAMPLE)][:SAMPLE]
-
-    def explained(self) -> list[tuple[Deviation, ...]]:
-        """Return the deviations that explain the run: the alternatives of least number, none if there are none."""
-        singles: list[tuple[Deviation, ...]] = [(one,) for one in self.catalogue if self.holds((one,))]
-        if singles:
-            return singles
-        named = self.named()
-        for count in range(2, len(named) + 1):
-            if found := [some for some in combinations(named, count) if self.holds(some)]:
-                return found
-        return next(([pair] for pair in self.pairs() if self.holds(pair)), [])
-
-    def holds(self, deviations: tuple[Deviation, ...]) -> bool:
-        """Tell whether deviations explain every answer."""
-        variant = Variant(deviations)
-        parts = (self.sample, self.failing, self.passing)
-        return all(is_reproduced_by(variant, outcome, self.level) for part in parts for outcome in part)
-
-    def named(self) -> list[Deviation]:
-        """Return up to four deviations that explain the most of the sample, one after the other."""
-        rest, named = list(self.sample), list[Deviation]()
-        explained = {
-            one: [o for o in rest if is_reproduced_by(Variant([one]), o, self.level)] for one in self.catalogue
-        }
-        while rest and len(named) < 4:
-            best = max(explained, key=lambda one: sum(1 for o in explained[one] if o in rest))
-            if not (found := [o for o in explained[best] if o in rest]):
-                break
-            named.append(best)
-            rest = [o for o in rest if o not in found]
-        return named
-
-    def pairs(self) -> Iterator[tuple[Deviation, Deviation]]:
-        """Yield the pairs that may explain the sample: where one changes nothing, the other must be right alone."""
-        sample = self.sample[:: max(1, len(self.sample) // 8)]
-        table: dict[Deviation, list[tuple[bool, bool]]] = {}
-        for one in self.catalogue:
-            variant = Variant([one])
-            table[one] = [(is_changed_by(variant, o), is_reproduced_by(variant, o, self.level)) for o in sample]
-        for a, b in combinations(self.catalogue, 2):
-            rows = zip(table[a], table[b], strict=True)
-            if all(
-                right_a or right_b or (changed_a and changed_b) for (changed_a, right_a), (changed_b, right_b) in rows
-            ):
-                yield a, b
+def _whole(search: Search, failed: Sequence[Outcome], asked: Level) -> _Part | None:
+    """Return what explains all answers, None if nothing does."""
+    among = {id(outcome) for outcome in (*search.failing, *search.passing)}
+    explained = [outcome for outcome in failed if id(outcome) in among]
+    if not search.failing:
+        text = f"reach level {search.level}: they are rounded otherwise"
+        return _Part(explained, text) if explained else None
+    found = search.whole()
+    at = "" if search.level == asked else f" at level {search.level}"
+    return _Part(explained, f"are explained{at} by: {_named(found)}", tuple(found)) if found else None
 
 
-def _right(outcome: Outcome, level: Level) -> bool:
-    """Tell whether an answer reaches a level."""
-    return outcome.status in ("passed", "failed") and reaches(outcome.level, level)
+def _parts(search: Search) -> Iterator[_Part]:
+    """Yield what explains some of the answers, then those that are rounded otherwise."""
+    rest = list(search.failing)
+    for number in range(BESIDE):
+        found = search.part(rest) if rest else []
+        if not found or (number > 0 and found[0].score <= 0):
+            break
+        alternatives = tuple(one.deviations for one in found)
+        yield _Part(found[0].explained, f"are explained by: {_named(alternatives)}", alternatives)
+        rest = _without(rest, found[0].explained)
+    if rounded := [outcome for outcome in rest if outcome.level is not None]:
+        levels = " or ".join(LEVELS[LEVELS.index(search.level) + 1 :])
+        yield _Part(rounded, f"reach level {levels}")
 
 
-def _size(outcome: Outcome) -> int:
-    """Return how much work a vector is: its elements, and as much again for every request."""
-    requests = (exchange.request for exchange in outcome.exchanges)
-    return sum(4 + len(request.param.values) for request in requests if isinstance(request, StepRequest))
+def _unanswered(search: Search, missing: Sequence[Outcome]) -> Iterator[_Part]:
+    """Yield the deviations that leave unanswered what has no answer, and nothing that has one."""
+    given = _without([*search.failing, *search.passing], missing)
+    silent = [deviation for deviation in search.catalogue if deviation.name in UNANSWERED]
+    for deviation in silent:
+        found = [outcome for outcome in missing if search.replay.leaves_unanswered((deviation,), outcome)]
+        # Where the port says the same of other vectors, it is not because of these.
+        others = {_reason(outcome) for outcome in _without(missing, found)}
+        same = any(_reason(outcome) in others for outcome in found)
+        if found and not same and not any(search.replay.leaves_unanswered((deviation,), o) for o in given):
+            yield _Part(found, f"are explained by: {deviation}", ((deviation,),))
 
 
-def _of_rounding(failed: Sequence[Outcome], asked: int, level: Level) -> Diagnosis:
-    """Return the diagnosis where every answer reaches a level."""
-    explained = [outcome for outcome in failed if outcome.exchanges]
-    rest = [outcome for outcome in failed if not outcome.exchanges]
-    text = f"fails {len(failed)} of {asked}; {_all(explained, failed)} reach level {level}: they are rounded otherwise"
-    return Diagnosis([Explanation((), len(explained), text)] if explained else [], rest)
+def _reasons(missing: Sequence[Outcome]) -> Iterator[_Part]:
+    """Yield the failures without an answer by what the port says of them, the most frequent first."""
+    counts = Counter(_reason(outcome) for outcome in missing).most_common()
+    told = [text for text, _ in counts if text][: REASONS if len(counts) > REASONS + 1 else None]
+    for text in told:
+        yield _Part([outcome for outcome in missing if _reason(outcome) == text], text)
+    if others := [outcome for outcome in missing if _reason(outcome) and _reason(outcome) not in told]:
+        yield _Part(others, f"get no answer, or are refused, for {len(counts) - len(told)} other reasons")
 
 
-def _explained(failed: Sequence[Outcome], run: _Run, found: Sequence[tuple[Deviation, ...]], asked: int) -> Diagnosis:
-    """Return the diagnosis where deviations explain the run."""
-    explained = [outcome for outcome in failed if outcome.exchanges]
-    rest = [outcome for outcome in failed if not outcome.exchanges]
-    at = "" if run.level == "exact" else f" at level {run.level}"
-    text = f"fails {len(failed)} of {asked}; {_all(explained, failed)} are explained{at} by: {_named(found[0])}"
-    text += "".join(f"; or just as well by: {_named(other)}" for other in found[1:])
-    return Diagnosis([Explanation(found[0], len(explained), text, tuple(found[1:]))], rest)
+def _reason(outcome: Outcome) -> str:
+    """Return why there is no answer to what must be answered, empty where there is one."""
+    lines = outcome.detail.splitlines() or ["no reason given"]
+    if outcome.status == "unanswered":
+        return f"get no answer: {lines[0].removeprefix('not answered: ')}"
+    refused = outcome.status == "failed" and isinstance(outcome.reply, Refused)
+    return f"are refused: {lines[0].removeprefix('refused what it must answer: ')}" if refused else ""
 
 
-def _partly(failed: Sequence[Outcome], run: _Run, asked: int) -> Diagnosis:
-    """Return the diagnosis where nothing explains the whole run."""
-    explanations, rest = list[Explanation](), list(failed)
-    for one in run.named():
-        variant = Variant([one])
-        found = [o for o in rest if o.exchanges and is_reproduced_by(variant, o, run.level)]
-        if found:
-            text = f"fails {len(failed)} of {asked}; {len(found)} are explained by: {one}"
-            explanations.append(Explanation((one,), len(found), text))
-            rest = [o for o in rest if o not in found]
-    rounded = [o for o in rest if o.status == "failed" and o.level is not None]
-    if rounded:
-        text = f"fails {len(failed)} of {asked}; {len(rounded)} reach level rounded or formula"
-        explanations.append(Explanation((), len(rounded), text))
-    return Diagnosis(explanations, [o for o in rest if o not in rounded])
+def _told(parts: Sequence[_Part], failed: Sequence[Outcome], asked: int) -> Diagnosis:
+    """Return the diagnosis, which counts before it names."""
+    rest = _without(failed, [outcome for part in parts for outcome in part.outcomes])
+    texts = [f"{len(part.outcomes)} {part.text}" for part in parts]
+    if len(parts) == 1 and not rest:
+        texts = [f"all {texts[0]}"]
+    elif parts and not rest:
+        texts[0] = f"all {len(failed)} have a reason: {texts[0]}"
+    if texts:
+        texts[0] = f"fails {len(failed)} of {asked}; {texts[0]}"
+    if texts and rest:
+        texts[-1] += f"; {len(rest)} are explained by no known deviation"
+    explanations = [
+        Explanation(next(iter(part.alternatives), ()), len(part.outcomes), text, part.alternatives[1:])
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    return Diagnosis(explanations, rest)
 
 
-def _all(explained: Sequence[Outcome], failed: Sequence[Outcome]) -> str:
-    """Return how many are explained, in words."""
-    return f"all {len(failed)}" if len(explained) == len(failed) else str(len(explained))
+def _without(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes that are not among others."""
+    found = {id(outcome) for outcome in others}
+    return [outcome for outcome in outcomes if id(outcome) not in found]
 
 
-def _named(deviations: Sequence[Deviation]) -> str:
-    """Return the sentences of deviations that hold together."""
-    return "; and ".join(map(str, deviations))
+def _named(alternatives: Sequence[tuple[Deviation, ...]]) -> str:
+    """Return the sentences of deviations that hold together, with the alternatives."""
+    return "; or just as well by: ".join("; and ".join(map(str, deviations)) for deviations in alternatives)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rose_spec.oracle import Tensor
+from rose_spec.vectors import Vector, tensor_from_json
 
 __all__ = [
     "Answer",
@@ -41,6 +42,14 @@ class StepRequest:
     grad: Tensor
     options: Mapping[str, Any]
     noise: list[int] | None = None
+
+    @classmethod
+    def of(cls, vector: Vector) -> "StepRequest":
+        """Return the request of a step or a refusal."""
+        value = vector.input
+        noise = [int(word, 16) for word in value["noise"]] if "noise" in value else None
+        param, grad = tensor_from_json(value["param"]), tensor_from_json(value["grad"])
+        return cls(vector.id, param, grad, value["options"], noise)
 
 
 @dataclass(frozen=True)
@@ -89,9 +98,18 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """The port has no such thing: no such option, no portable noise."""
+    """The port has no such thing: no such option, no portable noise.
+
+    Attributes
+    ----------
+    reason : str
+        What it lacks, for people.
+    options : tuple of str
+        The options it lacks, where it is that.
+    """
 
     reason: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
 
-from rose_spec.arrays import hex_words
-from rose_spec.check import Outcome, expected_step
-from rose_spec.comparison import LEVELS, Level, same
-from rose_spec.oracle import Rule, Step, Tensor
-from rose_spec.replies import Answer, Exchange, StepRequest
+from rose_spec.check import Outcome
+from rose_spec.comparison import LEVELS, Level
+from rose_spec.difference import difference
+from rose_spec.oracle import Rule
+from rose_spec.replies import StepRequest
+from rose_spec.vectors import Vector
 
-__all__ = ["CONFORMS", "DOES_NOT", "HARNESS_FAILED", "ClauseResult", "Difference", "Report", "difference", "size"]
+__all__ = ["CONFORMS", "DOES_NOT", "HARNESS_FAILED", "ClauseResult", "Report", "counted", "size"]
 
 CONFORMS: Final = 0
 DOES_NOT: Final = 1
 HARNESS_FAILED: Final = 2
+
+# Decay, statistics, gate and update: no port does without them, at the default compute dtype.
+FORMULAS: Final = frozenset({"ROSE-3", "ROSE-4", "ROSE-5", "ROSE-6"})
+PLAIN: Final = frozenset({"lr", "weight_decay"})
 
 
 @dataclass
@@ -48,28 +53,6 @@ class ClauseResult:
             self.ulps = max(self.ulps, outcome.ulps)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The first places where an answer differs from the oracle's.
-
-    Attributes
-    ----------
-    request : StepRequest
-        What was asked.
-    elements : list of tuple
-        Index, expected word, expected value, word and value of the answer.
-    count : int
-        How many elements differ.
-    intermediate : str
-        The first intermediate value that differs, in words; empty if none does, or the port gave none.
-    """
-
-    request: StepRequest
-    elements: list[tuple[int, str, float, str, float]]
-    count: int
-    intermediate: str
-
-
 @dataclass
 class Report:
     """All that is known after a run.
@@ -88,6 +71,12 @@ class Report:
         What the harness or the protocol failed with, empty if it did not.
     diagnosis : object or None
         What `rose_spec.diagnosis.explain` found, None where nothing failed.
+    rule : type
+        The oracle of the revision.
+    selection : str
+        The arguments that narrowed the run, empty if none did.
+    available : int
+        How many vectors there would have been without them.
     """
 
     port: str
@@ -99,6 +88,8 @@ class Report:
     error: str = ""
     diagnosis: Any = None
     rule: type[Rule] = Rule
+    selection: str = ""
+    available: int = 0
 
     @property
     def counts(self) -> Counter[str]:
@@ -128,7 +119,16 @@ class Report:
         """Return the exit status."""
         if self.error:
             return HARNESS_FAILED
-        return DOES_NOT if self.failures or not self.counts["passed"] else CONFORMS
+        return DOES_NOT if self.failures or self.supports_too_little else CONFORMS
+
+    @property
+    def supports_too_little(self) -> bool:
+        """Tell whether so much is unsupported that nothing can be said of conformance; see CONFORMANCE.md."""
+        if not self.selection and any(o.status == "unsupported" for o in self.outcomes if is_required(o.vector)):
+            return True
+        # Who refuses everything refuses what must be refused, too.
+        telling = [o for o in self.outcomes if o.vector.kind != "refusal"] or self.outcomes
+        return all(outcome.status == "unsupported" for outcome in telling)
 
     def by_clause(self) -> list[ClauseResult]:
         """Return the results of all clauses, in the order of the specification."""
@@ -164,21 +164,28 @@ class Report:
 
     def reasons_unsupported(self) -> list[tuple[str, int]]:
         """Return what the port lacks, with how many vectors ask for it."""
-        return Counter(o.detail for o in self.outcomes if o.status == "unsupported").most_common()
+        reasons: Counter[str] = Counter()
+        for outcome in self.outcomes:
+            if outcome.status == "unsupported":
+                options = getattr(outcome.reply, "options", ())
+                reasons.update([f"no option {option}" for option in options] or [outcome.detail])
+        return reasons.most_common()
 
     def verdict(self) -> str:
         """Return what the run comes to, in a sentence."""
         if self.error:
             return f"The run failed: {self.error.splitlines()[0]}"
-        if self.status == CONFORMS:
-            missing = self.counts["unsupported"]
-            rest = (
-                f" in what it supports ({missing} of {len(self.outcomes)} vectors are unsupported)" if missing else ""
-            )
-            return f"{self.port} conforms to Rose {self.revision} at level {self.level}{rest}."
-        if not self.failures:
-            return f"{self.port} supports none of the {len(self.outcomes)} vectors."
-        return f"{self.port} does not conform: it fails {len(self.failures)} of {len(self.outcomes)} vectors."
+        missing, total = self.counts["unsupported"], counted(len(self.outcomes), "vector")
+        chosen = f"{len(self.outcomes)} of the {self.available} vectors, those selected by {self.selection}"
+        if self.failures:
+            run = f", run on {chosen}" if self.selection else f" of {total}"
+            return f"{self.port} does not conform: it fails {len(self.failures)}{run}."
+        unsupported = f"({missing} of {total} {'is' if missing == 1 else 'are'} unsupported)"
+        where = f" in {chosen}" if self.selection else ""
+        if self.supports_too_little:
+            return f"{self.port} supports too little to judge{where} {unsupported}."
+        rest = f"{',' * bool(where)} in what it supports {unsupported}" if missing else ""
+        return f"{self.port} conforms to Rose {self.revision} at level {self.level}{where}{rest}."
 
     def to_json(self) -> str:
         """Return the report for programs."""
@@ -189,6 +196,7 @@ class Report:
             "kit": version("rose-core"),
             "revision": self.revision,
             "command": self.command,
+            "selected_by": self.selection or None,
             "asked": self.asked,
             "level": self.level,
             "conforms": self.status == CONFORMS,
@@ -198,63 +206,30 @@ class Report:
             "counts": {status: self.counts[status] for status in ("passed", "failed", "unsupported", "unanswered")},
             "clauses": {r.clause: _numbers(r) for r in self.by_clause()},
             "diagnosis": explanations,
-            "vectors": [_outcome_to_json(outcome) for outcome in self.outcomes],
+            "vectors": [_outcome_to_json(outcome, self.rule) for outcome in self.outcomes],
         }
         return json.dumps(content, indent=1) + "\n"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, in the singular if it is one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def is_required(vector: Vector) -> bool:
+    """Tell whether no port can be judged that does not support a vector: a plain step by the formulas."""
+    return (
+        vector.kind == "step"
+        and "noise" not in vector.input
+        and set(vector.input["options"]) <= PLAIN
+        and any(clause.split(".")[0] in FORMULAS for clause in vector.clauses)
+    )
 
 
 def size(outcome: Outcome) -> int:
     """Return how much there is to look at in a failing vector."""
     steps = sum(len(e.request.param.values) for e in outcome.exchanges if isinstance(e.request, StepRequest))
     return steps or len(str(outcome.vector.input))
-
-
-def difference(outcome: Outcome, rule: type[Rule] = Rule) -> Difference | None:
-    """Return where the answers of an outcome first differ from the oracle's, None if there is nothing to compare."""
-    for exchange in outcome.exchanges:
-        if isinstance(exchange.request, StepRequest) and isinstance(exchange.reply, Answer):
-            found = _difference(exchange, exchange.request, exchange.reply, rule)
-            if found is not None:
-                return found
-    return None
-
-
-def _difference(exchange: Exchange, request: StepRequest, answer: Answer, rule: type[Rule]) -> Difference | None:
-    try:
-        step = expected_step(request, rule)
-    except (TypeError, ValueError, KeyError):
-        return None  # what must be refused has no expected answer
-    got, expected = answer.param, step.param
-    if (got.dtype, got.shape) != (expected.dtype, expected.shape):
-        return Difference(request, [], 0, "")
-    pairs = zip(got.values, expected.values, strict=True)
-    any_nan = request.noise is None
-    places = [i for i, (a, b) in enumerate(pairs) if not same(a, b, any_nan=any_nan)]
-    if not places:
-        return None
-    shown = [(i, *_word(expected, i), *_word(got, i)) for i in places[:4]]
-    return Difference(exchange.request, shown, len(places), _first_intermediate(answer, step))  # type: ignore[arg-type]
-
-
-def _first_intermediate(answer: Answer, step: Step) -> str:
-    """Return in words which intermediate value of an answer is the first to differ."""
-    for name in ("mean", "range", "trust", "denominator"):
-        expected = getattr(step, name)
-        if name not in answer.intermediates or expected is None:
-            continue
-        got, want = answer.intermediates[name], [expected] if name == "trust" else expected
-        if len(got) != len(want):
-            return f"{name}: {len(got)} values, not {len(want)}"
-        for place, (a, b) in enumerate(zip(got, want, strict=True)):
-            if not same(a, b):
-                where = "" if name == "trust" else f" of slice {place}"
-                return f"{name}{where}: expected {b.hex()} ({b!r}), got {a.hex()} ({a!r})"
-    return ""
-
-
-def _word(tensor: Tensor, place: int) -> tuple[str, float]:
-    value = tensor.values[place]
-    return hex_words(Tensor(tensor.dtype, (), (value,)))[0], value
 
 
 def _clause_number(clause: str) -> tuple[int, ...]:
@@ -271,11 +246,13 @@ def _numbers(result: ClauseResult) -> Mapping[str, Any]:
     return {"level": result.level if result.tested else None, "vectors": result.vectors, **dict(result.counts)}
 
 
-def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_to_json(outcome: Outcome, rule: type[Rule]) -> dict[str, Any]:
+    found = difference(outcome, rule) if outcome.status == "failed" else None
     return {
         "id": outcome.vector.id,
         "status": outcome.status,
         "level": outcome.level,
         "ulps": _ulps(outcome.ulps),
         "detail": outcome.detail,
+        **({} if found is None else {"difference": found.to_json()}),
     }

@@ -1,43 +1,80 @@
 """Whether a variant of the oracle gives the answers that a port gave."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from itertools import count, islice
+from typing import TypeAlias
 
-from rose_spec.catalogue import Stopped, Variant
+from rose_spec.catalogue import Deviation, Stopped, Variant
 from rose_spec.check import Outcome
 from rose_spec.comparison import Level, Scale, compare, reaches, same
 from rose_spec.noise import noise_words
 from rose_spec.oracle import Tensor
-from rose_spec.replies import Answer, Exchange, NoiseRequest, Refused, Reply, StepRequest, Words
+from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
 from rose_spec.trajectory import Turn
 
-__all__ = ["is_changed_by", "is_reproduced_by"]
+__all__ = ["Replay"]
+
+_Entry: TypeAlias = tuple[StepRequest | None, Reply, Exchange]
 
 
-def is_reproduced_by(variant: Variant, outcome: Outcome, level: Level) -> bool:
-    """Tell whether a variant, asked what the port was asked, gives all its answers at a level.
+class Replay:
+    """What variants of the oracle answer, asked what a port was asked; nothing is computed twice."""
 
-    Of a trajectory each step is compared from the port's own parameter.
-    """
-    return all(
-        _agree(reply, exchange, request, outcome, level) for request, reply, exchange in _replies(variant, outcome)
-    )
+    def __init__(self) -> None:
+        self._variants: dict[frozenset[Deviation], Variant] = {}
+        self._replies: dict[tuple[frozenset[Deviation], int], _Log] = {}
+        self._agreements: dict[tuple[frozenset[Deviation], int, Level], bool] = {}
+
+    def reproduces(self, deviations: Sequence[Deviation], outcome: Outcome, level: Level) -> bool:
+        """Tell whether the oracle with deviations gives all answers of a port at a level.
+
+        Of a trajectory each step is compared from the port's own parameter.
+        """
+        key = (frozenset(deviations), id(outcome), level)
+        if key not in self._agreements:
+            log = self._log(deviations, outcome)
+            self._agreements[key] = all(
+                _agree(reply, exchange, request, outcome, level) for request, reply, exchange in log
+            )
+        return self._agreements[key]
+
+    def changes(self, deviations: Sequence[Deviation], outcome: Outcome) -> bool:
+        """Tell whether deviations make the oracle answer anything in another way."""
+        pairs = zip(self._log(deviations, outcome), self._log((), outcome), strict=False)
+        return any(not _same(request, reply, right) for (request, reply, _), (_, right, _) in pairs)
+
+    def leaves_unanswered(self, deviations: Sequence[Deviation], outcome: Outcome) -> bool:
+        """Tell whether deviations make the oracle fail to answer."""
+        return any(isinstance(reply, Failed) for _, reply, _ in self._log(deviations, outcome))
+
+    def _log(self, deviations: Sequence[Deviation], outcome: Outcome) -> "_Log":
+        variant_key = frozenset(deviations)
+        key = (variant_key, id(outcome))
+        if key not in self._replies:
+            if variant_key not in self._variants:
+                self._variants[variant_key] = Variant(deviations)
+            self._replies[key] = _Log(_replies(self._variants[variant_key], outcome))
+        return self._replies[key]
 
 
-def is_changed_by(variant: Variant, outcome: Outcome) -> bool:
-    """Tell whether a variant answers anything in another way than the oracle, asked what the port was asked."""
-    pairs = zip(_replies(variant, outcome), _replies(_oracle(), outcome), strict=False)
-    return any(not _same(request, reply, right) for (request, reply, _), (_, right, _) in pairs)
+class _Log:
+    """The replies of a variant to the requests of a vector, each computed once it is looked at."""
+
+    def __init__(self, source: Iterator[_Entry]) -> None:
+        self.source, self.entries = source, list[_Entry]()
+
+    def __iter__(self) -> Iterator[_Entry]:
+        for place in count():
+            if place == len(self.entries):
+                self.entries += islice(self.source, 1)
+            if place == len(self.entries):
+                return
+            yield self.entries[place]
 
 
-@cache
-def _oracle() -> Variant:
-    return Variant(())
-
-
-def _replies(variant: Variant, outcome: Outcome) -> Iterator[tuple[StepRequest | None, Reply, Exchange]]:
+def _replies(variant: Variant, outcome: Outcome) -> Iterator[_Entry]:
     """Yield a variant's reply to each request of a run."""
     if outcome.vector.kind == "trajectory":
         yield from _course(variant, outcome)
@@ -51,9 +88,9 @@ def _replies(variant: Variant, outcome: Outcome) -> Iterator[tuple[StepRequest |
             yield request, variant.step(request), exchange
 
 
-def _course(variant: Variant, outcome: Outcome) -> list[tuple[StepRequest | None, Reply, Exchange]]:
+def _course(variant: Variant, outcome: Outcome) -> list[_Entry]:
     """Return a variant's replies to the steps of a trajectory, each from the port's own parameter."""
-    log: list[tuple[StepRequest | None, Reply, Exchange]] = []
+    log: list[_Entry] = []
     exchanges = iter(outcome.exchanges)
 
     def update(turn: Turn) -> Tensor:

@@ -43,6 +43,13 @@ class Selection:
     pattern: str | None = None
     volume: int | None = None
 
+    def __str__(self) -> str:
+        """Return the conditions as the arguments that give them; a volume is none."""
+        given = {"select" if name == "pattern" else name: value for name, value in vars(self).items()}
+        return " ".join(
+            f"--{name} {value!r}" for name, value in given.items() if value is not None and name != "volume"
+        )
+
     def admits(self, entry: Entry) -> bool:
         """Tell whether an entry meets all conditions."""
         vector = entry.vector
@@ -72,6 +79,5 @@ def select(revision: str, selection: Selection) -> list[Entry]:
         raise HarnessError(f"the revision must be one of {', '.join(REVISIONS)}; got {revision!r}")
     chosen = [entry for entry in load_entries(revision) if selection.admits(entry)]
     if not chosen:
-        conditions = ", ".join(f"{name} {value!r}" for name, value in vars(selection).items() if value is not None)
-        raise HarnessError(f"no vector of revision {revision} has {conditions}; see list")
+        raise HarnessError(f"no vector matches {selection} in revision {revision}; see list")
     return chosen

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from rose_spec.report import CONFORMS, ClauseResult, Report
+from rose_spec.report import CONFORMS, ClauseResult, Report, counted
 from rose_spec.text import level_name, ulps_text
 
 __all__ = ["statement"]
@@ -21,7 +21,8 @@ def statement(report: Report) -> str:
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     lines += [_row(result) for result in (*report.by_section(), report.total)] + [""]
-    lines += [f"- unsupported in {count} vectors: {_cell(reason)}" for reason, count in report.reasons_unsupported()]
+    for reason, count in report.reasons_unsupported():
+        lines += [f"- unsupported in {counted(count, 'vector')}: {_cell(reason)}"]
     if report.status != CONFORMS:
         lines += [f"- {_cell(explanation.text)}" for explanation in getattr(report.diagnosis, "explanations", ())]
     return "\n".join(lines).rstrip() + "\n"
@@ -29,7 +30,9 @@ def statement(report: Report) -> str:
 
 def _counts(report: Report) -> str:
     counts = report.counts
-    return ", ".join(f"{counts[name]} {name}" for name in ("passed", "unsupported", "failed", "unanswered"))
+    told = ", ".join(f"{counts[name]} {name}" for name in ("passed", "unsupported", "failed", "unanswered"))
+    selected = f"; {len(report.outcomes)} of the {report.available} vectors, those selected by {report.selection}"
+    return f"{told}{selected if report.selection else ''}"
 
 
 def _row(result: ClauseResult) -> str:

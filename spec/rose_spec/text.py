@@ -1,5 +1,7 @@
 """The report for people, in a terminal or a log."""
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -7,13 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from rose_spec.check import Outcome
-from rose_spec.report import ClauseResult, Report, difference
+from rose_spec.difference import difference
+from rose_spec.report import ClauseResult, Report, counted
 
 __all__ = ["level_name", "print_report", "ulps_text"]
 
 COLOURS: Final = {"exact": "green", "rounded": "yellow", "formula": "yellow", "none": "red"}
 # Failing vectors listed one by one; the report in JSON has them all.
 LISTED: Final = 12
+# Vectors named where several failed in one way.
+NAMED: Final = 3
+# Beyond it a number of ulps says no more than that the answer is another one.
+MOST_ULPS: Final = 1e6
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -21,17 +28,20 @@ def print_report(report: Report, console: Console) -> None:
     if report.outcomes:
         console.print(_table(report))
     for reason, count in report.reasons_unsupported():
-        _line(console, f"unsupported in {count} vectors: {reason}", "yellow")
+        _line(console, f"unsupported in {counted(count, 'vector')}: {reason}", "yellow")
     _print_failures(report, console)
-    if report.diagnosis is not None:
+    if report.diagnosis is not None and (_judged(report) or not report.error):
         _print_diagnosis(report, console)
     outcome = report.smallest_failure()
-    if outcome is not None and (report.diagnosis is None or report.diagnosis.unexplained):
+    if outcome is not None and not report.error and (report.diagnosis is None or report.diagnosis.unexplained):
         _print_outcome(outcome, report, console)
-    _line(console, report.error, "red")
+    if report.error:
+        lost = len(report.failures) - len(_judged(report))
+        _line(console, f"{counted(lost, 'vector')} unanswered: {report.error}" if lost else report.error, "red")
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.most_common())
     _line(console, f"{counts or 'no vectors'}, in {report.seconds:.1f} s")
-    _line(console, report.verdict(), "bold green" if report.status == 0 else "bold red")
+    verdict = "The run failed, which says nothing of conformance." if report.error else report.verdict()
+    _line(console, verdict, "bold green" if report.status == 0 else "bold red")
 
 
 def level_name(result: ClauseResult) -> str:
@@ -41,7 +51,9 @@ def level_name(result: ClauseResult) -> str:
 
 def ulps_text(result: ClauseResult) -> str:
     """Return by how many ulps the answers miss at most."""
-    return "" if result.level == "exact" else "inf" if result.ulps == float("inf") else f"{result.ulps:.3g}"
+    if result.level == "exact":
+        return ""
+    return "inf" if result.ulps == math.inf else ">1e6" if result.ulps > MOST_ULPS else f"{result.ulps:.3g}"
 
 
 def _table(report: Report) -> Table:
@@ -66,19 +78,33 @@ def _add_row(table: Table, result: ClauseResult) -> None:
 
 
 def _print_failures(report: Report, console: Console) -> None:
-    for outcome in report.failures[:LISTED]:
-        clauses = ", ".join(outcome.vector.clauses)
-        _line(console, f"{outcome.status} {outcome.vector.id} ({clauses}): {outcome.detail}", "red")
-    if (rest := len(report.failures) - LISTED) > 0:
+    lines: dict[tuple[str, str, str], list[Outcome]] = {}
+    for outcome in _judged(report):
+        # Answers that are wrong by as much are not wrong in the same way.
+        own = outcome.vector.id if math.isfinite(outcome.ulps) else ""
+        lines.setdefault((outcome.status, outcome.detail, own), []).append(outcome)
+    for (status, detail, _), alike in list(lines.items())[:LISTED]:
+        _line(console, f"{_headed(status, alike)}: {detail}", "red")
+    if (rest := sum(map(len, list(lines.values())[LISTED:]))) > 0:
         _line(console, f"... and {rest} more; --json FILE lists them all")
 
 
+def _judged(report: Report) -> list[Outcome]:
+    """Return the failures but those of vectors that were not asked after an error of the protocol."""
+    return [outcome for outcome in report.failures if outcome.reply is not None or not report.error]
+
+
+def _headed(status: str, alike: Sequence[Outcome]) -> str:
+    """Return what came of one vector, or of several that share it."""
+    if len(alike) == 1:
+        return f"{status} {alike[0].vector.id} ({', '.join(alike[0].vector.clauses)})"
+    names = [outcome.vector.id for outcome in alike[:NAMED]]
+    return f"{len(alike)} vectors {status} ({', '.join(names)}{', ...' if len(alike) > NAMED else ''})"
+
+
 def _print_diagnosis(report: Report, console: Console) -> None:
-    explanations, unexplained = report.diagnosis.explanations, report.diagnosis.unexplained
-    for explanation in explanations:
+    for explanation in report.diagnosis.explanations:
         _line(console, explanation.text, "bold")
-    if unexplained and explanations:
-        _line(console, f"{len(unexplained)} are explained by no known deviation.", "bold")
 
 
 def _print_outcome(outcome: Outcome, report: Report, console: Console) -> None:

@@ -1,13 +1,17 @@
 """Every known deviation fails the vectors and is told by its name, alone and with another."""
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
 import pytest
 
-from rose_spec.catalogue import CATALOGUE, Deviation, VariantPort, deviation_named
+from rose_spec.catalogue import CATALOGUE, SUCCESSOR, Deviation, Variant, VariantPort, deviation_named
 from rose_spec.check import Outcome, check
 from rose_spec.diagnosis import Diagnosis, explain
+from rose_spec.oracle import Tensor
+from rose_spec.replies import Answer, Failed, Reply, StepRequest
+from rose_spec.revision_1_0_0 import Rule100
 from rose_spec.vectors import Vector, load_vectors
 
 PAIRS = list(combinations(CATALOGUE, 2))
@@ -91,3 +95,111 @@ def test_what_nothing_explains_is_left_unexplained(vectors: list[Vector]) -> Non
     diagnosis = explain(list(check(Wrong(()), steps)))
     assert diagnosis.unexplained
     assert all(outcome.vector.id.startswith("gate-") for outcome in diagnosis.unexplained)
+
+
+class ExceptPort(VariantPort):
+    """A port with deviations that is right with some requests."""
+
+    def __init__(self, names: list[str], is_right: Callable[[StepRequest], bool]) -> None:
+        super().__init__([deviation_named(name) for name in names])
+        self.is_right = is_right
+
+    def step(self, request: StepRequest) -> Reply:
+        return Variant(()).step(request) if self.is_right(request) else super().step(request)
+
+
+class SilentPort(VariantPort):
+    """A port that raises, on all requests or on those of some dtypes."""
+
+    dtypes: tuple[str, ...] = ("bfloat16", "float16", "float32", "float64")
+
+    def step(self, request: StepRequest) -> Reply:
+        if request.param.dtype in self.dtypes:
+            return Failed(f"TypeError: no {', '.join(self.dtypes)}")
+        return super().step(request)
+
+
+def steps_of(*prefixes: str) -> list[Vector]:
+    return [v for v in load_vectors() if v.kind in ("step", "refusal") and v.id.startswith(prefixes)]
+
+
+def test_a_pair_is_told_though_rank_0_is_right() -> None:
+    port = ExceptPort(["l2-decay", "sample-deviation"], lambda request: not request.param.shape)
+    outcomes = list(check(port, steps_of("decay-", "gate-", "step-", "defaults-")))
+    failed = [outcome for outcome in outcomes if outcome.status != "passed"]
+    diagnosis = explain(outcomes)
+    assert set(port.variant.deviations) in alternatives(diagnosis)
+    assert diagnosis.explanations[0].text.startswith(f"fails {len(failed)} of {len(outcomes)}; all {len(failed)} are ")
+    assert diagnosis.unexplained == []
+
+
+def test_the_rest_is_counted_where_a_deviation_explains_most() -> None:
+    class Wrong(VariantPort):
+        def step(self, request: StepRequest) -> Reply:
+            return Answer(request.grad) if request.id.startswith("decay-rank-0") else super().step(request)
+
+    vectors = steps_of("decay-")
+    diagnosis = explain(list(check(Wrong([deviation_named("l2-decay")]), vectors)))
+    assert alternatives(diagnosis) == [{deviation_named("l2-decay")}]
+    count, rest = diagnosis.explanations[0].count, len(diagnosis.unexplained)
+    text = f"fails {count + rest} of {len(vectors)}; {count} are explained by: weight decay is added to the gradient"
+    assert rest
+    assert diagnosis.explanations[0].text.startswith(text)
+    assert diagnosis.explanations[-1].text.endswith(f"; {rest} are explained by no known deviation")
+
+
+def test_a_changed_default_is_told_among_other_failures() -> None:
+    port = ExceptPort(["magnitude-range", "default-no-decay"], lambda request: request.param.dtype == "float16")
+    outcomes = list(check(port, steps_of("defaults-", "statistics-", "decay-")))
+    diagnosis = explain(outcomes)
+    assert set(port.variant.deviations) in alternatives(diagnosis)
+    assert diagnosis.unexplained == []
+
+
+def test_missing_answers_are_told_by_what_the_port_says() -> None:
+    vectors = steps_of("step-", "layout-", "special-")
+    diagnosis = explain(list(check(SilentPort(()), vectors)))
+    said = "TypeError: no bfloat16, float16, float32, float64"
+    text = f"fails {len(vectors)} of {len(vectors)}; all {len(vectors)} get no answer: {said}"
+    assert [(e.text, e.deviations) for e in diagnosis.explanations] == [(text, ())]
+    assert diagnosis.unexplained == []
+
+
+def test_missing_answers_hide_no_deviation(vectors: list[Vector]) -> None:
+    port = SilentPort([deviation_named("l2-decay")])
+    port.dtypes = ("float16",)
+    diagnosis = explain(list(check(port, vectors)))
+    assert alternatives(diagnosis) == [{deviation_named("l2-decay")}]
+    assert [e.text.partition(" ")[2] for e in diagnosis.explanations[1:]] == ["get no answer: TypeError: no float16"]
+    assert diagnosis.unexplained == []
+
+
+def test_a_deviation_that_contradicts_more_than_it_explains_is_not_named() -> None:
+    port = ExceptPort(["maximize-ignored", "l2-decay"], lambda request: not request.id.startswith("decay-rank-0"))
+    diagnosis = explain(list(check(port, steps_of("decay-"))))
+    assert diagnosis.explanations == []
+    assert diagnosis.unexplained
+
+
+def test_the_answers_of_a_later_revision_are_told() -> None:
+    vectors = [v for v in load_vectors("1.0.0") if v.kind == "step"][::5]
+    diagnosis = explain(list(check(VariantPort(()), vectors, "exact", Rule100)), (SUCCESSOR,))
+    assert diagnosis.explanations[0].text.endswith(
+        "are explained by: its answers are those of revision 1.0.2 (ROSE-A.1)"
+    )
+    assert diagnosis.unexplained == []
+
+
+def test_a_port_is_diagnosed_at_the_level_it_is_asked_for() -> None:
+    class Near(VariantPort):
+        def step(self, request: StepRequest) -> Reply:
+            reply = super().step(request)
+            if not isinstance(reply, Answer) or request.param.dtype != "float64":
+                return reply
+            values = tuple(value * (1 + 2.0**-52) for value in reply.param.values)
+            return Answer(Tensor("float64", reply.param.shape, values))
+
+    outcomes = list(check(Near([deviation_named("l2-decay")]), steps_of("decay-"), "rounded"))
+    diagnosis = explain(outcomes, asked="rounded")
+    assert {deviation_named("l2-decay")} in alternatives(diagnosis)
+    assert " at level " not in diagnosis.explanations[0].text

@@ -41,7 +41,9 @@ def test_a_port_that_does_not_conform_exits_with_1_and_shows_the_smallest_failin
     assert run("--python", "rose_core:backwards", "--select", "step-scalar") == 1
     output = capsys.readouterr().out
     assert "element 0: expected 4003ffcb923a29c8 (2.4999000000000002), got 3ff7ff972474538f (1.4999)" in output
-    assert "does not conform: it fails 1 of 1 vectors." in output
+    assert (
+        "does not conform: it fails 1, run on 1 of the 21 vectors, those selected by --select 'step-scalar'." in output
+    )
 
 
 def test_a_lower_level_may_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +63,10 @@ def test_a_breach_of_the_protocol_exits_with_2_and_is_shown(tmp_path: Path, caps
     file.write_text("print('Hello', flush=True); input()")
     report = tmp_path / "report.json"
     assert run("--program", f"{sys.executable} {file}", "--json", str(report)) == 2
-    assert "must be a JSON object on one line, got 'Hello'" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.count("must be a JSON object on one line, got 'Hello'") == 1
+    assert "\n21 vectors unanswered: step-matrix: a reply must be a JSON object" in output
+    assert "The smallest failing vector" not in output
     content = json.loads(report.read_text())
     assert (content["exit_status"], {v["status"] for v in content["vectors"]}) == (2, {"unanswered"})
 
@@ -69,9 +74,11 @@ def test_a_breach_of_the_protocol_exits_with_2_and_is_shown(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*RIGHT, "--select", "nothing-*"], "no vector of revision 1.0.2 has pattern 'nothing-*'"),
+        ([*RIGHT, "--select", "nothing-*"], "no vector matches --select 'nothing-*' in revision 1.0.2; see list"),
         ([*RIGHT, "--timeout", "3"], "--timeout goes with --program only"),
         (["--torch-optimizer", "a:B", "--noise-function", "c:d"], "--noise-function goes with --python only"),
+        (["--program", "node 'port.js"], "cannot be split as a shell does: No closing quotation"),
+        (["--torch-optimizer", "a:B", "--rename", "lr=a", "--rename", "lr=b"], "--rename lr is given twice, as 'a'"),
         (["--program", "x", "--rename", "lr=rate"], "--rename goes with --torch-optimizer only"),
         ([*RIGHT, "--json", "/no/such/folder/report.json"], "cannot be written to /no/such/folder/report.json"),
     ],
@@ -123,7 +130,41 @@ def test_a_conformance_statement_is_written(tmp_path: Path) -> None:
     assert text.startswith("### Conformance to Rose\n\nrose_core:update conforms to Rose 1.0.2 at level exact in what")
     assert "- vectors: 20 passed, 1 unsupported, 0 failed, 0 unanswered\n" in text
     assert "| ROSE-9.3 | unsupported | 1 | 0 | 1 | 0 |  |\n" in text
-    assert "- unsupported in 1 vectors: no portable noise; --noise-function names one\n" in text
+    assert "- unsupported in 1 vector: no portable noise; --noise-function names one\n" in text
+
+
+def test_a_run_that_was_narrowed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "CONFORMANCE.md"
+    assert run(*RIGHT, "--select", "step-scalar", "--clause", "6.2", "--markdown", str(file)) == 0
+    told = "in 1 of the 21 vectors, those selected by --clause 'ROSE-6.2' --select 'step-scalar'."
+    assert capsys.readouterr().out.rstrip().endswith(f"at level exact {told}")
+    assert told in file.read_text()
+
+
+def test_failures_that_share_a_reason_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rose_core, "backwards", lambda p, g, **o: g[1, 1:])  # noqa: ARG005
+    assert run("--python", "rose_core:backwards", "--select", "step-[ms]*") == 1
+    output = capsys.readouterr().out
+    assert "unanswered step-scalar (ROSE-6.2): raised IndexError: too many indices" in output
+    monkeypatch.setattr(rose_core, "backwards", lambda p, g, **o: p["a"])  # noqa: ARG005
+    assert run("--python", "rose_core:backwards", "--select", "step-*") == 1
+    output = capsys.readouterr().out
+    assert "\n14 vectors unanswered (step-matrix, step-defaults, step-reference, ...): raised IndexError" in output
+
+
+def test_the_report_for_programs_holds_the_words_that_differ(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    assert run("--python", "rose_core:backwards", "--select", "step-scalar", "--json", str(file)) == 1
+    (vector,) = json.loads(file.read_text())["vectors"]
+    element = {"index": 0, "expected": "4003ffcb923a29c8", "got": "3ff7ff972474538f"}
+    assert vector["difference"] == {
+        "request": "step-scalar",
+        "count": 1,
+        "elements": [element],
+        "first_intermediate": None,
+    }
 
 
 def test_digests_are_run_only_when_volume_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +178,7 @@ def test_vectors_are_selected_by_clause_section_and_pattern(capsys: pytest.Captu
     for arguments, count in (
         (["--clause", "ROSE-11.1"], 2),
         (["--clause", "ROSE-11"], 3),
+        (["--clause", "11.1"], 2),
         (["--select", "refuse-n*"], 2),
     ):
         assert run(*RIGHT, *arguments) == 0
@@ -162,6 +204,16 @@ def test_show_prints_every_kind_of_vector(name: str, capsys: pytest.CaptureFixtu
     assert "expected\n" in capsys.readouterr().out
     assert main(["show", "--json", name]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == name
+
+
+def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+    script = "import sys; from rose_spec.cli import main; sys.exit(main(['list']))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 2
 
 
 def test_show_of_an_unknown_id_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

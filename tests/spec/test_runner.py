@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,17 @@ import rose_core
 from rose_spec.arrays import from_array, hex_words, to_array, values_from_words
 from rose_spec.check import Outcome, check, check_vector
 from rose_spec.comparison import Level, Scale, compare
+from rose_spec.difference import difference
 from rose_spec.floats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
 from rose_spec.oracle import Tensor
 from rose_spec.ports import HarnessError, Port, ProtocolError
 from rose_spec.ports.python_function import PythonPort
-from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, StepRequest, Words
-from rose_spec.report import Report, difference
+from rose_spec.refusals import refused_option
+from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
+from rose_spec.report import ClauseResult, Report, is_required
 from rose_spec.statement import statement
-from rose_spec.vectors import Vector
+from rose_spec.text import ulps_text
+from rose_spec.vectors import Vector, load_vectors
 from tests.spec.samples import samples
 
 VECTORS = {vector.id: vector for vector in samples()}
@@ -114,6 +118,52 @@ def test_another_exception_leaves_the_vector_unanswered() -> None:
     outcome = outcome_of(FunctionPort(update), "step-scalar")
     assert (outcome.status, outcome.detail) == ("unanswered", "raised IndexError: axis 1")
     assert outcome_of(FunctionPort(update), "refuse-lr").status == "unanswered"
+
+
+def test_a_port_that_exits_leaves_the_vector_unanswered() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise SystemExit("bye")
+
+    assert outcome_of(FunctionPort(update, update), "step-scalar").detail == "raised SystemExit: bye"
+    assert outcome_of(FunctionPort(update, lambda *_, **__: update(0, 0)), "noise-words").status == "unanswered"
+
+
+def test_what_is_not_implemented_is_unsupported() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:
+        raise NotImplementedError("no float64 here")
+
+    outcome = outcome_of(FunctionPort(update), "step-scalar")
+    assert (outcome.status, outcome.detail) == ("unsupported", "no float64 here")
+
+
+def test_options_that_are_lacking_are_counted_one_by_one() -> None:
+    port = FunctionPort(rose_core.update)
+    port._options = frozenset({"param", "grad", "lr", "compute_dtype"})
+    report = reported(port, ["step-fp32", "step-matrix", "step-reference"])
+    assert dict(report.reasons_unsupported()) == {
+        "no option centralize": 1,
+        "no option stabilize": 1,
+        "no option weight_decay": 2,
+        "no option lr_reference": 1,
+    }
+
+
+def test_a_refusal_names_the_option_but_a_programs_need_not() -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise ValueError("no, lr_reference is fine")
+
+    assert outcome_of(FunctionPort(update), "refuse-lr").detail.startswith("refused without naming lr: ValueError: no")
+    assert outcome_of(FunctionPort(update), "refuse-nan").detail.startswith("refused without naming weight_decay: ")
+    assert outcome_of(FunctionPort(update), "refuse-shape").status == "passed"
+    assert check_vector(ScriptedPort(Refused("")), VECTORS["refuse-lr"]).status == "passed"
+
+
+@pytest.mark.parametrize("vector", [v for v in load_vectors() if v.kind == "refusal"], ids=lambda v: v.id)
+def test_every_refusal_is_of_the_option_in_its_id_or_of_the_arrays(vector: Vector) -> None:
+    about = vector.id.removeprefix("refusals-").replace("-", "_").replace("stochastic_beside", "compute_dtype")
+    option = refused_option(vector.input)
+    assert about.startswith(option or "shape")
+    assert option != "lr" or not about.startswith("lr_reference")
 
 
 def test_an_answer_to_what_must_be_refused_fails() -> None:
@@ -266,11 +316,33 @@ def test_the_report_of_a_port_that_conforms() -> None:
 def test_what_is_unsupported_stands_in_the_verdict() -> None:
     report = reported(PythonPort("rose_core:update"))
     assert report.status == 0
-    assert report.verdict().endswith("at level exact in what it supports (1 of 22 vectors are unsupported).")
+    assert report.verdict().endswith("at level exact in what it supports (1 of 22 vectors is unsupported).")
     assert report.reasons_unsupported() == [("no portable noise; --noise-function names one", 1)]
     nothing = reported(PythonPort("rose_core:update"), ["noise-words"])
     assert (nothing.status, nothing.level) == (1, None)
-    assert nothing.verdict() == "rose_core:update supports none of the 1 vectors."
+    assert nothing.verdict() == "rose_core:update supports too little to judge (1 of 1 vector is unsupported)."
+
+
+def test_a_port_that_supports_no_plain_step_or_refuses_everything_is_not_judged() -> None:
+    report = reported(ScriptedPort(Unsupported("no such thing")))
+    assert (report.status, "supports too little to judge (22 of 22 vectors are" in report.verdict()) == (1, True)
+    report.selection, report.available = "--select '*'", 22
+    assert "too little to judge in 22 of the 22 vectors, those selected by --select '*' (" in report.verdict()
+    refused = check(ScriptedPort(Refused("no")), [VECTORS["refuse-shape"]])
+    report.outcomes = [*refused, *(o for o in report.outcomes if o.vector.kind != "refusal")]
+    assert report.status == 1
+    report.selection = ""
+    assert report.status == 1
+
+
+def test_one_required_vector_that_is_unsupported_is_too_little() -> None:
+    report = reported(PythonPort("rose_core:update"))
+    required = [i for i, outcome in enumerate(report.outcomes) if is_required(outcome.vector)]
+    assert {report.outcomes[i].vector.id for i in required} == {
+        *("step-matrix", "step-defaults", "step-scalar", "step-vector"),
+    }
+    report.outcomes[required[0]] = replace(report.outcomes[required[0]], status="unsupported")
+    assert (report.status, "too little to judge" in report.verdict()) == (1, True)
 
 
 def test_the_smallest_failing_vector_is_shown_with_its_first_difference() -> None:
@@ -282,6 +354,11 @@ def test_the_smallest_failing_vector_is_shown_with_its_first_difference() -> Non
     found = difference(smallest)
     assert found is not None
     assert found.elements[0] == (0, "4003ffcb923a29c8", 2.4999000000000002, "3ff7ff972474538f", 1.4999)
+
+
+@pytest.mark.parametrize(("ulps", "text"), [(2.0, "2"), (1e6, "1e+06"), (1.1e6, ">1e6"), (math.inf, "inf")])
+def test_a_great_many_ulps_are_not_counted(ulps: float, text: str) -> None:
+    assert ulps_text(ClauseResult("ROSE-1.1", level=None, ulps=ulps)) == text
 
 
 def test_the_first_wrong_intermediate_value_is_named() -> None:
@@ -305,6 +382,20 @@ def test_the_json_report_holds_every_vector_and_no_infinity() -> None:
 def test_a_port_that_cannot_be_imported_is_an_error_of_the_harness(reference: str) -> None:
     with pytest.raises(HarnessError, match=r"module:name|cannot be imported"):
         PythonPort(reference)
+
+
+def test_a_module_that_raises_and_what_cannot_be_called_are_errors_of_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, line in (("kit_raises", "1 / 0"), ("kit_exits", "raise SystemExit(3)"), ("kit_typo", "x = = 1")):
+        (tmp_path / f"{name}.py").write_text(line)
+        with pytest.raises(HarnessError, match=f"{name}:update cannot be imported: "):
+            PythonPort(f"{name}:update")
+    with pytest.raises(HarnessError, match="math:pi must be a function or a class, got 3"):
+        PythonPort("rose_core:update", "math:pi")
+    with pytest.raises(HarnessError, match="textwrap:indent has no option lr; it has "):
+        PythonPort("textwrap:indent")
 
 
 def test_vectors_of_the_samples_have_different_ids() -> None:

@@ -19,7 +19,10 @@ VECTORS_WITHOUT_DIGESTS = [vector for vector in load_vectors() if vector.kind !=
 
 # The clauses that rose-opt 1.0.2 fails, each the first that a failing vector cites, with the reason.
 ORDER = "the mean, and with it range, gate and step, depends on the order of the sum"
-NOT_REFUSED = "NaN and infinities pass the checks, which are only that nothing is below 0"
+NOT_REFUSED = (
+    "NaN and infinities pass the checks, which are only that nothing is below 0; "
+    "what is said of a negative lr, 'Invalid learning rate', does not name lr"
+)
 ROSE_OPT_FAILS = {
     "ROSE-1.2": ORDER,
     "ROSE-1.4": "a parameter without elements raises",
@@ -33,6 +36,7 @@ ROSE_OPT_FAILS = {
     "ROSE-6.2": "the sign of NaN is 0",
     "ROSE-7.1": ORDER,
     "ROSE-7.2": ORDER,
+    "ROSE-7.3": "its sum of large values is finite where that of the specification overflows to NaN",
     "ROSE-8.2": "stochastic rounding turns the NaN 7fffffff into -0",
     "ROSE-10.1": NOT_REFUSED,
     "ROSE-10.3": "an integer wd_schedule is taken as true",
@@ -149,9 +153,43 @@ def test_an_option_that_the_constructor_lacks_is_an_error_of_the_harness() -> No
         port("rose_opt:Rose", {"fused": True})
 
 
+@pytest.mark.parametrize(
+    ("renames", "message"),
+    [
+        ({"wd": "weight_decay"}, "--rename wd=weight_decay: wd must be one of lr, weight_decay, "),
+        ({"weight_decay": "wd"}, "--rename weight_decay=wd: rose_opt:Rose has no option wd"),
+    ],
+)
+def test_a_renaming_that_cannot_be_is_an_error_of_the_harness(renames: dict[str, str], message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        port("rose_opt:Rose", renames=renames)
+
+
+def test_an_optimizer_without_lr_is_an_error_of_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HarnessError, match="has no option lr; --rename lr=NAME"):
+        own(Quiet, monkeypatch)
+
+
+def test_what_is_not_implemented_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Talker, "error", NotImplementedError("no float64 here"))
+    for name in ("step-matrix", "trajectory-schedule", "refuse-lr"):
+        outcome = check_vector(own(Talker, monkeypatch), VECTORS[name])
+        assert (outcome.status, outcome.detail) == ("unsupported", "no float64 here")
+
+
 def test_what_is_no_optimizer_is_an_error_of_the_harness() -> None:
     with pytest.raises(HarnessError, match=r"must be a torch\.optim\.Optimizer"):
         port("rose_core:update")
+
+
+def test_a_refusal_that_does_not_name_the_option_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = check_vector(port("rose_opt:Rose"), VECTORS["refuse-lr"])
+    detail = "refused without naming lr: ValueError: Invalid learning rate: -0.5"
+    assert (outcome.status, outcome.detail) == ("failed", detail)
+    renamed = check_vector(own(Quiet, monkeypatch, renames={"lr": "rate"}), VECTORS["refuse-lr"])
+    assert renamed.detail.startswith("refused without naming rate: ValueError: lr must be")
+    for name in ("refuse-narrow-noise", "refuse-shape"):
+        assert check_vector(port("rose_opt:Rose"), VECTORS[name]).status == "passed"
 
 
 def test_a_step_that_raises_half_way_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import rose_core
-from rose_spec.check import check_vector, expected_step, request_of
+from rose_spec.check import check_vector, expected_step
 from rose_spec.ports.python_function import PythonPort
+from rose_spec.replies import StepRequest
 from rose_spec.vectors import Vector, tensor_to_json, words_to_json
 from tests.bits import DTYPES, raw_words
 
@@ -33,7 +34,7 @@ def test_rose_core_answers_an_example_exactly(example: Vector) -> None:
 
 @pytest.mark.parametrize("example", STEPS, ids=lambda example: example.id)
 def test_the_oracle_goes_by_the_values_on_the_way(example: Vector) -> None:
-    step = expected_step(request_of(example))
+    step = expected_step(StepRequest.of(example))
     values: dict[str, Any] = {"param": tensor_to_json(step.param)}
     for name in ("mean", "range", "denominator"):
         if getattr(step, name) is not None:

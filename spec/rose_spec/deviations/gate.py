@@ -19,6 +19,11 @@ class SampleDeviation(Rule):
         return count - 1.0
 
 
+class SampleDeviationGuarded(Rule):
+    def degrees_of_freedom(self, count: int) -> float:
+        return max(1.0, count - 1.0)
+
+
 class VarianceForDeviation(Rule):
     def deviation(self, variance: float) -> float:
         return variance
@@ -95,6 +100,12 @@ def _least(epsilon: float) -> Deviation:
 GATE: Final = (
     known_as("no-gate", "the ranges never pass the gate", "ROSE-5.1", NoGate),
     known_as("sample-deviation", "the deviation is that of a sample, divided by m - 1", "ROSE-5.2", SampleDeviation),
+    known_as(
+        "sample-deviation-guarded",
+        "the deviation is that of a sample, divided by m - 1, or by 1 for one slice",
+        "ROSE-5.2",
+        SampleDeviationGuarded,
+    ),
     known_as(
         "variance-for-deviation", "the variance stands in place of the deviation", "ROSE-5.2", VarianceForDeviation
     ),

@@ -8,7 +8,7 @@ from rose_spec.oracle import Tensor
 from rose_spec.replies import Exchange, NoiseRequest, Reply, StepRequest
 from rose_spec.vectors import NUMBERS, number_from_json
 
-__all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort", "load_object", "plain_options"]
+__all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort", "described", "load_object", "plain_options"]
 
 
 class HarnessError(Exception):
@@ -46,9 +46,17 @@ def load_object(reference: str) -> Any:
     if not (module and colon and name):
         raise HarnessError(f"a port is named as module:name, got {reference!r}")
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise HarnessError(f"{reference} cannot be imported: {error}") from error
+        found = getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # a module may raise anything
+        raise HarnessError(f"{reference} cannot be imported: {described(error)}") from error
+    if not callable(found):
+        raise HarnessError(f"{reference} must be a function or a class, got {found!r}")
+    return found
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the text of an error, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,10 @@ class ProgramPort:
 
     def __init__(self, command: str, *, dialect: Dialect = "json", timeout: float = 10.0) -> None:
         self.name = command
-        self._arguments = shlex.split(command)
+        try:
+            self._arguments = shlex.split(command)
+        except ValueError as error:
+            raise HarnessError(f"the command {command!r} cannot be split as a shell does: {error}") from error
         if not self._arguments:
             raise HarnessError("the command of a program must not be empty")
         self._dialect = dialect

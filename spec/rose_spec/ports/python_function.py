@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rose_spec.arrays import NUMPY_DTYPES, from_array, to_array, words_of
-from rose_spec.ports.port import load_object, plain_options
+from rose_spec.ports.port import HarnessError, described, load_object, plain_options
 from rose_spec.replies import Answer, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 
 __all__ = ["PythonPort"]
@@ -27,7 +27,8 @@ class PythonPort:
 
     Notes
     -----
-    ValueError and TypeError are refusals; an option that the function lacks is unsupported.
+    ValueError and TypeError are refusals; an option that the function lacks, and NotImplementedError, are
+    unsupported.
     """
 
     def __init__(self, update: str, noise: str | None = None) -> None:
@@ -35,6 +36,8 @@ class PythonPort:
         self._update: Callable[..., Any] = load_object(update)
         self._noise: Callable[..., Any] | None = None if noise is None else load_object(noise)
         self._options = accepted_names(self._update)
+        if self._options is not None and "lr" not in self._options:
+            raise HarnessError(f"{update} has no option lr; it has {', '.join(sorted(self._options)) or 'none'}")
 
     def step(self, request: StepRequest) -> Reply:
         """Call the function."""
@@ -42,17 +45,19 @@ class PythonPort:
         if request.noise is not None:
             options["noise"] = np.asarray(request.noise, np.uint16).reshape(request.param.shape)
         if self._options is not None and (missing := [name for name in options if name not in self._options]):
-            return Unsupported(f"no option {', '.join(missing)}")
+            return Unsupported(f"no option {', '.join(missing)}", tuple(missing))
         param, grad = to_array(request.param), to_array(request.grad)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = self._update(param, grad, **options)
+        except NotImplementedError as error:
+            return Unsupported(str(error) or described(error))
         except (ValueError, TypeError) as error:
             if not np.array_equal(to_words(param), words_of(request.param)):
                 return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
         return answer(result)
 
@@ -64,8 +69,14 @@ class PythonPort:
             place = {"seed": request.seed, "step": request.step, "index": request.index}
             words = self._noise((request.count,), **place, like=np.empty(0))
             return Words([int(word) for word in np.asarray(words).ravel().tolist()])
-        except Exception as error:
+        except NotImplementedError as error:
+            return Unsupported(str(error) or described(error))
+        except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
+
+    def option_name(self, option: str) -> str:
+        """Return what the function calls an option."""
+        return option
 
     def close(self) -> None:
         """Do nothing: a function holds nothing."""
@@ -73,15 +84,13 @@ class PythonPort:
 
 def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
     """Return the names of the parameters of a function, None if it takes any."""
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a compiled function
+        return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return frozenset(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
-
-
-def described(error: Exception) -> str:
-    """Return the type and the text of an error, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def answer(result: Any) -> Reply:

@@ -11,8 +11,8 @@ import torch
 
 from rose_spec.arrays import array_from_words, from_array, words_of
 from rose_spec.oracle import Tensor
-from rose_spec.ports.port import HarnessError, load_object, plain_options
-from rose_spec.ports.python_function import accepted_names, described
+from rose_spec.ports.port import HarnessError, described, load_object, plain_options
+from rose_spec.ports.python_function import accepted_names
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported
 from rose_spec.trajectory import Trajectory, Turn
 from rose_spec.vectors import number_from_json, tensor_from_json
@@ -22,11 +22,20 @@ __all__ = ["TorchPort"]
 DTYPES: Final = {name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16")}
 # Keys of a group that are no options of a constructor.
 GROUP_KEYS: Final = ("params", "initial_lr", "max_lr")
+# Of a group; those of the specification that may be renamed.
+OPTIONS: Final = (
+    *("lr", "weight_decay", "wd_schedule", "centralize", "stabilize", "maximize"),
+    *("compute_dtype", "bf16_sr", "sr_seed"),
+)
 NARROW: Final = ("fp16", "bf16", "float16", "bfloat16")
 
 
 class _Unsupported(Exception):  # noqa: N818  (a reply on its way out, no error)
     """The optimizer lacks something that is asked."""
+
+    def __init__(self, reason: str, *options: str) -> None:
+        super().__init__(reason)
+        self.options = options
 
 
 class TorchPort:
@@ -48,7 +57,7 @@ class TorchPort:
     ``torch.empty(shape, dtype=torch.int32).random_(0, 2**16)``; the answer is compared with the
     specification's for those words. Trajectories need portable noise, so an option ``sr_seed``, where a
     bfloat16 parameter is rounded stochastically. ValueError, TypeError and RuntimeError, which torch itself
-    raises, are refusals.
+    raises, are refusals, but NotImplementedError is unsupported.
     """
 
     def __init__(self, optimizer: str, options: Mapping[str, Any], renames: Mapping[str, str]) -> None:
@@ -61,29 +70,37 @@ class TorchPort:
         self._accepted = accepted_names(self._class)
         if missing := [name for name in self._options if not self._accepts(name)]:
             raise HarnessError(f"{optimizer} has no option {', '.join(missing)}")
+        self._check_renames()
+
+    def _check_renames(self) -> None:
+        """Refuse a renaming that would only make options look unsupported."""
+        for ours, theirs in self._renames.items():
+            if ours not in OPTIONS:
+                raise HarnessError(f"--rename {ours}={theirs}: {ours} must be one of {', '.join(OPTIONS)}")
+            if not self._accepts(theirs):
+                raise HarnessError(f"--rename {ours}={theirs}: {self.name} has no option {theirs}")
+        if not self._accepts(self._renames.get("lr", "lr")):
+            raise HarnessError(f"{self.name} has no option lr; --rename lr=NAME says what it is called")
 
     def step(self, request: StepRequest) -> Reply:
         """Construct the optimizer for one parameter and take one step."""
-        try:
-            options = self._named(self._step_options(request))
-        except _Unsupported as missing:
-            return Unsupported(str(missing))
         param = to_torch(request.param).requires_grad_()
         seed = zlib.crc32(request.id.encode())
         drawn = None if request.noise is None else draw(request.param.shape, seed)
         try:
+            options = self._named(self._step_options(request))
             set_grad(param, to_torch(request.grad))
             torch.manual_seed(seed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._class([param], **{**options, **self._options}).step()
-        except _Unsupported as missing:
-            return Unsupported(str(missing))
+        except (_Unsupported, NotImplementedError) as missing:
+            return unsupported(missing)
         except (ValueError, TypeError, RuntimeError) as error:
             if words(param) != words(to_torch(request.param)):
                 return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
         return Answer(from_torch(param), noise=drawn)
 
@@ -97,15 +114,20 @@ class TorchPort:
                 optimizer = self._construct(value, course)
                 for step in course.steps:
                     self._take(optimizer, course, step, name, exchanges)
-        except _Unsupported as missing:
-            return exchanges, Unsupported(str(missing))
-        except Exception as error:
+        except (_Unsupported, NotImplementedError) as missing:
+            return exchanges, unsupported(missing)
+        except (Exception, SystemExit) as error:
             return exchanges, Failed(f"raised {described(error)}")
         return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
 
     def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002  (no optimizer shows its noise)
         """Answer that there is no way to ask an optimizer for its noise."""
         return Unsupported("an optimizer does not show its noise; trajectories with sr_seed do")
+
+    def option_name(self, option: str) -> str:
+        """Return what the constructor calls an option of a step."""
+        name = "wd_schedule" if option == "lr_reference" else option
+        return self._renames.get(name, name)
 
     def close(self) -> None:
         """Do nothing."""
@@ -188,11 +210,17 @@ class TorchPort:
         """Return options by the optimizer's own names."""
         named = {self._renames.get(name, name): value for name, value in options.items()}
         if missing := [name for name in named if not self._accepts(name)]:
-            raise _Unsupported(f"no option {', '.join(missing)}")
+            raise _Unsupported(f"no option {', '.join(missing)}", *missing)
         return named
 
     def _accepts(self, name: str) -> bool:
         return self._accepted is None or name in self._accepted
+
+
+def unsupported(error: _Unsupported | NotImplementedError) -> Unsupported:
+    """Return what an optimizer lacks as a reply."""
+    options = error.options if isinstance(error, _Unsupported) else ()
+    return Unsupported(str(error) or described(error), options)
 
 
 def draw(shape: tuple[int, ...], seed: int) -> list[int]:

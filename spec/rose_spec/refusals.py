@@ -1,0 +1,39 @@
+"""Whether a refusal names the option that it is about (ROSE-11.1)."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rose_spec.oracle import COMPUTE_FORMATS
+from rose_spec.ports.port import Port, plain_options
+
+__all__ = ["refused_option", "unnamed_option"]
+
+
+def refused_option(value: Mapping[str, Any]) -> str | None:
+    """Return the option of a step's "input" that clause 10 does not allow, None if its arrays are at fault."""
+    options = plain_options(value["options"])
+    lr, weight_decay, reference = (options.get(name) for name in ("lr", "weight_decay", "lr_reference"))
+    if lr is not None and not 0.0 <= lr < math.inf:
+        return "lr"
+    if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
+        return "weight_decay"
+    if reference is not None and not 0.0 < reference < math.inf:
+        return "lr_reference"
+    name = options.get("compute_dtype")
+    unknown = isinstance(name, str) and name.strip().lower() not in COMPUTE_FORMATS
+    return "compute_dtype" if unknown or (name is not None and "noise" in value) else None
+
+
+def unnamed_option(port: Port, value: Mapping[str, Any], reason: str) -> str | None:
+    """Return the option that the reason of a refusal should name, by the port's name, and does not.
+
+    Only a port that says what it calls an option, by a method `option_name`, is asked for it: the reason of
+    a program is for people.
+    """
+    option, name_of = refused_option(value), getattr(port, "option_name", None)
+    if option is None or name_of is None:
+        return None
+    name: str = name_of(option)
+    return None if re.search(rf"\b{re.escape(name)}\b", reason) else name
