@@ -1,9 +1,6 @@
-"""One vector put to one port: levels, refusals, trajectories, digests, noise, and what a report makes of them."""
+"""One vector put to one port: refusals, trajectories, digests, noise, and what cannot be asked at all."""
 
-import json
 import math
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,62 +9,15 @@ import pytest
 
 import rose_core
 from rose_spec.arrays import from_array, hex_words, to_array, values_from_words
-from rose_spec.check import Outcome, check, check_vector
-from rose_spec.comparison import Level, Scale, compare
-from rose_spec.difference import difference
-from rose_spec.floats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
+from rose_spec.check import check, check_vector
 from rose_spec.oracle import Tensor
-from rose_spec.ports import HarnessError, Port, ProtocolError
+from rose_spec.ports import HarnessError, ProtocolError
 from rose_spec.ports.python_function import PythonPort
 from rose_spec.refusals import refused_option
-from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
-from rose_spec.report import ClauseResult, Report, is_required
-from rose_spec.statement import statement
-from rose_spec.text import ulps_text
+from rose_spec.replies import Answer, Refused, Words
 from rose_spec.vectors import Vector, load_vectors
 from tests.spec.samples import samples
-
-VECTORS = {vector.id: vector for vector in samples()}
-REQUEST = StepRequest("r", Tensor("float32", (2,), (1.0, 4.0)), Tensor("float32", (2,), (1.0, 2.0)), {"lr": 0.5})
-
-
-class FunctionPort(PythonPort):
-    """A port around a function that is already there."""
-
-    def __init__(self, update: Callable[..., Any], noise: Callable[..., Any] | None = None) -> None:
-        super().__init__("rose_core:update")
-        self._update, self._noise = update, noise
-
-
-class ScriptedPort:
-    """A port that gives the same reply always."""
-
-    name = "scripted"
-
-    def __init__(self, reply: Reply | Exception) -> None:
-        self.reply = reply
-
-    def step(self, request: StepRequest) -> Reply:  # noqa: ARG002
-        return self.said()
-
-    def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002
-        return self.said()
-
-    def said(self) -> Reply:
-        if isinstance(self.reply, Exception):
-            raise self.reply
-        return self.reply
-
-    def close(self) -> None: ...
-
-
-def outcome_of(port: Port, name: str) -> Outcome:
-    return check_vector(port, VECTORS[name])
-
-
-def reported(port: Port, names: list[str] | None = None) -> Report:
-    chosen = [VECTORS[name] for name in names or VECTORS if name != "digest-many"]
-    return Report(port.name, "command", "1.0.2", "exact", list(check(port, chosen)))
+from tests.spec.scripted import VECTORS, FunctionPort, ScriptedPort, outcome_of, reported
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -249,54 +199,6 @@ def test_after_a_breach_of_the_protocol_all_vectors_are_unanswered() -> None:
         next(outcomes)
 
 
-NEARNESS: list[tuple[float, float, Format, str, Level | None]] = [
-    (1.0, 1.0, FLOAT64, "float64", "exact"),
-    (1.0 + 4 * 2.0**-52, 1.0, FLOAT64, "float64", "rounded"),
-    (1.0 + 5 * 2.0**-52, 1.0, FLOAT64, "float64", "formula"),
-    (1.0 + 4 * 2.0**-23, 1.0, FLOAT32, "float64", "rounded"),
-    (1.0 + 2.0**-23, 1.0, FLOAT64, "float32", "rounded"),
-    (1.0 + 2 * 2.0**-23, 1.0, FLOAT64, "float32", "formula"),
-    (1.0 + 2.0**-7, 1.0, FLOAT64, "bfloat16", "rounded"),
-    (1.0 + 2.0**-6, 1.0, FLOAT64, "bfloat16", None),
-    (1.0 + 2.0**-5, 1.0, BFLOAT16, "bfloat16", "rounded"),
-    (1.0 + 2.0**-8, 1.0, FLOAT16, "float16", "rounded"),
-    (1.0 + 2e-5, 1.0, FLOAT64, "float64", None),
-    (-0.0, 0.0, FLOAT64, "float64", "rounded"),
-    (math.nan, math.nan, FLOAT64, "float64", "exact"),
-    (math.nan, 1.0, FLOAT64, "float64", None),
-    (math.inf, -math.inf, FLOAT64, "float64", None),
-    (1e-5, 0.0, FLOAT64, "float64", "formula"),
-]
-
-
-@pytest.mark.parametrize(("got", "expected", "compute", "dtype", "level"), NEARNESS)
-def test_levels(got: float, expected: float, compute: Format, dtype: str, level: Level | None) -> None:
-    scale = Scale(Tensor(dtype, (), (0.0,)), compute, lr=1.0)
-    assert compare(Tensor(dtype, (), (got,)), Tensor(dtype, (), (expected,)), scale).level == level
-
-
-def test_the_difference_is_told_in_ulps_of_the_larger_of_parameter_and_result() -> None:
-    scale = Scale(Tensor("float64", (), (4.0,)), FLOAT64, lr=0.0)
-    nearly = compare(Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,)), scale)
-    assert (nearly.ulps, nearly.level, nearly.differing) == (2.0, "rounded", (0,))
-
-
-def test_the_word_of_a_nan_matters_where_it_was_rounded_stochastically_and_only_at_exact() -> None:
-    outcome = outcome_of(PythonPort("rose_core:update"), "step-nan-noise")
-    assert isinstance(outcome.reply, Answer)
-    payload = Tensor.from_words("bfloat16", (2,), [0x7FC1, 0x7FC0])
-    marked = check_vector(ScriptedPort(Answer(payload)), VECTORS["step-nan-noise"])
-    assert (outcome.level, marked.level, marked.ulps) == ("exact", "rounded", 0.0)
-    assert marked.detail == "1 element differs, by up to 0 ulps"
-
-
-def test_a_trajectory_may_be_off_as_often_as_it_has_steps() -> None:
-    got, expected = Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,))
-    scale = Scale(expected, FLOAT64, lr=0.0)
-    assert compare(got, expected, scale).level == "formula"
-    assert compare(got, expected, replace(scale, steps=2)).level == "rounded"
-
-
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_words_of_a_quiet_nan_go_through_a_port_unchanged(dtype: str) -> None:
     words = {"float64": "fff8000000000123", "float32": "7fffffff", "float16": "fe01", "bfloat16": "7fff"}[dtype]
@@ -304,78 +206,6 @@ def test_words_of_a_quiet_nan_go_through_a_port_unchanged(dtype: str) -> None:
     assert hex_words(array) == [words]
     assert hex_words(from_array(to_array(array))) in ([words], ["7fc0"])
     assert math.isnan(values_from_words(dtype, [words])[0])
-
-
-def test_the_report_of_a_port_that_conforms() -> None:
-    report = reported(PythonPort("rose_core:update", "rose_core:noise_words"))
-    assert (report.status, report.level, report.smallest_failure()) == (0, "exact", None)
-    assert report.verdict() == "rose_core:update conforms to Rose 1.0.2 at level exact."
-    assert "| ROSE-4 (2 clauses) | exact | 2 | 2 | 0 | 0 |  |" in statement(report)
-
-
-def test_what_is_unsupported_stands_in_the_verdict() -> None:
-    report = reported(PythonPort("rose_core:update"))
-    assert report.status == 0
-    assert report.verdict().endswith("at level exact in what it supports (1 of 22 vectors is unsupported).")
-    assert report.reasons_unsupported() == [("no portable noise; --noise-function names one", 1)]
-    nothing = reported(PythonPort("rose_core:update"), ["noise-words"])
-    assert (nothing.status, nothing.level) == (1, None)
-    assert nothing.verdict() == "rose_core:update supports too little to judge (1 of 1 vector is unsupported)."
-
-
-def test_a_port_that_supports_no_plain_step_or_refuses_everything_is_not_judged() -> None:
-    report = reported(ScriptedPort(Unsupported("no such thing")))
-    assert (report.status, "supports too little to judge (22 of 22 vectors are" in report.verdict()) == (1, True)
-    report.selection, report.available = "--select '*'", 22
-    assert "too little to judge in 22 of the 22 vectors, those selected by --select '*' (" in report.verdict()
-    refused = check(ScriptedPort(Refused("no")), [VECTORS["refuse-shape"]])
-    report.outcomes = [*refused, *(o for o in report.outcomes if o.vector.kind != "refusal")]
-    assert report.status == 1
-    report.selection = ""
-    assert report.status == 1
-
-
-def test_one_required_vector_that_is_unsupported_is_too_little() -> None:
-    report = reported(PythonPort("rose_core:update"))
-    required = [i for i, outcome in enumerate(report.outcomes) if is_required(outcome.vector)]
-    assert {report.outcomes[i].vector.id for i in required} == {
-        *("step-matrix", "step-defaults", "step-scalar", "step-vector"),
-    }
-    report.outcomes[required[0]] = replace(report.outcomes[required[0]], status="unsupported")
-    assert (report.status, "too little to judge" in report.verdict()) == (1, True)
-
-
-def test_the_smallest_failing_vector_is_shown_with_its_first_difference() -> None:
-    port = FunctionPort(lambda param, grad, **options: rose_core.update(param, -grad, **options))
-    report = reported(port, ["step-matrix", "step-scalar", "step-vector"])
-    smallest = report.smallest_failure()
-    assert smallest is not None
-    assert smallest.vector.id == "step-scalar"
-    found = difference(smallest)
-    assert found is not None
-    assert found.elements[0] == (0, "4003ffcb923a29c8", 2.4999000000000002, "3ff7ff972474538f", 1.4999)
-
-
-@pytest.mark.parametrize(("ulps", "text"), [(2.0, "2"), (1e6, "1e+06"), (1.1e6, ">1e6"), (math.inf, "inf")])
-def test_a_great_many_ulps_are_not_counted(ulps: float, text: str) -> None:
-    assert ulps_text(ClauseResult("ROSE-1.1", level=None, ulps=ulps)) == text
-
-
-def test_the_first_wrong_intermediate_value_is_named() -> None:
-    vector = VECTORS["step-matrix"]
-    right = {"mean": [0.75, 1.5416666666666667], "range": [4.25, 9.0]}
-    reply = Answer(Tensor("float32", (2, 3), (0.0,) * 6), right)
-    found = difference(check_vector(ScriptedPort(reply), vector))
-    assert found is not None
-    assert found.intermediate.startswith("range of slice 1: expected 0x1.3000000000000p+3 (9.5), got 0x1.2")
-
-
-def test_the_json_report_holds_every_vector_and_no_infinity() -> None:
-    port = FunctionPort(lambda param, grad, **options: rose_core.update(param, grad, **options) * np.nan)
-    report = reported(port, ["step-fp32", "step-scalar"])
-    content = json.loads(report.to_json(), parse_constant=pytest.fail)
-    assert [vector["ulps"] for vector in content["vectors"]] == [None, None]
-    assert (content["conforms"], content["counts"]["failed"]) == (False, 2)
 
 
 @pytest.mark.parametrize("reference", ["rose_core", "rose_core:", "no_such_module:f", "rose_core:no_such_function"])
