@@ -86,6 +86,22 @@ def test_every_clause_is_cited_by_the_code() -> None:
     assert not missing, f"no module cites {sorted(missing)}"
 
 
+APPENDIX = re.findall(r"^\*\*(ROSE-A\.\d+)\*\*", SPEC, re.MULTILINE)
+TEXT_OF_THE_KIT = "".join(path.read_text(encoding="utf-8") for path in files(["spec/rose_spec"], "*.py"))
+TEXT_OF_TESTS = "".join(path.read_text(encoding="utf-8") for path in files(TESTS, "*.py"))
+
+
+@pytest.mark.parametrize("clause", APPENDIX)
+def test_a_clause_of_the_appendix_is_cited_by_the_kit_and_by_a_test(clause: str) -> None:
+    assert clause in TEXT_OF_THE_KIT
+    assert clause in TEXT_OF_TESTS
+
+
+def test_citations_of_the_appendix_exist() -> None:
+    assert len(APPENDIX) == 5
+    assert set(re.findall(r"ROSE-A\.\d+", TEXT_OF_THE_KIT + TEXT_OF_TESTS)) <= set(APPENDIX)
+
+
 def test_every_clause_is_cited_by_a_test() -> None:
     missing = set(CLAUSES) - cited_in(files(TESTS, "*.py"))
     assert not missing, f"no test cites {sorted(missing)}"

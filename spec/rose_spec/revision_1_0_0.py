@@ -26,7 +26,7 @@ class RangeWithoutMagnitude(Rule):
 
 
 class VectorsDamped(Rule):
-    """Slices of one element have one common denominator, their range and 1 (ROSE-A.4)."""
+    """Slices of one element have one common denominator, their range and 1 (ROSE-A.2, ROSE-A.4)."""
 
     def move(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
         """Take the step."""
