@@ -96,6 +96,10 @@ class Hyperparameters:
                 'allowed beside it are "fp64", "fp32" and None'
             )
 
+    def rounds_stochastically(self, param: Array) -> bool:
+        """Tell whether the parameter is rounded with noise: `bf16_sr` is for bfloat16 alone (ROSE-8.4)."""
+        return self.bf16_sr and dtype_name(param) == "bfloat16"
+
 
 def validate(option: str, value: Any) -> Any:
     """Return the option's value in its plain form, or raise an error that names the option."""

@@ -152,12 +152,12 @@ def has_float64(x: Array) -> bool:
     return "float64" in array_namespace(x).__array_namespace_info__().dtypes(device=device(x))
 
 
-def widen(x: Array, dtype: OperationDtype) -> Any:
+def widen(x: Any, dtype: OperationDtype) -> Any:
     """Convert an array of any floating dtype to the operation dtype; exact, except float64 to float32."""
     x = _detached(x)
     if dtype_name(x) == "bfloat16":
         xp = array_namespace(x)
-        x = float32_from_bits(xp.astype(_bit_cast(x, xp.int16), xp.int32) * 65536)
+        x = float32_from_bits(xp.astype(x.view(xp.int16), xp.int32) * 65536)
     if dtype == "float64" and dtype_name(x) == "float32" and _flushes_float32_subnormals(x):
         return _widen_by_bits(x)
     return _astype(x, dtype)
@@ -172,16 +172,16 @@ def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
     return _astype(_astype(x, "float32"), dtype)
 
 
-def float32_bits(x: Array) -> Any:
-    """Return the words of a float32 array as int32."""
+def float32_bits(x: Any) -> Any:
+    """Return the words of a float32 array as int32; the standard has no bit cast, array-api-strict none."""
     xp = array_namespace(x)
-    return _bit_cast(x, xp.int32) if _has_bit_casts(x) else _float32_bits_by_arithmetic(x)
+    return x.view(xp.int32) if hasattr(x, "view") else _float32_bits_by_arithmetic(x)
 
 
-def float32_from_bits(bits: Array) -> Any:
+def float32_from_bits(bits: Any) -> Any:
     """Return the float32 array whose words are the given int32."""
     xp = array_namespace(bits)
-    return _bit_cast(bits, xp.float32) if _has_bit_casts(bits) else _float32_from_bits_by_arithmetic(bits)
+    return bits.view(xp.float32) if hasattr(bits, "view") else _float32_from_bits_by_arithmetic(bits)
 
 
 def bfloat16_from_float32_bits(bits: Array) -> Any:
@@ -191,7 +191,7 @@ def bfloat16_from_float32_bits(bits: Array) -> Any:
     """
     xp = array_namespace(bits)
     if _stores_bfloat16(bits):
-        return _bit_cast(xp.astype(bits >> 16, xp.int16), _bfloat16(bits))
+        return xp.astype(bits >> 16, xp.int16).view(_bfloat16(bits))
     return float32_from_bits(bits & -65536)
 
 
@@ -227,15 +227,6 @@ def _detached(x: Any) -> Any:
 def _astype(x: Array, name: str) -> Any:
     xp = array_namespace(x)
     return xp.astype(x, getattr(xp, name), copy=False)
-
-
-def _has_bit_casts(x: Array) -> bool:
-    """Tell whether arrays have `view(dtype)`; the standard has no bit cast, array-api-strict none."""
-    return hasattr(x, "view")
-
-
-def _bit_cast(x: Any, dtype: Any) -> Any:
-    return x.view(dtype)
 
 
 def _stores_bfloat16(x: Array) -> bool:

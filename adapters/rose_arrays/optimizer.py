@@ -9,7 +9,7 @@ from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grou
 from rose_core import Hyperparameters, noise_words
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
-from rose_core.namespace import dtype_name, floating_dtype
+from rose_core.namespace import floating_dtype
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_core.update import checked_compute_dtype, repeats_memory, updated
@@ -198,7 +198,7 @@ class ArrayOptimizer:
                 if grad is not None:
                     names = _label(group["names"], position, "params"), _label(group["names"], position, "grads")
                     self._check_param(param, names[0])
-                    rounds = options.bf16_sr and dtype_name(param) == "bfloat16"
+                    rounds = options.rounds_stochastically(param)
                     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
                     noise = {"seed": options.sr_seed, "step": group["step"], "index": index} if rounds else None
                     # A gradient in a parameter's memory would change with it before its own turn.

@@ -242,7 +242,7 @@ class Rose(torch.optim.Optimizer):
             raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
         if param.is_inference():
             raise RuntimeError(f"{name} was made in inference mode, so it cannot be updated in place")
-        stochastic = options.bf16_sr and param.dtype == torch.bfloat16
+        stochastic = options.rounds_stochastically(param)
         names = (name, f"the gradient of {name}")
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
         draw_noise = self._noise_source(param, group, options, index, name) if stochastic else None
