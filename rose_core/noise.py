@@ -6,7 +6,7 @@ its own, the memory layout does not matter, and a resumed run continues exactly.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, SupportsIndex
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, device, require_array, to_words
 
-__all__ = ["noise_words", "threefry2x32"]
+__all__ = ["noise_source", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -62,20 +62,32 @@ def noise_words(
     >>> noise_words((3,), seed=0, step=0, index=0, like=np.empty(0)).tolist()
     [33554, 63566, 25843]
     """
+    lengths = _lengths(shape)
+    words = noise_source(seed=seed, step=step, index=index, like=like)(0, math.prod(lengths))
+    return array_namespace(like).reshape(words, tuple(lengths))
+
+
+def noise_source(
+    *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
+) -> Callable[[int, int], Any]:
+    """Return what gives the words of a range of the flattened parameter; the arguments are those of `noise_words`."""
     seed = unsigned("seed", seed, bits=64)
     step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-    lengths = _lengths(shape)
     require_array(like, "like")
     xp = array_namespace(like)
     place = device(like)
-    key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
-    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=place)) for word in key)
-    count = math.prod(lengths)
-    block = xp.arange(-(-count // 4), dtype=xp.int64, device=place)
-    blocks = threefry2x32((key0, key1), (to_words(block & _MASK), to_words(block >> 32)))
-    halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
-    words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[:count]
-    return xp.reshape(xp.astype(words, xp.int32), tuple(lengths))
+    host_key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
+    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=place)) for word in host_key)
+
+    def words_of(start: int, stop: int) -> Any:
+        first = start // 4
+        block = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=place)
+        blocks = threefry2x32((key0, key1), (to_words(block & _MASK), to_words(block >> 32)))
+        halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
+        words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[start - 4 * first : stop - 4 * first]
+        return xp.astype(words, xp.int32)
+
+    return words_of
 
 
 def _lengths(shape: Sequence[SupportsIndex]) -> list[int]:

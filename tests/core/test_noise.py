@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rose_core import noise_words
 from rose_core.namespace import to_words
-from rose_core.noise import threefry2x32
+from rose_core.noise import noise_source, threefry2x32
 from tests.backends import Backend, backends
 from tests.bits import DTYPES, assert_same_bits, host
 from tests.strategies import examples, shapes
@@ -134,23 +134,14 @@ def test_counters_go_on_beyond_2_to_the_32_blocks(backend: Backend) -> None:
     assert actual == expected
 
 
-class LateBlocks:
-    """NumPy's namespace, but for block numbers that begin at 2**32 - 1, as those of a huge array would go on."""
-
-    first = 2**32 - 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def arange(self, stop: int, **options: Any) -> np.ndarray:
-        return np.arange(self.first, self.first + stop, dtype=options["dtype"])
-
-
-def test_noise_of_an_array_of_more_than_2_to_the_34_elements_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rose_core.noise.array_namespace", lambda _: LateBlocks())
+@backends
+@pytest.mark.parametrize("start", [0, 3, 4, 2**34 - 5, 2**34, 2**40 + 2])
+def test_a_range_of_a_huge_array_has_the_words_of_its_elements(backend: Backend, start: int) -> None:
+    """ROSE-9.3: from 2**34 elements on, the number of the block has an upper half."""
     where = {"seed": 1, "step": 2, "index": 3}
-    expected = [word_of(4 * LateBlocks.first + i, **where) for i in range(12)]
-    assert noise_words((12,), like=LIKE, **where).tolist() == expected
+    words = host(noise_source(like=backend.array(LIKE), **where)(start, start + 11))
+    expected = [word_of(start + i, **where) for i in range(11)]
+    assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)
 
 
 @backends
