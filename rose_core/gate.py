@@ -1,51 +1,106 @@
 """The gate over all slices: ranges to trust to denominators, the second of the three phases (ROSE-5)."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from rose_core.namespace import Array, array_namespace, square_root
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
-from rose_core.summation import LOCAL, Reductions, exact_mean, to_summand
+from rose_core.summation import (
+    Extrema,
+    Folds,
+    exact_mean,
+    extrema,
+    fold_sigmas,
+    fold_sums,
+    joined_extrema,
+    joined_folds,
+    to_summand,
+)
 
-__all__ = ["denominators"]
+__all__ = [
+    "Gate",
+    "denominators",
+    "deviation_folds",
+    "gate",
+    "gate_of_moments",
+    "largest_deviation",
+    "range_extrema",
+    "range_folds",
+]
+
+# The other axes of ranges have the size 1.
+_OF_ALL_SLICES: Final = (0,)
 
 
-def denominators(
-    range_: Array, *, stabilize: bool, compute: ComputeDtype, reductions: Reductions = LOCAL
-) -> tuple[Any, Any]:
-    """Return the trust factor (or None) and the denominator of each slice, in the shape of `range_`.
+class Gate(NamedTuple):
+    """The mean of all ranges and the trust factor, in C."""
 
-    `range_` is held in the operation dtype; `reductions` run over all slices. A gradient of rank 1 is
-    one slice, which has no gate.
+    mean: Any
+    trust: Any
+
+
+def gate(ranges: Iterable[Array], shape: Sequence[int], *, stabilize: bool, compute: ComputeDtype) -> Gate | None:
+    """Return the gate of a gradient of this shape, None if it has none (ROSE-5.1).
+
+    The ranges lie in parts, are held in the operation dtype and iterated over thrice. Who has not all of them
+    follows these lines, and joins what each stage returns with that of the others.
     """
-    xp = array_namespace(range_)
-    trust, denominator = None, range_
-    if stabilize and range_.ndim >= 2:
-        mean, std = _moments(range_, compute, reductions)
-        trust = _trust(mean, std, compute)
-        denominator = _blend(mean, range_, trust, compute)
-    return trust, xp.where(denominator == 0.0, xp.ones_like(denominator), denominator)
+    if not stabilize or len(shape) < 2:
+        return None
+    count = shape[0]
+    ends = joined_extrema(map(range_extrema, ranges))
+    sigmas = fold_sigmas(ends[1], count)
+    mean64 = exact_mean(joined_folds(range_folds(range_, sigmas) for range_ in ranges), count)
+    sigmas = fold_sigmas(largest_deviation(ends, mean64), count)
+    folds = joined_folds(deviation_folds(range_, mean64, sigmas) for range_ in ranges)
+    return gate_of_moments(mean64, exact_mean(folds, count), compute)
 
 
-def _moments(range_: Array, compute: ComputeDtype, reductions: Reductions) -> tuple[Any, Any]:
-    """Return the mean and the population standard deviation of the ranges, in C (ROSE-5.2)."""
-    axis = tuple(range(range_.ndim))
-    range64 = to_summand(range_)
-    mean64 = exact_mean(range64, axis, reductions=reductions)
-    deviation = range64 - mean64
-    std64 = square_root(exact_mean(deviation * deviation, axis, reductions=reductions))
-    return to_compute(mean64, compute), to_compute(std64, compute)
+def range_extrema(range_: Array) -> Extrema:
+    """Return the extrema of the ranges, which are not negative."""
+    return extrema(range_, _OF_ALL_SLICES)
 
 
-def _trust(mean: Array, std: Array, compute: ComputeDtype) -> Any:
-    """Return mean / (std + mean): near 1 where the ranges agree, near 0 where they differ (ROSE-5.3)."""
-    xp = array_namespace(mean)
+def range_folds(range_: Array, sigmas: Folds) -> Folds:
+    """Return the folds of the sum of the ranges (ROSE-5.2)."""
+    return fold_sums(to_summand(range_), sigmas, _OF_ALL_SLICES)
+
+
+def largest_deviation(ends: Extrema, mean64: Array) -> Any:
+    """Return the largest squared deviation: rounding is monotonic, so it is that of an extremum of the ranges."""
+    low, high = (_squared_deviation(end, mean64) for end in ends)
+    return array_namespace(low).maximum(low, high)
+
+
+def deviation_folds(range_: Array, mean64: Array, sigmas: Folds) -> Folds:
+    """Return the folds of the sum of the squared deviations from the mean (ROSE-5.2)."""
+    return fold_sums(_squared_deviation(range_, mean64), sigmas, _OF_ALL_SLICES)
+
+
+def gate_of_moments(mean64: Array, variance64: Array, compute: ComputeDtype) -> Gate:
+    """Return the mean, and the trust: near 1 where the ranges agree, near 0 where they differ (ROSE-5.3)."""
+    xp = array_namespace(mean64)
+    mean, std = to_compute(mean64, compute), to_compute(square_root(variance64), compute)
     total = round_to_compute(std + mean, compute)
-    return round_to_compute(mean / xp.where(mean == 0.0, xp.ones_like(total), total), compute)
+    return Gate(mean, round_to_compute(mean / xp.where(mean == 0.0, xp.ones_like(total), total), compute))
 
 
-def _blend(mean: Array, range_: Array, trust: Array, compute: ComputeDtype) -> Any:
+def denominators(range_: Array, through: Gate | None, compute: ComputeDtype) -> Any:
+    """Return the denominator of each slice, in the shape of `range_`; without a gate it is the range (ROSE-5.1)."""
+    xp = array_namespace(range_)
+    denominator = range_ if through is None else _blend(range_, through, compute)
+    return xp.where(denominator == 0.0, xp.ones_like(denominator), denominator)
+
+
+def _squared_deviation(range_: Array, mean64: Array) -> Any:
+    deviation = to_summand(range_) - mean64
+    return deviation * deviation
+
+
+def _blend(range_: Array, through: Gate, compute: ComputeDtype) -> Any:
     """Interpolate from the mean (trust 0) to the slice's own range (trust 1) (ROSE-5.4)."""
     xp = array_namespace(range_)
+    mean, trust = through
     distance = range_ - mean
     from_mean = mean + trust * distance
     from_range = range_ - distance * (1.0 - trust)

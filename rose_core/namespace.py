@@ -16,6 +16,7 @@ __all__ = [
     "OperationDtype",
     "array_namespace",
     "bfloat16_from_float32_bits",
+    "block_elements",
     "device",
     "dtype_name",
     "float32_bits",
@@ -48,9 +49,12 @@ class Array(Protocol):  # noqa: PLW1641  (arrays compare elementwise and have no
     @property
     def dtype(self) -> Any: ...
     @property
+    def device(self) -> Any: ...
+    @property
     def shape(self) -> tuple[int, ...]: ...
     @property
     def ndim(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
     def __neg__(self, /) -> Any: ...
     def __add__(self, other: Any, /) -> Any: ...
     def __sub__(self, other: Any, /) -> Any: ...
@@ -78,12 +82,20 @@ def array_namespace(x: Array) -> Any:
 
 def device(x: Array) -> Any:
     """Return the device of an array as its library names it."""
-    return array_api_compat.device(x)
+    return x.device
+
+
+# By type too, since dtypes of two libraries must not be compared.
+_DTYPE_NAMES: Final[dict[tuple[type, Any], str]] = {}
 
 
 def dtype_name(x: Array) -> str:
     """Return the dtype's name as NumPy writes it, whatever the library: "float32", "bfloat16", ..."""
-    return str(x.dtype).rpartition(".")[2]
+    dtype = x.dtype
+    name = _DTYPE_NAMES.get((type(dtype), dtype))
+    if name is None:
+        name = _DTYPE_NAMES[type(dtype), dtype] = str(dtype).rpartition(".")[2]
+    return name
 
 
 def require_array(x: object, argument: str, kind: str = "of a library that follows the array-API standard") -> None:
@@ -92,6 +104,18 @@ def require_array(x: object, argument: str, kind: str = "of a library that follo
         raise TypeError(f"{argument} must be an array {kind}, got {type(x).__name__}")
     if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
         raise TypeError(f"{argument} has the layout {x.layout}; sparse arrays are not allowed")
+
+
+def block_elements(x: Array) -> int:
+    """Return how many elements of an array of this library and device to work on at a time.
+
+    On a CPU so many that the temporaries of a block stay in the cache, where fresh memory would be faulted in
+    page by page, and yet enough work a call: torch's calls cost more than NumPy's and are spread over threads.
+    On a GPU so many that launching kernels costs nothing.
+    """
+    if array_api_compat.is_cupy_array(x) or (array_api_compat.is_torch_array(x) and device(x).type != "cpu"):
+        return 2**24
+    return 2**18 if array_api_compat.is_torch_array(x) else 2**17
 
 
 def floating_dtype(x: Array, argument: str) -> str:
@@ -221,10 +245,14 @@ def square_root(x: Array) -> Any:
 
 def _detached(x: Any) -> Any:
     """Return the torch tensor itself, without autograd history or a negation that is put off (no bit cast then)."""
-    return x.detach().resolve_neg() if array_api_compat.is_torch_array(x) else x
+    if array_api_compat.is_torch_array(x) and (x.requires_grad or x.is_neg()):
+        return x.detach().resolve_neg()
+    return x
 
 
 def _astype(x: Array, name: str) -> Any:
+    if dtype_name(x) == name:
+        return x
     xp = array_namespace(x)
     return xp.astype(x, getattr(xp, name), copy=False)
 

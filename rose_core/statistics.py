@@ -1,14 +1,38 @@
 """The statistics of each slice: the first of the rule's three phases (ROSE-4)."""
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from rose_core.gate import denominators
+from rose_core.gate import denominators, gate
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
 from rose_core.namespace import Array, array_namespace, floating_dtype, quiet
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
-from rose_core.summation import LOCAL, Reductions, exact_mean, to_summand
+from rose_core.summation import (
+    Extrema,
+    Folds,
+    exact_mean,
+    extrema,
+    fold_sigmas,
+    fold_sums,
+    joined_extrema,
+    joined_folds,
+    magnitude,
+    to_summand,
+)
 
-__all__ = ["SliceStatistics", "center", "measure", "slice_statistics", "stays_in_place", "warning_of_slices"]
+__all__ = [
+    "SliceStatistics",
+    "center",
+    "clipped_mean",
+    "measure",
+    "slice_extrema",
+    "slice_folds",
+    "slice_range",
+    "slice_statistics",
+    "stays_in_place",
+    "warning_of_slices",
+]
 
 
 class SliceStatistics(NamedTuple):
@@ -81,30 +105,57 @@ def slice_statistics(
     if grad.ndim == 0:
         return SliceStatistics(None, None, None, None)
     compute = resolve_compute_dtype(options.compute_dtype, grad, stochastic=False)
-    mean, range_ = measure(to_compute(grad, compute), centralize=options.centralize, compute=compute)
-    trust, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
+    mean, range_ = measure([to_compute(grad, compute)], grad.shape, centralize=options.centralize, compute=compute)
+    through = gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
     xp = array_namespace(grad)
     return SliceStatistics(
         mean=None if mean is None else xp.reshape(mean, (-1,)),
         range=xp.reshape(range_, (-1,)),
-        trust=None if trust is None else xp.reshape(trust, ()),
-        denominator=xp.reshape(denominator, (-1,)),
+        trust=None if through is None else xp.reshape(through.trust, ()),
+        denominator=xp.reshape(denominators(range_, through, compute), (-1,)),
     )
 
 
-def measure(g: Array, *, centralize: bool, compute: ComputeDtype, reductions: Reductions = LOCAL) -> tuple[Any, Any]:
+def measure(
+    parts: Iterable[Array], shape: Sequence[int], *, centralize: bool, compute: ComputeDtype
+) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice, the reduced axes kept with size 1.
 
-    `g` is held in the operation dtype and has rank 1 or more; `reductions` run over one slice (ROSE-1.2).
+    `shape` is that of the whole gradient, of rank 1 or more. The parts, which may split slices, are held in the
+    operation dtype and iterated over twice. Who has not all of them follows these lines, and joins what each
+    stage returns with that of the others.
     """
-    xp = array_namespace(g)
-    axis = (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
-    low, high = reductions.min(g, axis), reductions.max(g, axis)
-    mean = None
-    if centralize and g.ndim >= 2:
-        mean = _clipped_mean(g, axis, low, high, compute, reductions)
-        low, high = center(low, mean, compute), center(high, mean, compute)
-    return mean, round_to_compute(xp.abs(high) - low, compute)
+    ends, mean = joined_extrema(map(slice_extrema, parts)), None
+    if centralize and len(shape) >= 2:
+        count = math.prod(shape[1:])
+        sigmas = fold_sigmas(magnitude(ends), count)
+        folds = joined_folds(slice_folds(g, sigmas) for g in parts)
+        mean = clipped_mean(folds, count, ends, compute)
+    return mean, slice_range(ends, mean, compute)
+
+
+def slice_extrema(g: Array) -> Extrema:
+    """Return the extrema of each slice (ROSE-4.1)."""
+    return extrema(g, _within_slices(g))
+
+
+def slice_folds(g: Array, sigmas: Folds) -> Folds:
+    """Return the folds of the sum of each slice."""
+    return fold_sums(to_summand(g), sigmas, _within_slices(g))
+
+
+def clipped_mean(folds: Folds, count: int, ends: Extrema, compute: ComputeDtype) -> Any:
+    """Return the mean of each slice, rounded to C and kept within the slice's values (ROSE-4.2)."""
+    low, high = ends
+    xp = array_namespace(low)
+    mean = xp.minimum(xp.maximum(to_compute(exact_mean(folds, count), compute), low), high)
+    return mean + 0.0  # -0 becomes +0: libraries differ in the sign of max(+0, -0).
+
+
+def slice_range(ends: Extrema, mean: Array | None, compute: ComputeDtype) -> Any:
+    """Return the range of each slice, from its extrema before it is centred: rounding is monotonic (ROSE-4.3)."""
+    low, high = (center(end, mean, compute) for end in ends)
+    return round_to_compute(array_namespace(low).abs(high) - low, compute)
 
 
 def center(g: Array, mean: Array | None, compute: ComputeDtype) -> Any:
@@ -125,12 +176,6 @@ def warning_of_slices(places: str) -> str:
     )
 
 
-def _clipped_mean(
-    g: Array, axis: tuple[int, ...], low: Array, high: Array, compute: ComputeDtype, reductions: Reductions
-) -> Any:
-    """Return the mean of each slice, rounded to C and kept within the slice's values (ROSE-4.2)."""
-    xp = array_namespace(g)
-    magnitude = to_summand(xp.maximum(xp.abs(low), xp.abs(high)))
-    mean64 = exact_mean(to_summand(g), axis, magnitude=magnitude, reductions=reductions)
-    mean = xp.minimum(xp.maximum(to_compute(mean64, compute), low), high)
-    return mean + 0.0  # -0 becomes +0: libraries differ in the sign of max(+0, -0).
+def _within_slices(g: Array) -> tuple[int, ...]:
+    """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
+    return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))

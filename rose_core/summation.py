@@ -1,41 +1,48 @@
-"""Sums that do not depend on the order of their summands, and the reductions they are made of (ROSE-7)."""
+"""Sums that do not depend on the order of their summands, in the stages they are made of (ROSE-7).
 
+What is summed may lie in parts, which are blocks of an array or shards on several devices: their `extrema` are
+joined, and from the `magnitude` everyone has the same `fold_sigmas`; their `fold_sums` are joined, and give the
+`folded_sum`. Besides these only the number of summands crosses between parts (ROSE-7.4).
+"""
+
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any, Final, SupportsIndex
+from typing import Any, SupportsIndex
 
-from rose_core.namespace import Array, array_namespace, floating_dtype, has_float64, quiet, scalar, widen
+from rose_core.namespace import (
+    Array,
+    OperationDtype,
+    array_namespace,
+    dtype_name,
+    floating_dtype,
+    has_float64,
+    quiet,
+    scalar,
+    widen,
+)
 
-__all__ = ["LOCAL", "Reductions", "exact_mean", "exact_sum", "folded_sum", "to_summand"]
+__all__ = [
+    "Extrema",
+    "Folds",
+    "exact_mean",
+    "exact_sum",
+    "extrema",
+    "fold_sigmas",
+    "fold_sums",
+    "folded_sum",
+    "joined_extrema",
+    "joined_folds",
+    "magnitude",
+    "to_summand",
+]
 
+Extrema = tuple[Any, Any]
+"""The smallest and the largest value, NaN if there is one."""
 
-class Reductions:
-    """The four reductions of a phase, over all that belongs together.
-
-    These are local: the whole of what is reduced lies in the array at hand. Where it lies in blocks or
-    on several devices, a subclass combines the local results, and nothing else of the rule changes
-    (ROSE-7.4). Reduced axes keep the size 1.
-    """
-
-    def count(self, x: Array, axis: tuple[int, ...]) -> int:
-        """Return how many elements are reduced to one."""
-        return math.prod(x.shape[i] for i in axis)
-
-    def min(self, x: Array, axis: tuple[int, ...]) -> Any:
-        """Return the smallest element, NaN if there is one."""
-        return array_namespace(x).min(x, axis=axis, keepdims=True)
-
-    def max(self, x: Array, axis: tuple[int, ...]) -> Any:
-        """Return the largest element, NaN if there is one."""
-        return array_namespace(x).max(x, axis=axis, keepdims=True)
-
-    def sum(self, x: Array, axis: tuple[int, ...]) -> Any:
-        """Return the sum of elements whose partial sums are all exact, so that any order will do."""
-        return array_namespace(x).sum(x, axis=axis, keepdims=True)
-
-
-LOCAL: Final = Reductions()
+Folds = tuple[Any, ...]
+"""One array for each fold of a sum, the largest first."""
 
 
 @quiet
@@ -79,50 +86,98 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
     kept = tuple(i for i in range(x.ndim) if i not in axes)
     kept_shape = tuple(x.shape[i] for i in kept)
     count = math.prod(x.shape[i] for i in axes)
-    summands = xp.reshape(xp.permute_dims(to_summand(x), kept + axes), (*kept_shape, count))
+    summands = xp.reshape(xp.permute_dims(widen(x, _summand_dtype(x)), kept + axes), (*kept_shape, count))
     if count == 0 or 0 in kept_shape:
         return xp.sum(summands, axis=-1)
-    return xp.reshape(folded_sum(summands, (len(kept),)), kept_shape)
-
-
-def exact_mean(
-    x: Array, axis: tuple[int, ...], *, magnitude: Array | None = None, reductions: Reductions = LOCAL
-) -> Any:
-    """Return the mean by an exact sum, in float64; the reduced axes keep the size 1."""
-    total = folded_sum(x, axis, magnitude=magnitude, reductions=reductions)
-    return total / scalar(total, float(reductions.count(x, axis)))
+    last = (len(kept),)
+    sigmas = fold_sigmas(magnitude(extrema(summands, last)), count)
+    return xp.reshape(folded_sum(fold_sums(summands, sigmas, last)), kept_shape)
 
 
 def to_summand(x: Array) -> Any:
-    """Return the array in the dtype it is summed in: float64, or float32 on a device without (ROSE-12.2)."""
-    return widen(x, "float64" if has_float64(x) else "float32")
+    """Return an array that is held in an operation dtype in the dtype it is summed in."""
+    return x if dtype_name(x) == "float64" else widen(x, _summand_dtype(x))
 
 
-def folded_sum(
-    x: Array, axis: tuple[int, ...], *, magnitude: Array | None = None, reductions: Reductions = LOCAL
-) -> Any:
-    """Return the exact sum of a float64 array (ROSE-7.2); the reduced axes keep the size 1.
-
-    `magnitude` is max |x| over `axis`, where it is known already. An array of a device without float64 is
-    summed as it is (ROSE-12.2).
-    """
-    if not has_float64(x):
-        return reductions.sum(x, axis)
+def extrema(x: Array, axis: tuple[int, ...]) -> Extrema:
+    """Return the extrema over `axis`, which keeps the size 1."""
     xp = array_namespace(x)
-    level = max(2, (reductions.count(x, axis) - 1).bit_length())
-    if magnitude is None:
-        magnitude = reductions.max(xp.abs(x), axis)
-    power = (magnitude - xp.nextafter(magnitude, xp.zeros_like(magnitude))) * 2.0**52
-    sigma = power * (1.5 * 2.0**level)
-    rest, folds = x, []
-    for _ in range(2 if level <= 20 else 3):
+    return xp.min(x, axis=axis, keepdims=True), xp.max(x, axis=axis, keepdims=True)
+
+
+def joined_extrema(parts: Iterable[Extrema]) -> Extrema:
+    """Return the extrema of all parts together."""
+    return functools.reduce(_wider, parts)
+
+
+def magnitude(ends: Extrema) -> Any:
+    """Return the largest absolute value of what has these extrema."""
+    low, high = ends
+    xp = array_namespace(low)
+    return xp.maximum(xp.abs(low), xp.abs(high))
+
+
+def fold_sigmas(largest: Array, count: int) -> Folds:
+    """Return what cuts `count` summands, the largest absolute value being given, into folds (ROSE-7.2).
+
+    A device without float64 has no folds, and sums as it does (ROSE-12.2).
+    """
+    largest = to_summand(largest)
+    if dtype_name(largest) != "float64":
+        return ()
+    level = max(2, (count - 1).bit_length())
+    xp = array_namespace(largest)
+    power = (largest - xp.nextafter(largest, xp.zeros_like(largest))) * 2.0**52
+    sigmas = [power * (1.5 * 2.0**level)]
+    for _ in range(1 if level <= 20 else 2):
+        sigmas.append(sigmas[-1] * 2.0 ** (level - 54))
+    return tuple(sigmas)
+
+
+def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...]) -> Folds:
+    """Return the sum of each fold over `axis`, which keeps the size 1; `x` has the dtype of a summand."""
+    xp = array_namespace(x)
+    if not sigmas:
+        return (xp.sum(x, axis=axis, keepdims=True),)
+    sums: list[Any] = []
+    rest = x
+    for sigma in sigmas:
         # The next line is not `rest`: it rounds `rest` to a multiple of sigma's last place.
         fold = (rest + sigma) - sigma
-        folds.append(reductions.sum(fold, axis))
-        rest = rest - fold
-        sigma = sigma * 2.0 ** (level - 54)
-    first, *others = folds
-    return first + (others[0] if len(others) == 1 else others[0] + others[1])
+        sums.append(xp.sum(fold, axis=axis, keepdims=True))
+        if len(sums) < len(sigmas):
+            rest = rest - fold
+    return tuple(sums)
+
+
+def joined_folds(parts: Iterable[Folds]) -> Folds:
+    """Return the sums of each fold of all parts together; they are exact, so that any order will do."""
+    return functools.reduce(_added, parts)
+
+
+def folded_sum(sums: Folds) -> Any:
+    """Return the sum whose folds have these sums, added from the last one (ROSE-7.2)."""
+    return functools.reduce(lambda total, fold: fold + total, reversed(sums))
+
+
+def exact_mean(sums: Folds, count: int) -> Any:
+    """Return the mean of `count` summands in the dtype of their sums, which are given by folds."""
+    total = folded_sum(sums)
+    return total / scalar(total, float(count))
+
+
+def _summand_dtype(x: Array) -> OperationDtype:
+    """Return the dtype that sums are made in: float64, or float32 on a device without (ROSE-12.2)."""
+    return "float64" if has_float64(x) else "float32"
+
+
+def _wider(one: Extrema, other: Extrema) -> Extrema:
+    xp = array_namespace(one[0])
+    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1])
+
+
+def _added(one: Folds, other: Folds) -> Folds:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 def _normalized_axes(axis: SupportsIndex | Sequence[SupportsIndex] | None, ndim: int) -> tuple[int, ...]:

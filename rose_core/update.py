@@ -1,25 +1,22 @@
-"""One step of Rose for one parameter, and the elementwise update: the last of the three phases (ROSE-6)."""
+"""One step of Rose for one parameter: what is checked before it, and its result in one piece."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from rose_core.decay import apply_decay, decay_factor
-from rose_core.gate import denominators
+from rose_core.blocks import NoiseSource, updated_blocks
+from rose_core.decay import decay_factor
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
 from rose_core.namespace import (
     Array,
     array_namespace,
     dtype_name,
     floating_dtype,
-    quiet,
     require_integer_words,
     require_same_place,
-    scalar,
 )
-from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
-from rose_core.statistics import center, measure
+from rose_core.rounding import ComputeDtype
 
-__all__ = ["advance", "advance_by_sign", "checked_compute_dtype", "repeats_memory", "update", "updated"]
+__all__ = ["checked_compute_dtype", "repeats_memory", "update"]
 
 ArrayT = TypeVar("ArrayT", bound=Array)
 
@@ -103,28 +100,9 @@ def update(
     )
     factor = decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=lr_reference)
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
-    if noise is not None:
-        _check_noise(param, noise, compute)
-    return updated(param, grad, options, factor=factor, compute=compute, noise=noise)  # type: ignore[no-any-return]
-
-
-@quiet
-def updated(
-    param: Array, grad: Array, options: Hyperparameters, *, factor: float, compute: ComputeDtype, noise: Array | None
-) -> Any:
-    """Return the parameter after a step whose arrays and options are checked: the three phases in their order."""
-    xp = array_namespace(param)
-    if 0 in param.shape:  # ROSE-1.4
-        return xp.zeros_like(param)
-    x, g = apply_decay(to_compute(param, compute), factor, compute), to_compute(grad, compute)
-    g = -g if options.maximize else g  # ROSE-1.3
-    if x.ndim == 0:
-        x = advance_by_sign(x, g, lr=options.lr, compute=compute)
-    else:
-        mean, range_ = measure(g, centralize=options.centralize, compute=compute)
-        _, denominator = denominators(range_, stabilize=options.stabilize, compute=compute)
-        x = advance(x, center(g, mean, compute), denominator, lr=options.lr, compute=compute)
-    return xp.reshape(to_storage(x, dtype_name(param), noise), param.shape)
+    source = None if noise is None else _checked_noise(param, noise, compute)
+    blocks = updated_blocks(param, grad, options, factor=factor, compute=compute, noise=source)
+    return _joined(param, [values for _, values in blocks])  # type: ignore[no-any-return]
 
 
 def checked_compute_dtype(
@@ -155,23 +133,19 @@ def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return False
 
 
-def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
-    """Step against the gradient divided by its slice's denominator (ROSE-6.1)."""
-    return round_to_compute(x + (g * round_number(-lr, compute)) / denominator, compute)
+def _joined(param: Array, blocks: list[Any]) -> Any:
+    """Return the array that consists of blocks in C order."""
+    if len(blocks) == 1:
+        return blocks[0]
+    xp = array_namespace(param)
+    return xp.reshape(xp.concat([xp.reshape(values, (-1,)) for values in blocks]), param.shape)
 
 
-def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:
-    """Step against the sign of a gradient of rank 0 (ROSE-6.2)."""
-    xp = array_namespace(x)
-    # Not xp.sign: libraries differ in the sign of NaN and of a zero.
-    sign = xp.astype(g > 0.0, x.dtype) - xp.astype(g < 0.0, x.dtype)
-    step = sign * round_to_compute(scalar(x, round_number(-lr, compute)), compute)
-    return round_to_compute(x + xp.where(xp.isnan(g), g, step), compute)
-
-
-def _check_noise(param: Array, noise: Any, compute: ComputeDtype) -> None:
+def _checked_noise(param: Array, noise: Any, compute: ComputeDtype) -> NoiseSource:
     if dtype_name(param) != "bfloat16":
         raise ValueError(f"noise must be None for a param of dtype {dtype_name(param)}; it rounds bfloat16 only")
     if compute in ("fp16", "bf16"):
         raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
     require_integer_words(param, noise, "param")
+    words = array_namespace(noise).reshape(noise, (-1,))
+    return lambda start, stop: words[start:stop]

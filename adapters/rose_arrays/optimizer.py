@@ -6,13 +6,15 @@ from dataclasses import asdict, fields
 from typing import Any, Final, NamedTuple
 
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
-from rose_core import Hyperparameters, noise_words
+from rose_core import Hyperparameters
+from rose_core.blocks import updated_blocks
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import floating_dtype
+from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place, warning_of_slices
-from rose_core.update import checked_compute_dtype, repeats_memory, updated
+from rose_core.update import checked_compute_dtype, repeats_memory
 
 __all__ = ["ArrayOptimizer"]
 
@@ -107,10 +109,12 @@ class ArrayOptimizer:
         tasks = list(self._updates(grads))
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         for task in tasks:
-            noise = None if task.noise is None else noise_words(task.param.shape, like=task.param, **task.noise)
-            task.param[...] = updated(
+            noise = None if task.noise is None else noise_source(like=task.param, **task.noise)
+            blocks = updated_blocks(
                 task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
             )
+            for index, values in blocks:
+                task.param[index] = values
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 

@@ -1,6 +1,7 @@
-"""Random generators in a state dict: their states as plain values, so that a resumed run draws the same words."""
+"""Random generators: the words they draw, and their states as plain values, so that a resumed run draws the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -8,9 +9,25 @@ import torch
 
 from rose_torch.options import generator_of
 
-__all__ = ["STATE_KEY", "pack_generators", "set_states", "unpack_generators"]
+__all__ = ["STATE_KEY", "drawn_words", "pack_generators", "set_states", "unpack_generators"]
 
 STATE_KEY: Final = "sr_generator"
+
+
+def drawn_words(param: torch.Tensor, generator: torch.Generator | None) -> Callable[[int, int], torch.Tensor]:
+    """Return what gives the rounding words of one range of the flattened parameter after another.
+
+    Drawing them range by range is drawing them at once on the CPU alone: elsewhere a word depends on its place in
+    the draw, so they are all drawn at the first.
+    """
+
+    def draw(count: int) -> torch.Tensor:
+        return torch.empty(count, dtype=torch.int32, device=param.device).random_(0, 2**16, generator=generator)
+
+    if param.device.type == "cpu":
+        return lambda start, stop: draw(stop - start)
+    whole = cache(lambda: draw(param.numel()))
+    return lambda start, stop: whole()[start:stop]
 
 
 def pack_generators(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

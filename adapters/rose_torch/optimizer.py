@@ -7,13 +7,15 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from rose_core import Hyperparameters, noise_words
+from rose_core import Hyperparameters
+from rose_core.blocks import NoiseSource, updated_blocks
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned
+from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place, warning_of_slices
-from rose_core.update import checked_compute_dtype, repeats_memory, updated
-from rose_torch.generators import pack_generators, set_states, unpack_generators
+from rose_core.update import checked_compute_dtype, repeats_memory
+from rose_torch.generators import drawn_words, pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
 from rose_torch.placement import same_device, storage_address
 
@@ -31,7 +33,7 @@ class _Update(NamedTuple):
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
-    draw_noise: Callable[[], Tensor] | None
+    noise: Callable[[], NoiseSource] | None
 
 
 class Rose(torch.optim.Optimizer):
@@ -166,9 +168,12 @@ class Rose(torch.optim.Optimizer):
         tasks = list(self._updates())
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         for task in tasks:
-            noise = None if task.draw_noise is None else task.draw_noise()
-            new = updated(task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise)
-            task.param.copy_(new)
+            noise = None if task.noise is None else task.noise()
+            blocks = updated_blocks(
+                task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
+            )
+            for index, values in blocks:
+                task.param[index].copy_(values)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
         return loss
@@ -245,24 +250,22 @@ class Rose(torch.optim.Optimizer):
         stochastic = options.rounds_stochastically(param)
         names = (name, f"the gradient of {name}")
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-        draw_noise = self._noise_source(param, group, options, index, name) if stochastic else None
-        return _Update(param, grad, options, factor, compute, draw_noise)
+        noise = self._noise_source(param, group, options, index, name) if stochastic else None
+        return _Update(param, grad, options, factor, compute, noise)
 
     def _noise_source(
         self, param: Tensor, group: Mapping[str, Any], options: Hyperparameters, index: int, name: str
-    ) -> Callable[[], Tensor]:
-        """Return what draws the parameter's words: in C order, so that no memory format changes them."""
+    ) -> Callable[[], NoiseSource]:
+        """Return what begins to draw the parameter's words: in C order, so that no memory format changes them."""
         seed = options.sr_seed
         if seed is not None:
             step = group["step"]
-            return lambda: noise_words(param.shape, seed=seed, step=step, index=index, like=param)
+            return lambda: noise_source(seed=seed, step=step, index=index, like=param)
         generator = generator_of(group)
         if generator is not None and not same_device(generator.device, param.device):
             raise ValueError(f"bf16_sr is a generator on device {generator.device}, {name} is on {param.device}")
         self._warn_of_noise_per_rank()
-        return lambda: torch.empty(param.shape, dtype=torch.int32, device=param.device).random_(
-            0, 2**16, generator=generator
-        )
+        return lambda: drawn_words(param, generator)
 
     def _warn_of_noise_per_rank(self) -> None:
         """Warn once if each rank of a distributed run draws noise of its own, so that replicas drift apart."""

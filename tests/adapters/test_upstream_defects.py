@@ -43,7 +43,7 @@ def nan_of_cuda_becomes_zero(rose: Optimizer) -> bool:
     nan = from_words([0x7FFFFFFF] * 2, "float32")
     held = weight("bfloat16", (2,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("rose_core.update"), "advance", lambda *_, **__: torch.from_numpy(nan))
+        patch.setattr(importlib.import_module("rose_core.blocks"), "advance", lambda *_, **__: torch.from_numpy(nan))
         patch.setattr(torch.Tensor, "addcdiv_", lambda x, *_, **__: x.copy_(torch.from_numpy(nan)))
         rose([held], lr=0.1, compute_dtype="fp32").step()
     return not bool(held.isnan().all())

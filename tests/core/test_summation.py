@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rose_core import exact_sum
-from rose_core.summation import LOCAL, folded_sum
+from rose_core.summation import extrema, fold_sigmas, fold_sums, magnitude
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, from_words, raw_words, words
-from tests.core.combining import ShuffledBlocks, in_lock_step
+from tests.core.combining import shuffled_parts, sum_of_parts
 from tests.strategies import EDGES, KINDS, examples, fill, floats_of, generators, shapes
 
 FINITE_KINDS = [kind for kind in KINDS if kind not in ("words", "extremes")]
@@ -35,15 +35,16 @@ def test_no_order_changes_a_bit(rng: np.random.Generator, kind: str, dtype: str,
         assert_same_bits(total(order), total(x))
 
 
-@given(rng=generators(), kind=st.sampled_from(sorted(KINDS)), shape=shapes(1, min_side=1))
+@given(
+    rng=generators(), kind=st.sampled_from(sorted(KINDS)), columns=st.integers(1, 5), n=st.sampled_from([1, 7, 60, 400])
+)
 @examples(200)
-def test_no_blocks_change_a_bit(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> None:
-    x = fill(kind, rng, shape, "float64")
-    axis = tuple(range(1, len(shape))) if len(shape) > 1 else (0,)
+def test_no_blocks_change_a_bit(rng: np.random.Generator, kind: str, columns: int, n: int) -> None:
+    x = fill(kind, rng, (n, columns), "float64")
     with np.errstate(all="ignore"):
-        expected = folded_sum(x, axis)
+        expected = sum_of_parts([x], 0)
         for _ in range(3):
-            assert_same_bits(folded_sum(x, axis, reductions=ShuffledBlocks(rng)), expected)
+            assert_same_bits(sum_of_parts(shuffled_parts(rng, x, 0), 0), expected)
 
 
 @backends
@@ -57,16 +58,29 @@ def test_no_shards_change_a_bit(backend: Backend, rng: np.random.Generator, kind
     x = fill(kind, rng, (200, 3), "float64")
     shards = [backend.array(part) for part in np.split(x, sorted(set(cuts)))]
     with np.errstate(all="ignore"):
-        expected = folded_sum(x, (0,))
-        sums = in_lock_step(lambda shard, reductions: folded_sum(shard, (0,), reductions=reductions), shards)
-    for result in sums:
-        assert_same_bits(result, expected, backend=backend.name)
+        result = sum_of_parts(shards, 0)
+    assert_same_bits(result, exact_sum(x, axis=0).reshape(1, 3), backend=backend.name)
+
+
+@given(rng=generators(), kind=st.sampled_from(FINITE_KINDS), n=st.integers(1, 400))
+@examples(100)
+def test_every_order_of_adding_up_a_fold_is_exact(rng: np.random.Generator, kind: str, n: int) -> None:
+    """A library may sum in pairs, in lanes or one by one, from either end: the folds leave it no choice."""
+    x = fill(kind, rng, (n,), "float64")
+    with np.errstate(all="ignore"):
+        sigmas = fold_sigmas(magnitude(extrema(x, (0,))), n)
+        sums = fold_sums(x, sigmas, (0,))
+        folds = [(x + sigmas[0]) - sigmas[0]]
+        folds.append(((x - folds[0]) + sigmas[1]) - sigmas[1])
+        for fold, expected in zip(folds, sums, strict=True):
+            for order in (fold, fold[::-1], rng.permutation(fold)):
+                assert_same_bits(np.add.accumulate(order)[-1:] + 0.0, expected + 0.0)
 
 
 def test_a_plain_sum_depends_on_the_order() -> None:
     """So that the tests above can fail."""
     x = np.random.default_rng(0).standard_normal(1000)
-    assert len({float(LOCAL.sum(np.roll(x, k), (0,))[0]) for k in range(50)}) > 1
+    assert len({float(np.sum(np.roll(x, k))) for k in range(50)}) > 1
 
 
 def truth(x: np.ndarray) -> Fraction:

@@ -1,0 +1,146 @@
+"""A step in blocks gives the bits of the step in one piece, whatever the blocks are (ROSE-7.1)."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rose_core
+from rose_core.blocks import updated_blocks
+from rose_core.decay import decay_factor
+from rose_core.hyperparameters import Hyperparameters
+from rose_core.noise import noise_source
+from rose_core.partition import partition
+from rose_core.update import checked_compute_dtype
+from tests.backends import Backend, backends
+from tests.bits import assert_same_bits, host
+from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, shapes, update_cases
+
+OPTIONS = {"lr": 0.1, "weight_decay": 0.01, "lr_reference": None, "compute_dtype": "fp64"}
+
+
+def updates(case: UpdateCase, arrays: dict[str, Any], size: int | None) -> Iterator[tuple[Any, Any]]:
+    """Begin an update in blocks of the arrays that a library holds."""
+    param, grad = arrays["param"], arrays["grad"]
+    rates = {name: case.options[name] for name in ("weight_decay", "lr_reference")}
+    options = {name: value for name, value in case.options.items() if name not in rates}
+    rule = Hyperparameters(**options, bf16_sr=False)
+    factor = decay_factor(rule.lr, **rates)
+    compute = checked_compute_dtype(param, grad, rule.compute_dtype, stochastic=case.noise is not None)
+    noise = None
+    if case.noise is not None:
+        words = array_namespace(param).reshape(arrays["noise"], (-1,))
+        noise = lambda start, stop: words[start:stop]  # noqa: E731
+    return updated_blocks(param, grad, rule, factor=factor, compute=compute, noise=noise, size=size)
+
+
+def held(backend: Backend, case: UpdateCase) -> dict[str, Any]:
+    arrays = {"param": case.param, "grad": case.grad, "noise": case.noise}
+    return {name: LAYOUTS[case.layout](backend.array, x) for name, x in arrays.items() if x is not None}
+
+
+def assert_blocks_are_the_whole(backend: Backend, case: UpdateCase, size: int | None) -> None:
+    expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
+    result = np.zeros_like(expected)
+    arrays = held(backend, case)
+    for index, values in updates(case, arrays, size):
+        result[index] = host(values)
+    assert_same_bits(result, expected, backend=backend.name, what=f"blocks of {size} of {case.param.shape}")
+    assert_same_bits(arrays["param"], case.param, what="param after the update")
+
+
+@backends
+@given(data=st.data(), size=st.integers(1, 40) | st.sampled_from([64, 257, 1030, 1031]))
+@examples(60)
+def test_blocks_of_any_size_are_the_whole(backend: Backend, data: st.DataObject, size: int) -> None:
+    """Where there are more slices than the size, no statistics are kept, and they are computed again."""
+    case = data.draw(update_cases(backend.dtypes, flushes=backend.flushes))
+    assert_blocks_are_the_whole(backend, case, size)
+
+
+# Arrays of more than one block of the size that a step chooses.
+LARGE = {
+    "many slices": (300_003, 3),
+    "more slices than are kept": (270_001, 2),
+    "slices of one element": (600_001, 1),
+    "slices of more than a block": (2, 300_007),
+    "one slice": (1, 600_011),
+    "a vector": (600_011,),
+    "a convolution": (300, 64, 5, 7),
+    "blocks within axis 2": (2, 3, 300_001, 1),
+}
+
+
+@backends
+@pytest.mark.parametrize("shape", LARGE.values(), ids=LARGE)
+def test_blocks_of_the_size_that_is_chosen_are_the_whole(backend: Backend, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(4)
+    param, grad = fill("normal", rng, shape, "float32"), fill("normal", rng, shape, "float32")
+    case = UpdateCase(param, grad, None, OPTIONS | {"centralize": shape[1:] != (1,)})
+    arrays = {"param": param, "grad": grad}
+    ((_, expected),) = updates(case, arrays, param.size)
+    result = np.zeros_like(param)
+    indices = []
+    for index, values in updates(case, {name: backend.array(x) for name, x in arrays.items()}, None):
+        indices.append(index)
+        result[index] = host(values)
+    assert_same_bits(result, expected, backend=backend.name)
+    assert len(indices) > 1 or backend.marks
+
+
+@given(data=st.data(), size=st.integers(1, 40))
+@examples(100)
+def test_a_block_may_be_written_before_the_next_is_asked_for(data: st.DataObject, size: int) -> None:
+    case = data.draw(update_cases(("float64", "float32", "float16", "bfloat16")))
+    expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
+    arrays = {"param": case.param.copy(), "grad": case.grad, "noise": case.noise}
+    for index, values in updates(case, arrays, size):
+        arrays["param"][index] = values
+    assert_same_bits(arrays["param"], expected)
+
+
+@given(rng=generators(), cuts=st.lists(st.integers(0, 3000), max_size=8), start=st.integers(0, 2**50))
+@examples(50)
+def test_noise_of_ranges_is_that_of_the_whole(rng: np.random.Generator, cuts: list[int], start: int) -> None:
+    seed, step = int(rng.integers(2**63)), int(rng.integers(2**32))
+    source = noise_source(seed=seed, step=step, index=5, like=np.empty(0))
+    whole = source(start, start + 3000)
+    bounds = [0, *sorted(cuts), 3000]
+    ranges = [source(start + first, start + last) for first, last in pairwise(bounds)]
+    assert_same_bits(np.concatenate(ranges), whole)
+
+
+@given(shape=shapes(min_side=1), size=st.integers(1, 1100))
+@examples(300)
+def test_blocks_are_the_ranges_of_the_flattened_array_in_order(shape: tuple[int, ...], size: int) -> None:
+    positions, end = np.arange(np.prod(shape, dtype=int)).reshape(shape), 0
+    for group in partition(shape, size):
+        for block in group:
+            assert block.start == end < block.stop <= block.start + size
+            assert_same_bits(positions[block.index].ravel(), np.arange(block.start, block.stop))
+            assert positions[block.index].ndim == len(shape)
+            end = block.stop
+    assert end == positions.size
+
+
+@given(shape=shapes(2, min_side=1), size=st.integers(1, 1100))
+@examples(100)
+def test_a_group_is_one_block_of_whole_slices_or_the_blocks_of_one(shape: tuple[int, ...], size: int) -> None:
+    elements = int(np.prod(shape[1:]))
+    for group in partition(shape, size):
+        slices = (group[-1].stop - group[0].start) / elements
+        assert slices == 1 or (slices.is_integer() and len(group) == 1)
+    assert size < elements or all(len(group) == 1 for group in partition(shape, size))
+
+
+def test_a_vector_is_one_group() -> None:
+    assert [len(group) for group in partition((10,), 4)] == [3]
+
+
+def test_blocks_are_of_about_one_length() -> None:
+    assert [block.stop - block.start for (block,) in partition((101, 10), 500)] == [340, 340, 330]
