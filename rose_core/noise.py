@@ -14,7 +14,7 @@ import numpy as np
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, device, require_array, to_words
 
-__all__ = ["noise_source", "noise_words", "threefry2x32"]
+__all__ = ["noise_keys", "noise_source", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -76,7 +76,7 @@ def noise_source(
     require_array(like, "like")
     xp = array_namespace(like)
     place = device(like)
-    host_key = threefry2x32(_host_words(seed & _MASK, seed >> 32), _host_words(step, index))
+    host_key = noise_keys([seed], [step], [index])
     key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=place)) for word in host_key)
 
     def words_of(start: int, stop: int) -> Any:
@@ -88,6 +88,13 @@ def noise_source(
         return xp.astype(words, xp.int32)
 
     return words_of
+
+
+def noise_keys(seeds: Sequence[int], steps: Sequence[int], indices: Sequence[int]) -> tuple[Any, Any]:
+    """Return the two words of the key of each of some parameters at their steps, in uint32 (ROSE-9.2)."""
+    seed = np.asarray(seeds, dtype=np.uint64)
+    low, high = seed.astype(np.uint32), (seed >> np.uint64(32)).astype(np.uint32)
+    return threefry2x32((low, high), (np.asarray(steps, dtype=np.uint32), np.asarray(indices, dtype=np.uint32)))
 
 
 def _lengths(shape: Sequence[SupportsIndex]) -> list[int]:
@@ -113,7 +120,3 @@ def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, A
 def _rotate_left(x: Any, distance: int) -> Any:
     """Rotate 32-bit words; the mask undoes the sign that a signed shift brings in."""
     return (x << distance) | ((x >> (32 - distance)) & ((1 << distance) - 1))
-
-
-def _host_words(*values: int) -> tuple[Any, ...]:
-    return tuple(np.asarray([value], dtype=np.uint32) for value in values)

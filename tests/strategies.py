@@ -268,11 +268,18 @@ def _options(*, tiny: bool) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @st.composite
-def update_cases(draw: st.DrawFn, dtypes: tuple[str, ...], *, flushes: bool = False) -> UpdateCase:
+def update_cases(
+    draw: st.DrawFn,
+    dtypes: tuple[str, ...],
+    *,
+    grad_dtypes: tuple[str, ...] | None = None,
+    computes: tuple[str | None, ...] = COMPUTE_DTYPES,
+    flushes: bool = False,
+) -> UpdateCase:
     """Draw an update of a library that has these dtypes, and that may flush float32 subnormals."""
-    param_dtype, grad_dtype = draw(st.sampled_from(dtypes)), draw(st.sampled_from(dtypes))
+    param_dtype, grad_dtype = draw(st.sampled_from(dtypes)), draw(st.sampled_from(grad_dtypes or dtypes))
     with_noise = param_dtype == "bfloat16" and draw(st.booleans())
-    compute = draw(st.sampled_from([c for c in COMPUTE_DTYPES if not with_noise or c not in ("fp16", "bf16")]))
+    compute = draw(st.sampled_from([c for c in computes if not with_noise or c not in ("fp16", "bf16")]))
     tiny = not flushes or compute == "fp64"
     shape = draw(shapes())
     noise = None

@@ -1,5 +1,6 @@
 """The training-loop optimizer that `rose_numpy` and `rose_cupy` share; it holds no formula of Rose."""
 
 from rose_arrays.optimizer import ArrayOptimizer
+from rose_arrays.steps import Update, run_by_core
 
-__all__ = ["ArrayOptimizer"]
+__all__ = ["ArrayOptimizer", "Update", "run_by_core"]

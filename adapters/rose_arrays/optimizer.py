@@ -1,17 +1,17 @@
 """An optimizer over the caller's own arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
+import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from rose_arrays.steps import Update, run_by_core
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
-from rose_core.blocks import updated_blocks
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import floating_dtype
-from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_core.update import checked_compute_dtype, repeats_memory
@@ -21,17 +21,6 @@ __all__ = ["ArrayOptimizer"]
 _OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
 # What a schedule may leave in a group beside the options (ROSE-3.4).
 _SCHEDULE: Final = ("initial_lr", "max_lr")
-
-
-class _Update(NamedTuple):
-    """One parameter's part of a step, checked and ready to be done."""
-
-    param: Any
-    grad: Any
-    options: Hyperparameters
-    factor: float
-    compute: ComputeDtype
-    noise: dict[str, Any] | None
 
 
 class ArrayOptimizer:
@@ -55,7 +44,9 @@ class ArrayOptimizer:
         compute_dtype: Any = "fp64",
         maximize: bool = False,
         sr_seed: int = 0,
+        fused: bool | None = None,
     ) -> None:
+        self._use_kernels(fused)
         self.defaults = _plain_options(
             lr=lr,
             weight_decay=weight_decay,
@@ -68,6 +59,7 @@ class ArrayOptimizer:
             sr_seed=sr_seed,
         )
         self.param_groups = []
+        self._known: dict[int, tuple[Any, tuple[ComputeDtype, Any]]] = {}
         self._grouped, params = is_grouped(params)
         if not params:
             raise ValueError("params must hold at least one array, got none")
@@ -106,15 +98,9 @@ class ArrayOptimizer:
         TypeError, ValueError
             If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
         """
-        tasks = list(self._updates(grads))
+        updates = list(self._updates(grads))
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        for task in tasks:
-            noise = None if task.noise is None else noise_source(like=task.param, **task.noise)
-            blocks = updated_blocks(
-                task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
-            )
-            for index, values in blocks:
-                task.param[index] = values
+        self._run(updates)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 
@@ -167,6 +153,30 @@ class ArrayOptimizer:
         """Raise unless the array is one that this optimizer can update in place."""
         raise NotImplementedError
 
+    def _use_kernels(self, fused: bool | None) -> None:
+        """Prepare for kernels, of which this class has none, or raise if they are asked for."""
+        if fused is not None and fused is not False:
+            raise ValueError(f"fused must be None or False for {type(self).__module__}, got {fused!r}")
+
+    def _signature(self, param: Any, grad: Any) -> Hashable:  # noqa: ARG002
+        """Return all of the arrays that the checks of a step look at, None where they are to be made at each."""
+        return None
+
+    def _kernel_of(  # noqa: PLR6301
+        self,
+        param: Any,
+        grad: Any,
+        options: Hyperparameters,
+        compute: ComputeDtype,  # noqa: ARG002
+    ) -> Any:
+        """Return what may update the parameter in place of the core, None if nothing may."""
+        return None
+
+    def _run(self, updates: Sequence[Update]) -> None:
+        """Do a step whose parts are checked."""
+        for update in updates:
+            run_by_core(update)
+
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"
         if not isinstance(group, Mapping) or "params" not in group:
@@ -191,7 +201,7 @@ class ArrayOptimizer:
         _warn_of_fixed_slices(arrays, names, label, options)
         self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
 
-    def _updates(self, grads: Any) -> Iterator[_Update]:
+    def _updates(self, grads: Any) -> Iterator[Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
         owners = {id(_owner(param)) for group in self.param_groups for param in group["params"]}
@@ -200,15 +210,33 @@ class ArrayOptimizer:
             factor = scheduled_decay_factor(options, group)
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 if grad is not None:
-                    names = _label(group["names"], position, "params"), _label(group["names"], position, "grads")
-                    self._check_param(param, names[0])
-                    rounds = options.rounds_stochastically(param)
-                    compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
-                    noise = {"seed": options.sr_seed, "step": group["step"], "index": index} if rounds else None
+                    label = functools.partial(_label, group["names"], position)
+                    compute, kernel = self._checked(index, param, grad, options, label)
+                    noise = None
+                    if options.rounds_stochastically(param):
+                        noise = options.sr_seed, group["step"], index
                     # A gradient in a parameter's memory would change with it before its own turn.
-                    own = grad.copy() if id(_owner(grad)) in owners else grad
-                    yield _Update(param, own, options, factor, compute, noise)
+                    if id(_owner(grad)) in owners:
+                        grad, kernel = grad.copy(), None  # which may lie in another order
+                    yield Update(param, grad, options, factor, compute, noise, kernel)
                 index += 1
+
+    def _checked(
+        self, index: int, param: Any, grad: Any, options: Hyperparameters, label: Callable[[str], str]
+    ) -> tuple[ComputeDtype, Any]:
+        """Return what the checks find, or found before if nothing that they look at has changed."""
+        signature = self._signature(param, grad)
+        chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
+        known = self._known.get(index)
+        if signature is not None and known is not None and known[0] == (signature, chosen):
+            return known[1]
+        names = label("params"), label("grads")
+        self._check_param(param, names[0])
+        rounds = options.rounds_stochastically(param)
+        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
+        found = compute, self._kernel_of(param, grad, options, compute)
+        self._known[index] = (signature, chosen), found
+        return found
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """Return each group with its gradients in order."""

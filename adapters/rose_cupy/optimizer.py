@@ -31,6 +31,8 @@ class Rose(ArrayOptimizer):
         As in `rose_core.Hyperparameters`.
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
+    fused : bool or None
+        None or False: there are no kernels for CuPy arrays.
 
     Attributes
     ----------
@@ -44,7 +46,7 @@ class Rose(ArrayOptimizer):
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes. Each parameter is updated by `rose_core.update`. CuPy flushes
+    `spec/SPEC.md` says what a step computes, and `rose_core` computes it. CuPy flushes
     float32 subnormals: results are those of NumPy, bit for bit, at compute dtype float64, and at the
     others where no float32 intermediate is subnormal (ROSE-12.3).
     """

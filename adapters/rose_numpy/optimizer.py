@@ -1,10 +1,16 @@
 """The NumPy optimizer."""
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
-from rose_arrays import ArrayOptimizer
+from rose_arrays import ArrayOptimizer, Update
+from rose_core import Hyperparameters
+from rose_core.namespace import dtype_name
+from rose_core.rounding import ComputeDtype
+from rose_kernels import Kernel, Kernels, Kind, Requests, get_num_threads, layout_of, resolve_fused
+from rose_numpy.addresses import address_of
 
 __all__ = ["Rose"]
 
@@ -24,6 +30,10 @@ class Rose(ArrayOptimizer):
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
 
+    fused : bool or None
+        Whether compiled kernels update the arrays, in `rose_kernels.get_num_threads()` threads; None is whether they
+        are there. They need Numba, and change no bit.
+
     Attributes
     ----------
     param_groups : list of dict
@@ -33,10 +43,12 @@ class Rose(ArrayOptimizer):
     ------
     TypeError, ValueError
         If an array or an option is not allowed; the message names it.
+    RuntimeError
+        If `fused` is True and there are no kernels.
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes. Each parameter is updated by `rose_core.update`.
+    `spec/SPEC.md` says what a step computes, `rose_core` computes it, and the kernels have its bits.
 
     Examples
     --------
@@ -48,8 +60,53 @@ class Rose(ArrayOptimizer):
     [[1.25, 0.75], [1.25, 0.75]]
     """
 
+    def _use_kernels(self, fused: bool | None) -> None:
+        self._fused, self._kernels = resolve_fused(fused), Kernels()
+
     def _check_param(self, array: Any, label: str) -> None:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{label} must be a numpy.ndarray, got {type(array).__name__}")
         if not array.flags.writeable:
             raise ValueError(f"{label} must be writable, since it is updated in place; it is read-only")
+
+    def _signature(self, param: Any, grad: Any) -> Hashable:
+        if type(param) is not np.ndarray or type(grad) is not np.ndarray:
+            return None
+        own = id(param), param.dtype, param.shape, param.strides, param.flags.writeable
+        return own, grad.dtype, grad.shape, grad.strides
+
+    def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Kernel | None:
+        kind = Kind(dtype_name(param), dtype_name(grad), compute)
+        if not self._fused or not kind.has_kernels or self._signature(param, grad) is None:
+            return None
+        strides = [[stride / x.itemsize for stride in x.strides] for x in (param, grad)]
+        if not all(stride.is_integer() for own in strides for stride in own):
+            return None
+        layout = layout_of(
+            param.shape,
+            *([int(stride) for stride in own] for own in strides),
+            (param.itemsize, grad.itemsize),
+            centralize=options.centralize,
+            stabilize=options.stabilize,
+            in_c_order=options.rounds_stochastically(param),
+        )
+        return None if layout is None else Kernel(kind, layout)
+
+    def _run(self, updates: Sequence[Update]) -> None:
+        by_kernels = [update for update in updates if update.kernel is not None]
+        self._kernels.prepare(update.kernel.kind for update in by_kernels)
+        if by_kernels:
+            self._kernels.run(_requests(by_kernels), get_num_threads())
+        super()._run([update for update in updates if update.kernel is None])
+
+
+def _requests(updates: Sequence[Update]) -> Requests:
+    return Requests(
+        kernels=[update.kernel for update in updates],
+        params=[address_of(update.param) for update in updates],
+        grads=[address_of(update.grad) for update in updates],
+        rates=[update.options.lr for update in updates],
+        factors=[update.factor for update in updates],
+        negated=[update.options.maximize for update in updates],
+        noise=[update.noise for update in updates],
+    )

@@ -1,39 +1,27 @@
 """The PyTorch optimizer."""
 
+import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.blocks import NoiseSource, updated_blocks
 from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.hyperparameters import unsigned
-from rose_core.noise import noise_source
-from rose_core.rounding import ComputeDtype
 from rose_core.statistics import stays_in_place, warning_of_slices
-from rose_core.update import checked_compute_dtype, repeats_memory
-from rose_torch.generators import drawn_words, pack_generators, set_states, unpack_generators
+from rose_kernels import Kernels, resolve_fused
+from rose_torch.checks import Checks
+from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.placement import same_device, storage_address
+from rose_torch.steps import DrawnNoise, PortableNoise, Update, apart, run_updates
 
 __all__ = ["Rose"]
 
 # Keys of a group that upstream's state dicts lack, with what their absence means.
 _NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "step": 0}
-
-
-class _Update(NamedTuple):
-    """One parameter's part of a step, checked and ready to be done."""
-
-    param: Tensor
-    grad: Tensor
-    options: Hyperparameters
-    factor: float
-    compute: ComputeDtype
-    noise: Callable[[], NoiseSource] | None
 
 
 class Rose(torch.optim.Optimizer):
@@ -56,11 +44,16 @@ class Rose(torch.optim.Optimizer):
         and memory format, and continues in a resumed run. None draws from a generator, the very words
         that `rose_opt.Rose` draws for contiguous parameters; a flattened distributed checkpoint does not
         hold the state of a generator given as `bf16_sr`.
+    fused : bool or None
+        Whether compiled kernels update dense parameters on the CPU, in as many threads as torch uses; None is
+        whether they are there. They need Numba, and change no bit.
 
     Raises
     ------
     TypeError, ValueError
         If an option is not allowed; the message names it.
+    RuntimeError
+        If `fused` is True and there are no kernels.
 
     Warns
     -----
@@ -74,7 +67,7 @@ class Rose(torch.optim.Optimizer):
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes. Each parameter is updated by `rose_core.update`. With
+    `spec/SPEC.md` says what a step computes, `rose_core` computes it, and the kernels have its bits. With
     ``wd_schedule=True`` the default `weight_decay` decays 1 / lr times more per step than without.
     `OneCycleLR` needs ``cycle_momentum=False``.
 
@@ -105,7 +98,9 @@ class Rose(torch.optim.Optimizer):
         compute_dtype: Any = "fp64",
         maximize: bool = False,
         sr_seed: int | None = None,
+        fused: bool | None = None,
     ) -> None:
+        self._use_kernels(resolve_fused(fused))
         given = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -120,6 +115,10 @@ class Rose(torch.optim.Optimizer):
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
+
+    def _use_kernels(self, fused: bool) -> None:
+        """Update by kernels, or without; nothing of them is copied or pickled."""
+        self._fused, self._checks, self._kernels = fused, Checks(fused=fused), Kernels()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options that override those given to the constructor.
@@ -165,15 +164,9 @@ class Rose(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        tasks = list(self._updates())
+        updates = self._updates()
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        for task in tasks:
-            noise = None if task.noise is None else task.noise()
-            blocks = updated_blocks(
-                task.param, task.grad, task.options, factor=task.factor, compute=task.compute, noise=noise
-            )
-            for index, values in blocks:
-                task.param[index].copy_(values)
+        run_updates(updates, self._kernels)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
         return loss
@@ -192,7 +185,7 @@ class Rose(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         defaults, *groups = pack_generators([self.defaults, *self.param_groups])
-        return {**state, "defaults": defaults, "param_groups": groups}
+        return {**state, "defaults": defaults, "param_groups": groups, "_fused": self._fused}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state that is loaded, unpickled or copied; raise before anything is changed."""
@@ -214,58 +207,33 @@ class Rose(torch.optim.Optimizer):
         set_states(generator_states)
         if "defaults" in state:
             state = {**state, "defaults": groups.pop()}
+            # Where the kernels are missing now, the core does their work.
+            self._use_kernels(bool(state.get("_fused", True)) and resolve_fused(None))
+            state.pop("_fused", None)
         super().__setstate__({**state, "param_groups": groups})
 
-    def _updates(self) -> Iterator[_Update]:
+    def _updates(self) -> list[Update]:
         """Check the whole step and return its parts; nothing is changed."""
-        index = 0
-        storages = {storage_address(param) for group in self.param_groups for param in group["params"]}
+        updates, index = [], 0
         for number, group in enumerate(self.param_groups):
-            options = hyperparameters(group)
+            options, generator = hyperparameters(group), generator_of(group)
             factor = scheduled_decay_factor(options, group)
             for position, param in enumerate(group["params"]):
-                if param.grad is not None:
-                    name = _name(group, number, position)
-                    task = self._checked(param, param.grad, group, options, factor, index, name)
-                    # A gradient in a parameter's memory would change with it before its own turn.
-                    yield task._replace(grad=task.grad.clone()) if storage_address(task.grad) in storages else task
+                if (grad := param.grad) is not None:
+                    name = functools.partial(_name, group, number, position)
+                    compute, stochastic, kernel = self._checks(index, param, grad, options, generator, name)
+                    noise = self._noise_of(group, options, generator, index) if stochastic else None
+                    updates.append(Update(param, grad, options, factor, compute, noise, kernel))
                 index += 1
+        return apart(updates)
 
-    def _checked(
-        self,
-        param: Tensor,
-        grad: Tensor,
-        group: Mapping[str, Any],
-        options: Hyperparameters,
-        factor: float,
-        index: int,
-        name: str,
-    ) -> _Update:
-        if grad.layout != torch.strided or param.layout != torch.strided:
-            raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
-        if repeats_memory(param.shape, param.stride()):
-            raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
-        if param.is_inference():
-            raise RuntimeError(f"{name} was made in inference mode, so it cannot be updated in place")
-        stochastic = options.rounds_stochastically(param)
-        names = (name, f"the gradient of {name}")
-        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-        noise = self._noise_source(param, group, options, index, name) if stochastic else None
-        return _Update(param, grad, options, factor, compute, noise)
-
-    def _noise_source(
-        self, param: Tensor, group: Mapping[str, Any], options: Hyperparameters, index: int, name: str
-    ) -> Callable[[], NoiseSource]:
-        """Return what begins to draw the parameter's words: in C order, so that no memory format changes them."""
-        seed = options.sr_seed
-        if seed is not None:
-            step = group["step"]
-            return lambda: noise_source(seed=seed, step=step, index=index, like=param)
-        generator = generator_of(group)
-        if generator is not None and not same_device(generator.device, param.device):
-            raise ValueError(f"bf16_sr is a generator on device {generator.device}, {name} is on {param.device}")
+    def _noise_of(
+        self, group: Mapping[str, Any], options: Hyperparameters, generator: torch.Generator | None, index: int
+    ) -> PortableNoise | DrawnNoise:
+        if options.sr_seed is not None:
+            return PortableNoise(options.sr_seed, group["step"], index)
         self._warn_of_noise_per_rank()
-        return lambda: drawn_words(param, generator)
+        return DrawnNoise(generator)
 
     def _warn_of_noise_per_rank(self) -> None:
         """Warn once if each rank of a distributed run draws noise of its own, so that replicas drift apart."""

@@ -45,7 +45,9 @@ def nan_of_cuda_becomes_zero(rose: Optimizer) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("rose_core.blocks"), "advance", lambda *_, **__: torch.from_numpy(nan))
         patch.setattr(torch.Tensor, "addcdiv_", lambda x, *_, **__: x.copy_(torch.from_numpy(nan)))
-        rose([held], lr=0.1, compute_dtype="fp32").step()
+        # Not by kernels, into which nothing can be put: they have their own tests with this NaN.
+        unfused = {"fused": False} if rose is Rose else {}
+        rose([held], lr=0.1, compute_dtype="fp32", **unfused).step()
     return not bool(held.isnan().all())
 
 

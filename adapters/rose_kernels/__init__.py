@@ -1,0 +1,21 @@
+"""Compiled kernels for arrays on the CPU, with the bits of `rose_core`; `rose_numpy` and `rose_torch` call them.
+
+Importing the package loads no compiler; the first step does.
+"""
+
+from rose_kernels.availability import resolve_fused
+from rose_kernels.kernels import Kernels, Requests
+from rose_kernels.layout import Kernel, Kind, Layout, layout_of
+from rose_kernels.threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "Kernel",
+    "Kernels",
+    "Kind",
+    "Layout",
+    "Requests",
+    "get_num_threads",
+    "layout_of",
+    "resolve_fused",
+    "set_num_threads",
+]

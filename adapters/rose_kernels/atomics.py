@@ -1,0 +1,97 @@
+"""Atomic operations on the elements of int64 arrays, by which threads take tickets and combine integers."""
+
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from rose_kernels.compilation import compiled
+
+__all__ = ["add", "keep_maximum", "keep_minimum", "publish", "wait_for"]
+
+_SPINS = 1000
+
+
+def _read_modify_write(name: str) -> Any:
+    """Return an operation that replaces the integer at an address and returns what was there before."""
+
+    @intrinsic
+    def operation(typing_context: Any, address: Any, value: Any) -> Any:  # noqa: ARG001  (Numba passes it)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+            return builder.atomic_rmw(name, place, arguments[1], "acq_rel")
+
+        return types.int64(types.intp, types.int64), generate
+
+    return operation
+
+
+_add, _maximum, _minimum = (_read_modify_write(name) for name in ("add", "max", "min"))
+
+
+@intrinsic
+def _load(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(types.intp), generate
+
+
+@intrinsic
+def _store(typing_context: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(arguments[1], place, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64), generate
+
+
+@compiled
+def add(array, index, value):  # type: ignore[no-untyped-def]
+    """Add to an element and return what it was."""
+    return _add(array.ctypes.data + 8 * index, value)
+
+
+@compiled
+def keep_maximum(array, index, value):  # type: ignore[no-untyped-def]
+    """Raise an element to a value that is larger."""
+    _maximum(array.ctypes.data + 8 * index, value)
+
+
+@compiled
+def keep_minimum(array, index, value):  # type: ignore[no-untyped-def]
+    """Lower an element to a value that is smaller."""
+    _minimum(array.ctypes.data + 8 * index, value)
+
+
+@compiled
+def publish(array, index):  # type: ignore[no-untyped-def]
+    """Set an element to 1; who sees it sees all that was written before."""
+    _store(array.ctypes.data + 8 * index, 1)
+
+
+@compiled
+def wait_for(array, index):  # type: ignore[no-untyped-def]
+    """Return when an element has been published."""
+    spins = 0
+    while _load(array.ctypes.data + 8 * index) == 0:
+        spins += 1
+        if spins % _SPINS == 0:
+            _yield_processor()
+
+
+def _yield_processor() -> None:
+    """Let another thread run, such as the one that is waited for."""
+    raise NotImplementedError
+
+
+@overload(_yield_processor)
+def _compiled_yield() -> Any:
+    if sys.platform == "win32":
+        return lambda: None
+    sched_yield = types.ExternalFunction("sched_yield", types.intc())
+    return lambda: sched_yield()

@@ -1,0 +1,104 @@
+"""A batch: tensors of one kind that are updated together, with the tables that their kernels read."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from rose_kernels import tables
+from rose_kernels.entry import entry
+from rose_kernels.layout import Layout
+from rose_kernels.schedule import Wave, waves
+from rose_kernels.threads import run_in_threads
+from rose_kernels.words import WORDS
+
+__all__ = ["Batch"]
+
+_OPERATIONS: Final = {"fp64": np.float64, "fp32": np.float32}
+# Below so many elements another thread comes too late.
+_ALONE: Final = 2**15
+# So many words are drawn at once, 4 MiB.
+_DRAWN: Final = 2**20
+
+
+class Batch:
+    """Tensors whose parameters are of one dtype, and whose gradients are.
+
+    Attributes
+    ----------
+    tensors : array of `tables.TENSOR`
+        A row a tensor; who runs the batch first sets what its step brings.
+    """
+
+    def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
+        self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
+        self._waves = list(waves(layouts))
+        self.tensors = np.zeros(len(layouts), tables.TENSOR)
+        for place, field in enumerate(Layout._fields):
+            self.tensors[field] = [layout[place] for layout in layouts]
+        for prefix, counts in (("", self.tensors["length"]), ("gate_", self.tensors["rows"])):
+            levels = np.asarray([max(2, (int(n) - 1).bit_length()) for n in counts], np.int64)  # L of ROSE-7.2
+            self.tensors[prefix + "folds"] = np.where(levels <= 20, 2, 3)
+            self.tensors[prefix + "scale"], self.tensors[prefix + "ratio"] = 1.5 * 2.0**levels, 2.0 ** (levels - 54)
+        for wave in self._waves:
+            own = self.tensors[wave.start : wave.stop]
+            own["number"] = np.arange(len(own))
+            own["first_row"], own["first_part"] = wave.first_row, wave.first_part
+
+    def run(self, threads: int) -> None:
+        """Update all tensors."""
+        for wave in self._waves:
+            self._run(wave, _working_memory(wave), 0, len(wave.tickets), threads)
+
+    def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: int) -> None:
+        """Update the only tensor with noise that is drawn in the order of its elements.
+
+        `draw(start, stop)` returns the address of the int32 words of some elements, and what keeps them there.
+        """
+        (wave,) = self._waves
+        memory = _working_memory(wave)
+        (updates,) = np.nonzero(wave.tickets["phase"] >= tables.UPDATE)
+        first = int(updates[0])
+        self._run(wave, memory, 0, first, threads)
+        for last, start, stop in _drawings(wave, first):
+            address, words = draw(start, stop)
+            self.tensors["words"], self.tensors["words_start"] = address, start
+            self._run(wave, memory, first, last, threads)
+            first = last
+            del words
+
+    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], first: int, last: int, threads: int) -> None:
+        """Do the tickets of a wave from one to before another."""
+        work = functools.partial(
+            self._work,
+            self.tensors[wave.start : wave.stop],
+            wave.tickets,
+            np.asarray([first]),
+            last,
+            *memory,
+            wave.rows_not_kept,
+        )
+        run_in_threads(work, 1 if wave.size < _ALONE else min(threads, last - first))
+
+
+def _drawings(wave: Wave, first: int) -> Iterator[tuple[int, int, int]]:
+    """Yield, for some of the last tickets at a time, the one after them and the elements from one to before another."""
+    if wave.tickets["phase"][first] == tables.WHOLE:
+        yield first + 1, 0, wave.size
+        return
+    starts, stops = wave.tickets["start"], wave.tickets["stop"]
+    while first < len(starts):
+        last = first + max(1, int(np.searchsorted(stops[first:], starts[first] + _DRAWN, side="right")))
+        yield last, int(starts[first]), int(stops[last - 1])
+        first = last
+
+
+def _working_memory(wave: Wave) -> tuple[np.ndarray, ...]:
+    """Return what threads share, the partial results, the means and the ranges of a wave at its beginning."""
+    shared = np.zeros((wave.stop - wave.start, tables.SHARED), np.int64)
+    shared[:, tables.PENDING : tables.OPEN] = wave.pending
+    shared[:, tables.LOW_RANGE] = np.iinfo(np.int64).max
+    parts = np.zeros((wave.parts, tables.PART), np.int64)
+    parts[:, tables.LOW], parts[:, tables.HIGH] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    return shared.ravel(), parts.ravel(), np.empty(wave.kept_rows), np.empty(wave.kept_rows)

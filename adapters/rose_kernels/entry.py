@@ -1,0 +1,82 @@
+"""The compiled entry, kept on disk between processes where that is possible."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from rose_kernels import tables
+from rose_kernels.worker import work
+
+__all__ = ["entry"]
+
+Entry = Callable[..., None]
+
+
+@functools.cache
+def entry(param_word: Any, grad_word: Any, operation: Any) -> Entry:
+    """Return `worker.work` for parameters and gradients of some words and an operation dtype, compiled."""
+    compiled = _entry()
+    kinds = (param_word, grad_word, operation)
+    integers, floats = np.zeros(1, np.int64), np.zeros(0)
+    no_tickets = (np.zeros(0, tables.TENSOR), np.zeros(0, tables.TICKET), integers, 0)
+    nothing = (*no_tickets, integers, integers, floats, floats, 0, *kinds)
+    try:
+        compiled(*nothing)
+    except OSError:  # it is compiled, but could not be kept
+        compiled(*nothing)
+    return functools.partial(_call, compiled, kinds)
+
+
+def _call(compiled: Entry, kinds: tuple[Any, ...], *arguments: Any) -> None:
+    compiled(*arguments, *kinds)
+
+
+@functools.cache
+def _entry() -> Entry:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    try:
+        return _compiled_for(digest, cache=True)
+    except RuntimeError:  # there is no folder to keep it in
+        return _compiled_for(digest, cache=False)
+
+
+def _compiled_for(digest: str, *, cache: bool) -> Entry:
+    # NOTE: [stale kernels] Numba looks at the file of the function it keeps, not at those of the functions that
+    # this one calls; but it tells closures over different values apart, so this is one over what all files hold.
+    def update(  # type: ignore[no-untyped-def]
+        tensors,
+        tickets,
+        next_ticket,
+        last,
+        shared,
+        parts,
+        means,
+        ranges,
+        rows_not_kept,
+        param_word,
+        grad_word,
+        operation,
+    ):
+        if len(digest) > 0:
+            work(
+                tensors,
+                tickets,
+                next_ticket,
+                last,
+                shared,
+                parts,
+                means,
+                ranges,
+                rows_not_kept,
+                param_word,
+                grad_word,
+                operation,
+            )
+
+    return njit(nogil=True, error_model="numpy", cache=cache)(update)  # type: ignore[no-any-return]

@@ -1,0 +1,91 @@
+"""Exact sums in compiled code (ROSE-7): the folds of `rose_core.summation`, added up as integers.
+
+`r + s` stays within the binade of `s`, so that a fold, a sum of differences of such floats, is the sum of their
+words less those of `s`, in units in the last place of `s`. Integers may be added in any order, modulo 2**64, which
+a compiler turns into vectors without leave to reassociate floats.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rose_kernels.compilation import compiled, indices
+from rose_kernels.words import as_float, as_word
+
+__all__ = ["first_sigma", "fold_sums_of", "last_place", "total"]
+
+
+@compiled
+def first_sigma(magnitude, scale):  # type: ignore[no-untyped-def]
+    """Return the s of the first fold; `scale` is 1.5 * 2**L, and `magnitude` is not NaN."""
+    if magnitude == 0.0:
+        return 0.0
+    below = as_float(as_word(magnitude) - 1)
+    return ((magnitude - below) * 2.0**52) * scale
+
+
+@compiled
+def _fold(x, sigma):  # type: ignore[no-untyped-def]
+    """Return the word of x + s, and what is left of x."""
+    raised = x + sigma
+    return as_word(raised), x - (raised - sigma)
+
+
+def fold_sums_of(term: Any) -> Any:
+    """Return a compiled function that sums the folds of the summands `term(a, b, c, i)`."""
+
+    @compiled
+    def fold_sums(a, b, c, count, sigma, ratio, folds):  # type: ignore[no-untyped-def]
+        """Return the sums of the words of r + s in each of up to three folds, of the summands below `count`.
+
+        `ratio` is that of one s to the one before, 2**(L - 54).
+        """
+        first = second = third = np.int64(0)
+        sigma2 = sigma * ratio
+        sigma3 = sigma2 * ratio
+        if folds == 1:
+            for i in indices(0, count):
+                first += as_word(term(a, b, c, i) + sigma)
+        elif folds == 2:
+            for i in indices(0, count):
+                word, rest = _fold(term(a, b, c, i), sigma)
+                first += word
+                second += as_word(rest + sigma2)
+        else:
+            for i in indices(0, count):
+                word, rest = _fold(term(a, b, c, i), sigma)
+                first += word
+                word, rest = _fold(rest, sigma2)
+                second += word
+                third += as_word(rest + sigma3)
+        return first, second, third
+
+    return fold_sums
+
+
+@compiled
+def last_place(sigma):  # type: ignore[no-untyped-def]
+    """Return the unit in the last place of an s: what the summands are rounded to in its fold."""
+    return as_float(as_word(sigma) + 1) - sigma
+
+
+@compiled
+def total(sums, count, sigma, ratio, folds, highest):  # type: ignore[no-untyped-def]
+    """Return the exact sum of so many summands, the largest of which is `highest`, from the sums of their words.
+
+    One fold is enough where nothing is left of any summand after it.
+    """
+    if not math.isfinite(highest + sigma):  # ROSE-7.3
+        return np.nan
+    rest = 0.0
+    if folds >= 2:
+        rest = _fold_value(sums[1], count, sigma * ratio)
+    if folds == 3:
+        rest += _fold_value(sums[2], count, sigma * ratio * ratio)
+    return _fold_value(sums[0], count, sigma) + rest
+
+
+@compiled
+def _fold_value(words, count, sigma):  # type: ignore[no-untyped-def]
+    return np.float64(words - count * as_word(sigma)) * last_place(sigma)

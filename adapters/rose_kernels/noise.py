@@ -1,0 +1,56 @@
+"""The portable noise in compiled code: `rose_core.noise`, a chunk of a parameter at a time (ROSE-9)."""
+
+import numpy as np
+
+from rose_kernels.compilation import compiled, indices
+from rose_kernels.words import add, rotate_left, xor
+
+__all__ = ["CHUNK", "fill_noise", "noise_buffer"]
+
+# So many elements at once: their words stay in the first-level cache.
+CHUNK = 1024
+
+_PARITY = 0x1BD11BDA
+
+
+@compiled
+def noise_buffer():  # type: ignore[no-untyped-def]
+    """Return room for the words of a chunk that begins within a block of four."""
+    return np.empty(CHUNK // 2 + 4, np.uint32)
+
+
+@compiled
+def fill_noise(buffer, start, count, key0, key1):  # type: ignore[no-untyped-def]
+    """Write the words of so many elements from `start` on, and return the place of the first among 16-bit words."""
+    key2 = xor(xor(key0, key1), _PARITY)
+    first = np.uint64(start // 4)
+    low, high = np.uint32(first), np.uint32(first >> np.uint64(32))
+    for i in indices(0, (start + count + 3) // 4 - start // 4):
+        counter = add(low, i)
+        carry = np.uint32(1) if counter < low else np.uint32(0)
+        x0, x1 = _threefry(add(counter, key0), add(add(high, carry), key1), key0, key1, key2)
+        buffer[np.uintp(2) * i], buffer[np.uintp(2) * i + np.uintp(1)] = x0, x1
+    return start % 4
+
+
+@compiled
+def _threefry(x0, x1, key0, key1, key2):  # type: ignore[no-untyped-def]
+    """Encrypt a counter to which the key is added already, in 20 rounds."""
+    x0, x1 = _four_rounds(x0, x1, 13, 15, 26, 6)
+    x0, x1 = add(x0, key1), add(add(x1, key2), 1)
+    x0, x1 = _four_rounds(x0, x1, 17, 29, 16, 24)
+    x0, x1 = add(x0, key2), add(add(x1, key0), 2)
+    x0, x1 = _four_rounds(x0, x1, 13, 15, 26, 6)
+    x0, x1 = add(x0, key0), add(add(x1, key1), 3)
+    x0, x1 = _four_rounds(x0, x1, 17, 29, 16, 24)
+    x0, x1 = add(x0, key1), add(add(x1, key2), 4)
+    x0, x1 = _four_rounds(x0, x1, 13, 15, 26, 6)
+    return add(x0, key2), add(add(x1, key0), 5)
+
+
+@compiled
+def _four_rounds(x0, x1, a, b, c, d):  # type: ignore[no-untyped-def]
+    for distance in (a, b, c, d):
+        x0 = add(x0, x1)
+        x1 = xor(rotate_left(x1, distance), x0)
+    return x0, x1

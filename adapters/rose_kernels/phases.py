@@ -1,0 +1,166 @@
+"""The phases of a tensor, a ticket at a time, and what follows when all tickets of one are done.
+
+EXTREMA measures rows; of rows that are longer than a ticket it finds the extrema, and FOLD their sums. RANGES and
+DEVIATIONS are the sums of the gate, UPDATE the rest. What tickets find is combined by atomic operations on integers.
+"""
+
+import math
+
+import numpy as np
+
+from rose_kernels import atomics
+from rose_kernels.compilation import compiled, indices
+from rose_kernels.folds import first_sigma, fold_sums_of, total
+from rose_kernels.gate import deviation_term, range_term, trust_factor
+from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measure_rows, sigma_of_row
+from rose_kernels.tables import (
+    DEVIATION_SUMS,
+    DEVIATIONS,
+    EXTREMA,
+    FOLD,
+    HIGH,
+    HIGH_RANGE,
+    LOW,
+    LOW_RANGE,
+    OPEN,
+    PART,
+    PENDING,
+    RANGE_SUMS,
+    RANGES,
+    SHARED,
+    SUMS,
+    UPDATE,
+)
+from rose_kernels.words import as_float, as_word, flip_of, size_of, words_at
+
+__all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
+
+_range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_term)
+
+
+@compiled
+def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+    """Do what the last ticket of a phase makes ready, and open the next phase that has tickets."""
+    place = tensor.number * SHARED
+    own = ranges[tensor.first_row : tensor.first_row + tensor.rows] if tensor.first_row >= 0 else ranges[:0]
+    if phase == EXTREMA and tensor.first_part >= 0:
+        if tensor.centered != 0:
+            atomics.publish(shared, place + OPEN + FOLD)
+            return
+        phase = FOLD
+    if phase == FOLD:
+        _finish_parts(tensor, parts, means[tensor.first_row :], own, grad_word, operation)
+        note_ranges(tensor, own, shared)
+    if phase <= FOLD and tensor.gated != 0:
+        tensor.highest_range = as_float(shared[place + HIGH_RANGE])
+        phase = RANGES
+        if shared[place + PENDING + phase] > 0:
+            atomics.publish(shared, place + OPEN + phase)
+            return
+        sum_ranges(tensor, phase, own, shared)
+    if phase == RANGES:
+        _find_mean_range(tensor, shared)
+        phase = DEVIATIONS
+        if shared[place + PENDING + phase] > 0:
+            atomics.publish(shared, place + OPEN + phase)
+            return
+        sum_ranges(tensor, phase, own, shared)
+    if phase == DEVIATIONS:
+        variance = _mean_of_sums(tensor, shared, DEVIATION_SUMS, tensor.highest_deviation)
+        tensor.mean_range, tensor.trust = trust_factor(tensor.mean64, variance, operation)
+    if phase < UPDATE:
+        atomics.publish(shared, place + OPEN + UPDATE)
+
+
+@compiled
+def measure(tensor, row, rows, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+    """Write the means and ranges of some rows."""
+    flip = flip_of(tensor.negated, grad_word)
+    fold = tensor.scale, tensor.ratio, tensor.folds
+    address, pitch = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch
+    measure_rows(
+        address, pitch, rows, tensor.length, flip, tensor.centered != 0, fold, operation, grad_word, means, ranges
+    )
+
+
+@compiled
+def measure_part(tensor, phase, start, stop, parts, grad_word, operation):  # type: ignore[no-untyped-def]
+    """Find the extrema of a part of a row, or the sums of its folds."""
+    flip = flip_of(tensor.negated, grad_word)
+    row = start // tensor.length
+    address = tensor.grad + row * tensor.grad_pitch + (start - row * tensor.length) * size_of(grad_word)
+    words, part = words_at(address, stop - start, grad_word), (tensor.first_part + row) * PART
+    if phase == EXTREMA:
+        low_key, high_key, _ = extrema(words, flip)
+        atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
+        atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
+    else:
+        low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
+        sums = fold_row(words, flip, operation, sigma_of_row(low, high, tensor.scale), tensor.ratio, tensor.folds)
+        for k in range(3):
+            atomics.add(parts, part + SUMS + k, sums[k])
+
+
+@compiled
+def _finish_parts(tensor, parts, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+    """Write the mean and the range of each row that was measured in parts."""
+    flip, centered = flip_of(tensor.negated, grad_word), tensor.centered != 0
+    for row in range(tensor.rows):
+        part = (tensor.first_part + row) * PART
+        low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
+        mean64 = 0.0
+        if centered:
+            sums = parts[part + SUMS], parts[part + SUMS + 1], parts[part + SUMS + 2]
+            sigma = sigma_of_row(low, high, tensor.scale)
+            mean64 = total(sums, tensor.length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / tensor.length
+        means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
+
+
+@compiled
+def note_ranges(tensor, ranges, shared):  # type: ignore[no-untyped-def]
+    """Note the smallest and the largest range, which are not below 0, as words; any NaN is the largest."""
+    if tensor.gated == 0:
+        return
+    low = high = np.int64(as_word(ranges[0]))
+    for i in indices(0, ranges.size):
+        word = np.int64(as_word(ranges[i])) & np.int64(0x7FFFFFFFFFFFFFFF)  # a NaN may have a sign
+        low, high = min(low, word), max(high, word)
+    atomics.keep_minimum(shared, tensor.number * SHARED + LOW_RANGE, low)
+    atomics.keep_maximum(shared, tensor.number * SHARED + HIGH_RANGE, high)
+
+
+@compiled
+def _gate_sigma(tensor, highest):  # type: ignore[no-untyped-def]
+    """Return the s of the first fold of the ranges, or of their squared deviations, of which none is below 0."""
+    return first_sigma(highest, tensor.gate_scale) if math.isfinite(highest) else np.nan
+
+
+@compiled
+def sum_ranges(tensor, phase, ranges, shared):  # type: ignore[no-untyped-def]
+    """Add the folds of some rows' ranges, or of their squared deviations, to those of the other rows."""
+    if phase == RANGES:
+        place, sigma = RANGE_SUMS, _gate_sigma(tensor, tensor.highest_range)
+        sums = _range_sums(ranges, 0.0, 0.0, ranges.size, sigma, tensor.gate_ratio, tensor.gate_folds)
+    else:
+        place, sigma, mean64 = DEVIATION_SUMS, _gate_sigma(tensor, tensor.highest_deviation), tensor.mean64
+        sums = _deviation_sums(ranges, mean64, 0.0, ranges.size, sigma, tensor.gate_ratio, tensor.gate_folds)
+    for k in range(3):
+        atomics.add(shared, tensor.number * SHARED + place + k, sums[k])
+
+
+@compiled
+def _mean_of_sums(tensor, shared, place, highest):  # type: ignore[no-untyped-def]
+    place += tensor.number * SHARED
+    sums = shared[place], shared[place + 1], shared[place + 2]
+    sigma = _gate_sigma(tensor, highest)
+    return total(sums, tensor.rows, sigma, tensor.gate_ratio, tensor.gate_folds, highest) / tensor.rows
+
+
+@compiled
+def _find_mean_range(tensor, shared):  # type: ignore[no-untyped-def]
+    """Find the mean range, and the largest squared deviation: that of the largest range or of the smallest."""
+    high, low = tensor.highest_range, as_float(shared[tensor.number * SHARED + LOW_RANGE])
+    mean64 = _mean_of_sums(tensor, shared, RANGE_SUMS, high)
+    above, below = (high - mean64) * (high - mean64), (low - mean64) * (low - mean64)
+    tensor.mean64 = mean64
+    tensor.highest_deviation = max(below, above)

@@ -1,0 +1,76 @@
+"""An update by the kernels, of NumPy arrays, with the arguments of `rose_core.update`."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from rose_core import decay_factor
+from rose_core.hyperparameters import resolve_compute_dtype
+from rose_core.namespace import dtype_name
+from rose_kernels import Kernels, Kind, Layout, Request, layout_of
+
+__all__ = ["KINDS", "layout_of_arrays", "update_by_kernels"]
+
+DTYPES: Final = ("float64", "float32", "float16", "bfloat16")
+KINDS: Final = [
+    kind
+    for param in DTYPES
+    for grad in DTYPES
+    for compute in ("fp64", "fp32")
+    if (kind := Kind(param, grad, compute)).has_kernels
+]
+
+
+def layout_of_arrays(param: np.ndarray, grad: np.ndarray, *, in_c_order: bool, **options: bool) -> Layout | None:
+    """Return the layout of NumPy arrays."""
+    strides = ([stride // x.itemsize for stride in x.strides] for x in (param, grad))
+    return layout_of(param.shape, *strides, (param.itemsize, grad.itemsize), in_c_order=in_c_order, **options)
+
+
+def update_by_kernels(
+    param: np.ndarray,
+    grad: np.ndarray,
+    /,
+    *,
+    threads: int = 1,
+    noise: np.ndarray | tuple[int, int, int] | None = None,
+    lr: float,
+    weight_decay: float | None = 1e-4,
+    lr_reference: float | None = None,
+    centralize: bool = True,
+    stabilize: bool = True,
+    compute_dtype: Any = "fp64",
+    maximize: bool = False,
+) -> bool:
+    """Update the parameter in place; return False, and leave it, where its layout is not one for kernels.
+
+    `noise` is an array of words, or the seed, step and index of portable noise.
+    """
+    layout = layout_of_arrays(param, grad, centralize=centralize, stabilize=stabilize, in_c_order=noise is not None)
+    if layout is None:
+        return False
+    compute = resolve_compute_dtype(compute_dtype, param, stochastic=noise is not None)
+    kind = Kind(dtype_name(param), dtype_name(grad), compute)
+    factor = decay_factor(lr, weight_decay=weight_decay, lr_reference=lr_reference)
+    addresses = param.ctypes.data, grad.ctypes.data
+    portable = noise if isinstance(noise, tuple) else None
+    request = Request(kind, layout, *addresses, lr, factor, maximize, portable)
+    if isinstance(noise, np.ndarray):
+        Kernels().run_drawing(request, _Words(noise), threads)
+    else:
+        Kernels().run([request], threads)
+    return True
+
+
+class _Words:
+    """Draws the given words in C order."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = np.ascontiguousarray(words, dtype=np.int32).ravel()
+        self._drawn = 0
+
+    def __call__(self, start: int, stop: int) -> tuple[int, np.ndarray]:
+        assert start == self._drawn
+        words = self._words[start:stop].copy()
+        self._drawn = stop
+        return words.ctypes.data, words
