@@ -18,8 +18,8 @@ def _read_modify_write(name: str) -> Any:
     """Return an operation that replaces the integer at an address and returns what was there before."""
 
     @intrinsic
-    def operation(typing_context: Any, address: Any, value: Any) -> Any:  # noqa: ARG001  (Numba passes it)
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def operation(typing_context: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
             return builder.atomic_rmw(name, place, arguments[1], "acq_rel")
 
@@ -32,8 +32,8 @@ _add, _maximum, _minimum = (_read_modify_write(name) for name in ("add", "max", 
 
 
 @intrinsic
-def _load(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+def _load(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.load_atomic(place, "acquire", 8)
 
@@ -41,8 +41,8 @@ def _load(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def _store(typing_context: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+def _store(typing_context: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         builder.store_atomic(arguments[1], place, "release", 8)
         return context.get_dummy_value()
@@ -51,31 +51,31 @@ def _store(typing_context: Any, address: Any, value: Any) -> Any:  # noqa: ARG00
 
 
 @compiled
-def add(array, index, value):  # type: ignore[no-untyped-def]
+def add(array, index, value):
     """Add to an element and return what it was."""
     return _add(array.ctypes.data + 8 * index, value)
 
 
 @compiled
-def keep_maximum(array, index, value):  # type: ignore[no-untyped-def]
+def keep_maximum(array, index, value):
     """Raise an element to a value that is larger."""
     _maximum(array.ctypes.data + 8 * index, value)
 
 
 @compiled
-def keep_minimum(array, index, value):  # type: ignore[no-untyped-def]
+def keep_minimum(array, index, value):
     """Lower an element to a value that is smaller."""
     _minimum(array.ctypes.data + 8 * index, value)
 
 
 @compiled
-def publish(array, index):  # type: ignore[no-untyped-def]
+def publish(array, index):
     """Set an element to 1; who sees it sees all that was written before."""
     _store(array.ctypes.data + 8 * index, 1)
 
 
 @compiled
-def wait_for(array, index):  # type: ignore[no-untyped-def]
+def wait_for(array, index):
     """Return when an element has been published."""
     spins = 0
     while _load(array.ctypes.data + 8 * index) == 0:
@@ -94,4 +94,4 @@ def _compiled_yield() -> Any:
     if sys.platform == "win32":
         return lambda: None
     sched_yield = types.ExternalFunction("sched_yield", types.intc())
-    return lambda: sched_yield()
+    return lambda: sched_yield()  # noqa: PLW0108  (Numba compiles functions)

@@ -12,7 +12,7 @@ compiled: Final[Any] = njit(nogil=True, error_model="numpy", no_cpython_wrapper=
 
 
 @compiled
-def indices(start, stop):  # type: ignore[no-untyped-def]
+def indices(start, stop):
     """Return the range of unsigned indices.
 
     With signed ones Numba asks for each index whether it counts from the end, and loads become gathers.

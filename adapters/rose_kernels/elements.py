@@ -1,5 +1,6 @@
 """The elementwise update in compiled code: `rose_core.update.advance` and what it stands between (ROSE-6)."""
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -20,13 +21,13 @@ _SHORT: Final = 32
 
 
 @compiled
-def advance_scalar(tensor, param_word, grad_word, operation, buffers):  # type: ignore[no-untyped-def]
+def advance_scalar(tensor, param_word, grad_word, operation, buffers):
     """Update a parameter of rank 0 (ROSE-6.2)."""
     x, g = words_at(tensor.param, 1, param_word), words_at(tensor.grad, 1, grad_word)
     slope = load(xor(g[0], flip_of(tensor.negated, grad_word)), operation)
     sign = operation(1.0) if slope > 0.0 else operation(-1.0)
     sign = operation(0.0) if slope == 0.0 else sign
-    step = slope if slope != slope else sign * operation(tensor.rate)  # NaN stays NaN
+    step = slope if math.isnan(slope) else sign * operation(tensor.rate)
     noise = np.int64(_TO_NEAREST)
     if tensor.noise != NEAREST:
         noise = np.int64(_noise_of(tensor, buffers[0], 0, 1)[0])
@@ -34,7 +35,7 @@ def advance_scalar(tensor, param_word, grad_word, operation, buffers):  # type: 
 
 
 @compiled
-def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, buffers):  # type: ignore[no-untyped-def]
+def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, buffers):
     """Update the elements from one to before another; `means` and `ranges` begin with the row of the first."""
     length, first_row = tensor.length, start // tensor.length
     dense = tensor.param_pitch == length * size_of(param_word) and tensor.grad_pitch == length * size_of(grad_word)
@@ -59,13 +60,13 @@ def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, 
 
 
 @compiled
-def _divisor(tensor, range_, operation):  # type: ignore[no-untyped-def]
+def _divisor(tensor, range_, operation):
     trust, mean = operation(tensor.trust), operation(tensor.mean_range)
     return denominator(operation(range_), tensor.gated != 0, trust, mean, operation)
 
 
 @compiled
-def _spread(tensor, row, place, count, means, ranges, operation, buffers):  # type: ignore[no-untyped-def]
+def _spread(tensor, row, place, count, means, ranges, operation, buffers):
     """Write the mean and the denominator of each element of some short rows, the first row from a place on."""
     done = 0
     while done < count:
@@ -84,13 +85,13 @@ def _advance(  # the compiled one is below
 
 
 @overload(_advance)
-def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation, buffer):  # type: ignore[no-untyped-def]
-    def to_nearest(tensor, x, g, start, means, divisors, grad_word, operation, buffer):  # type: ignore[no-untyped-def]
+def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
+    def to_nearest(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         flip = flip_of(tensor.negated, grad_word)
         _advance_each(x, g, means, divisors, rate, decay, flip, _TO_NEAREST, operation)
 
-    def with_noise(tensor, x, g, start, means, divisors, grad_word, operation, buffer):  # type: ignore[no-untyped-def]
+    def with_noise(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         flip = flip_of(tensor.negated, grad_word)
         if tensor.noise == NEAREST:
@@ -103,7 +104,7 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
 
 
 @compiled
-def _advance_each(x, g, means, divisors, rate, decay, flip, noise, operation):  # type: ignore[no-untyped-def]
+def _advance_each(x, g, means, divisors, rate, decay, flip, noise, operation):
     """Decay, step and round each element; `rate` is -lr (ROSE-3.1, ROSE-6.1, ROSE-6.3)."""
     for i in indices(0, x.size):
         step = ((load(xor(g[i], flip), operation) - _at(means, i)) * rate) / _at(divisors, i)
@@ -116,14 +117,14 @@ def _at(values: Any, i: Any) -> Any:
 
 
 @overload(_at)
-def _compiled_at(values, i):  # type: ignore[no-untyped-def]
+def _compiled_at(values, i):
     if isinstance(values, types.Array):
         return lambda values, i: values[i]
     return lambda values, i: values
 
 
 @compiled
-def _noise_of(tensor, buffer, start, count):  # type: ignore[no-untyped-def]
+def _noise_of(tensor, buffer, start, count):
     """Return the noise of so many elements from one on, drawn already or drawn now."""
     words = buffer.view(np.uint16)
     if tensor.noise == PORTABLE:

@@ -49,7 +49,7 @@ def _entry() -> Entry:
 def _compiled_for(digest: str, *, cache: bool) -> Entry:
     # NOTE: [stale kernels] Numba looks at the file of the function it keeps, not at those of the functions that
     # this one calls; but it tells closures over different values apart, so this is one over what all files hold.
-    def update(  # type: ignore[no-untyped-def]
+    def update(
         tensors,
         tickets,
         next_ticket,
@@ -79,4 +79,5 @@ def _compiled_for(digest: str, *, cache: bool) -> Entry:
                 operation,
             )
 
-    return njit(nogil=True, error_model="numpy", cache=cache)(update)  # type: ignore[no-any-return]
+    compiled_update: Entry = njit(nogil=True, error_model="numpy", cache=cache)(update)
+    return compiled_update

@@ -17,7 +17,7 @@ __all__ = ["first_sigma", "fold_sums_of", "last_place", "total"]
 
 
 @compiled
-def first_sigma(magnitude, scale):  # type: ignore[no-untyped-def]
+def first_sigma(magnitude, scale):
     """Return the s of the first fold; `scale` is 1.5 * 2**L, and `magnitude` is not NaN."""
     if magnitude == 0.0:
         return 0.0
@@ -26,7 +26,7 @@ def first_sigma(magnitude, scale):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fold(x, sigma):  # type: ignore[no-untyped-def]
+def _fold(x, sigma):
     """Return the word of x + s, and what is left of x."""
     raised = x + sigma
     return as_word(raised), x - (raised - sigma)
@@ -36,7 +36,7 @@ def fold_sums_of(term: Any) -> Any:
     """Return a compiled function that sums the folds of the summands `term(a, b, c, i)`."""
 
     @compiled
-    def fold_sums(a, b, c, count, sigma, ratio, folds):  # type: ignore[no-untyped-def]
+    def fold_sums(a, b, c, count, sigma, ratio, folds):
         """Return the sums of the words of r + s in each of up to three folds, of the summands below `count`.
 
         `ratio` is that of one s to the one before, 2**(L - 54).
@@ -65,13 +65,13 @@ def fold_sums_of(term: Any) -> Any:
 
 
 @compiled
-def last_place(sigma):  # type: ignore[no-untyped-def]
+def last_place(sigma):
     """Return the unit in the last place of an s: what the summands are rounded to in its fold."""
     return as_float(as_word(sigma) + 1) - sigma
 
 
 @compiled
-def total(sums, count, sigma, ratio, folds, highest):  # type: ignore[no-untyped-def]
+def total(sums, count, sigma, ratio, folds, highest):
     """Return the exact sum of so many summands, the largest of which is `highest`, from the sums of their words.
 
     One fold is enough where nothing is left of any summand after it.
@@ -87,5 +87,5 @@ def total(sums, count, sigma, ratio, folds, highest):  # type: ignore[no-untyped
 
 
 @compiled
-def _fold_value(words, count, sigma):  # type: ignore[no-untyped-def]
+def _fold_value(words, count, sigma):
     return np.float64(words - count * as_word(sigma)) * last_place(sigma)

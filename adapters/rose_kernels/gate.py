@@ -8,32 +8,30 @@ __all__ = ["denominator", "deviation_term", "range_term", "trust_factor"]
 
 
 @compiled
-def range_term(ranges, mean, unused, i):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def range_term(ranges, mean, unused, i):
     """Return the range of a row, as a summand."""
     return ranges[i]
 
 
 @compiled
-def deviation_term(ranges, mean, unused, i):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def deviation_term(ranges, mean, unused, i):
     """Return the squared deviation of a row's range from the mean range."""
     deviation = ranges[i] - mean
     return deviation * deviation
 
 
 @compiled
-def trust_factor(mean64, variance, operation):  # type: ignore[no-untyped-def]
+def trust_factor(mean64, variance, operation):
     """Return the mean range and the trust factor in the operation dtype (ROSE-5.2, ROSE-5.3)."""
     mean, deviation = operation(mean64), operation(math.sqrt(variance))
     return mean, mean / (operation(1.0) if mean == 0.0 else deviation + mean)
 
 
 @compiled
-def denominator(range_, gated, trust, mean, operation):  # type: ignore[no-untyped-def]
+def denominator(range_, gated, trust, mean, operation):
     """Return what a row is divided by: its range, blended with the mean where there is a gate (ROSE-5.4, ROSE-5.5)."""
     if gated:
         distance = range_ - mean
-        if trust < 0.5:
-            range_ = mean + trust * distance
-        else:
-            range_ = range_ - distance * (operation(1.0) - trust)
+        from_mean, from_range = mean + trust * distance, range_ - distance * (operation(1.0) - trust)
+        range_ = from_mean if trust < 0.5 else from_range
     return operation(1.0) if range_ == 0.0 else range_

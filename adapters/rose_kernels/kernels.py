@@ -92,4 +92,5 @@ class Kernels:
 def _of_kind(requests: Requests, kind: Kind) -> Requests:
     """Return those of the requests that are of one kind."""
     places = [place for place, kernel in enumerate(requests.kernels) if kernel.kind == kind]
-    return Requests(*([column[place] for place in places] for column in requests))
+    columns: Iterable[Any] = ([column[place] for place in places] for column in requests)
+    return Requests(*columns)

@@ -87,13 +87,22 @@ def layout_of(
     if not _side_by_side([(param_strides[axis], shape[axis]) for axis in inner], in_c_order=in_c_order):
         return None
     rows, length = math.prod(shape[:split]), math.prod(shape[split:])
-    # A single row has no pitch; that of a dense one lets it be treated like others.
-    pitches = [
-        (strides[0] if rows > 1 else length) * size
-        for strides, size in zip((param_strides, grad_strides), itemsizes, strict=True)
-    ]
     sliced = split == 1
-    return Layout(len(shape), rows, length, *pitches, centered=centralize and sliced, gated=stabilize and sliced)
+
+    def pitch(stride: int, size: int) -> int:
+        """Return the bytes from row to row, for a single one as if others followed."""
+        return (stride if rows > 1 else length) * size
+
+    first = param_strides[0] if shape else 0, grad_strides[0] if shape else 0
+    return Layout(
+        rank=len(shape),
+        rows=rows,
+        length=length,
+        param_pitch=pitch(first[0], itemsizes[0]),
+        grad_pitch=pitch(first[1], itemsizes[1]),
+        centered=centralize and sliced,
+        gated=stabilize and sliced,
+    )
 
 
 def _side_by_side(axes: list[tuple[int, int]], *, in_c_order: bool) -> bool:

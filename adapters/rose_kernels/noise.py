@@ -14,13 +14,13 @@ _PARITY = 0x1BD11BDA
 
 
 @compiled
-def noise_buffer():  # type: ignore[no-untyped-def]
+def noise_buffer():
     """Return room for the words of a chunk that begins within a block of four."""
     return np.empty(CHUNK // 2 + 4, np.uint32)
 
 
 @compiled
-def fill_noise(buffer, start, count, key0, key1):  # type: ignore[no-untyped-def]
+def fill_noise(buffer, start, count, key0, key1):
     """Write the words of so many elements from `start` on, and return the place of the first among 16-bit words."""
     key2 = xor(xor(key0, key1), _PARITY)
     first = np.uint64(start // 4)
@@ -34,7 +34,7 @@ def fill_noise(buffer, start, count, key0, key1):  # type: ignore[no-untyped-def
 
 
 @compiled
-def _threefry(x0, x1, key0, key1, key2):  # type: ignore[no-untyped-def]
+def _threefry(x0, x1, key0, key1, key2):
     """Encrypt a counter to which the key is added already, in 20 rounds."""
     x0, x1 = _four_rounds(x0, x1, 13, 15, 26, 6)
     x0, x1 = add(x0, key1), add(add(x1, key2), 1)
@@ -49,7 +49,7 @@ def _threefry(x0, x1, key0, key1, key2):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _four_rounds(x0, x1, a, b, c, d):  # type: ignore[no-untyped-def]
+def _four_rounds(x0, x1, a, b, c, d):
     for distance in (a, b, c, d):
         x0 = add(x0, x1)
         x1 = xor(rotate_left(x1, distance), x0)

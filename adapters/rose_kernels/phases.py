@@ -39,7 +39,7 @@ _range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_
 
 
 @compiled
-def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
     """Do what the last ticket of a phase makes ready, and open the next phase that has tickets."""
     place = tensor.number * SHARED
     own = ranges[tensor.first_row : tensor.first_row + tensor.rows] if tensor.first_row >= 0 else ranges[:0]
@@ -73,7 +73,7 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation): 
 
 
 @compiled
-def measure(tensor, row, rows, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+def measure(tensor, row, rows, means, ranges, grad_word, operation):
     """Write the means and ranges of some rows."""
     flip = flip_of(tensor.negated, grad_word)
     fold = tensor.scale, tensor.ratio, tensor.folds
@@ -84,7 +84,7 @@ def measure(tensor, row, rows, means, ranges, grad_word, operation):  # type: ig
 
 
 @compiled
-def measure_part(tensor, phase, start, stop, parts, grad_word, operation):  # type: ignore[no-untyped-def]
+def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
     """Find the extrema of a part of a row, or the sums of its folds."""
     flip = flip_of(tensor.negated, grad_word)
     row = start // tensor.length
@@ -102,7 +102,7 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):  # ty
 
 
 @compiled
-def _finish_parts(tensor, parts, means, ranges, grad_word, operation):  # type: ignore[no-untyped-def]
+def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
     """Write the mean and the range of each row that was measured in parts."""
     flip, centered = flip_of(tensor.negated, grad_word), tensor.centered != 0
     for row in range(tensor.rows):
@@ -117,7 +117,7 @@ def _finish_parts(tensor, parts, means, ranges, grad_word, operation):  # type: 
 
 
 @compiled
-def note_ranges(tensor, ranges, shared):  # type: ignore[no-untyped-def]
+def note_ranges(tensor, ranges, shared):
     """Note the smallest and the largest range, which are not below 0, as words; any NaN is the largest."""
     if tensor.gated == 0:
         return
@@ -130,13 +130,13 @@ def note_ranges(tensor, ranges, shared):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _gate_sigma(tensor, highest):  # type: ignore[no-untyped-def]
+def _gate_sigma(tensor, highest):
     """Return the s of the first fold of the ranges, or of their squared deviations, of which none is below 0."""
     return first_sigma(highest, tensor.gate_scale) if math.isfinite(highest) else np.nan
 
 
 @compiled
-def sum_ranges(tensor, phase, ranges, shared):  # type: ignore[no-untyped-def]
+def sum_ranges(tensor, phase, ranges, shared):
     """Add the folds of some rows' ranges, or of their squared deviations, to those of the other rows."""
     if phase == RANGES:
         place, sigma = RANGE_SUMS, _gate_sigma(tensor, tensor.highest_range)
@@ -149,7 +149,7 @@ def sum_ranges(tensor, phase, ranges, shared):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _mean_of_sums(tensor, shared, place, highest):  # type: ignore[no-untyped-def]
+def _mean_of_sums(tensor, shared, place, highest):
     place += tensor.number * SHARED
     sums = shared[place], shared[place + 1], shared[place + 2]
     sigma = _gate_sigma(tensor, highest)
@@ -157,7 +157,7 @@ def _mean_of_sums(tensor, shared, place, highest):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _find_mean_range(tensor, shared):  # type: ignore[no-untyped-def]
+def _find_mean_range(tensor, shared):
     """Find the mean range, and the largest squared deviation: that of the largest range or of the smallest."""
     high, low = tensor.highest_range, as_float(shared[tensor.number * SHARED + LOW_RANGE])
     mean64 = _mean_of_sums(tensor, shared, RANGE_SUMS, high)

@@ -30,7 +30,7 @@ STRIP = 64
 
 
 @compiled
-def extrema(words, flip):  # type: ignore[no-untyped-def]
+def extrema(words, flip):
     """Return the smallest and the largest element as ordered integers, and the most remote (`words.remoteness`)."""
     low = high = ordered(xor(words[0], flip))
     least = remoteness(words[0])
@@ -42,36 +42,36 @@ def extrema(words, flip):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _least_magnitude(least, word, operation):  # type: ignore[no-untyped-def]
+def _least_magnitude(least, word, operation):
     """Return the magnitude of the most remote element, 0 if all are 0."""
     sign = flip_of(1, word)
     return np.float64(load(add(xor(sign, least), 1), operation))
 
 
 @compiled
-def limits(low_key, high_key, flip, operation):  # type: ignore[no-untyped-def]
+def limits(low_key, high_key, flip, operation):
     """Return the smallest and the largest element in the operation dtype, NaN both if any element is (ROSE-4.1)."""
     none = and_(flip, 0)
     low, high = _of_key(low_key, none, operation), _of_key(high_key, none, operation)
-    if low != low or high != high:  # NaN
+    if math.isnan(low) or math.isnan(high):
         return operation(np.nan), operation(np.nan)
     return low, high
 
 
 @compiled
-def _of_key(key, none, operation):  # type: ignore[no-untyped-def]
+def _of_key(key, none, operation):
     return load(xor(none, ordered(xor(none, key))), operation)
 
 
 @compiled
-def sigma_of_row(low, high, scale):  # type: ignore[no-untyped-def]
+def sigma_of_row(low, high, scale):
     """Return the s of the first fold of a row, NaN if the row has no finite sum."""
     magnitude = max(abs(np.float64(low)), abs(np.float64(high)))
     return first_sigma(magnitude, scale) if math.isfinite(magnitude) else np.nan
 
 
 @compiled
-def _term(words, flip, operation, i):  # type: ignore[no-untyped-def]
+def _term(words, flip, operation, i):
     return np.float64(load(xor(words[i], flip), operation))
 
 
@@ -79,13 +79,13 @@ _fold_sums = fold_sums_of(_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, ratio, folds):  # type: ignore[no-untyped-def]
+def fold_row(words, flip, operation, sigma, ratio, folds):
     """Return the sums of the folds of a row, or of a part of one."""
     return _fold_sums(words, flip, operation, words.size, sigma, ratio, folds)
 
 
 @compiled
-def mean_and_range(low, high, mean64, centered, operation):  # type: ignore[no-untyped-def]
+def mean_and_range(low, high, mean64, centered, operation):
     """Return the mean, 0 where nothing is centered, and the range (ROSE-4.2, ROSE-4.3)."""
     mean = operation(0.0)
     if centered:
@@ -98,7 +98,7 @@ def mean_and_range(low, high, mean64, centered, operation):  # type: ignore[no-u
 
 
 @compiled
-def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):  # type: ignore[no-untyped-def]
+def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):
     """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
 
     `fold` is the scale, the ratio and the number of the folds of a row.
@@ -118,7 +118,7 @@ def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, 
 
 
 @compiled
-def _mean_of_row(words, flip, operation, low, high, quantum, fold):  # type: ignore[no-untyped-def]
+def _mean_of_row(words, flip, operation, low, high, quantum, fold):
     """Return the mean of a row, of whose elements each is a multiple of `quantum`, unless that is 0."""
     scale, ratio, folds = fold
     sigma = sigma_of_row(low, high, scale)
@@ -131,7 +131,7 @@ def _mean_of_row(words, flip, operation, low, high, quantum, fold):  # type: ign
 
 
 @compiled
-def _measure_strips(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):  # type: ignore[no-untyped-def]
+def _measure_strips(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):
     """Measure short rows side by side, as many as make whole strips, and return how many; they have two folds."""
     strips = rows // STRIP
     if strips == 0:
@@ -166,13 +166,13 @@ def _keys(word: Any) -> Any:
 
 
 @overload(_keys)
-def _compiled_keys(word):  # type: ignore[no-untyped-def]
+def _compiled_keys(word):
     key = np.dtype(f"i{word.instance_type.bitwidth // 8}").type
     return lambda word: np.empty(STRIP, key)
 
 
 @compiled
-def _load_strip(columns, address, pitch, length, flip, word, lows, highs):  # type: ignore[no-untyped-def]
+def _load_strip(columns, address, pitch, length, flip, word, lows, highs):
     """Transpose some rows, so that what belongs to different rows lies side by side, and find their extrema."""
     for i in indices(0, length):
         column = columns[i * np.uintp(STRIP) : (i + np.uintp(1)) * np.uintp(STRIP)]
@@ -188,7 +188,7 @@ def _load_strip(columns, address, pitch, length, flip, word, lows, highs):  # ty
 
 
 @compiled
-def _fold_strip(columns, length, sigmas, ratio, operation, first, second):  # type: ignore[no-untyped-def]
+def _fold_strip(columns, length, sigmas, ratio, operation, first, second):
     first[:] = 0
     second[:] = 0
     for i in indices(0, length):

@@ -43,7 +43,7 @@ def _operation(build: Any) -> Any:
     """Return an operation of two integers, computed modulo 2**bits in the type of the first."""
 
     @intrinsic
-    def operation(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001  (Numba passes it)
+    def operation(typing_context: Any, a: Any, b: Any) -> Any:
         if not (isinstance(a, types.Integer) and isinstance(b, types.Integer)):
             return None
 
@@ -66,13 +66,13 @@ rotate_left = _operation(
 
 
 @intrinsic
-def ordered(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
+def ordered(typing_context: Any, word: Any) -> Any:
     """Map the word of a float to a signed integer in the order of the floats, or back.
 
     Infinity is the word of infinity itself; a NaN lies beyond the infinity of its sign.
     """
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (value,) = arguments
         width = value.type.width
         sign = builder.ashr(value, value.type(width - 1))
@@ -82,10 +82,10 @@ def ordered(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def remoteness(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
+def remoteness(typing_context: Any, word: Any) -> Any:
     """Map the word of a float to a signed integer in the order of magnitudes, but for 0, which comes last."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (value,) = arguments
         largest = value.type(2 ** (value.type.width - 1) - 1)
         return builder.add(builder.and_(value, largest), largest)
@@ -94,49 +94,49 @@ def remoteness(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def as_float(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
+def as_float(typing_context: Any, word: Any) -> Any:
     """Return the float of 64 or 32 bits that has this word."""
     result = _FLOATS[word.bitwidth]
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(result))
 
     return result(word), generate
 
 
 @intrinsic
-def as_word(typing_context: Any, x: Any) -> Any:  # noqa: ARG001
+def as_word(typing_context: Any, x: Any) -> Any:
     """Return the word of a float64 or float32."""
     result = types.Integer.from_bitwidth(x.bitwidth, signed=True)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(result))
 
     return result(x), generate
 
 
 @intrinsic
-def pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+def pointer(typing_context: Any, address: Any) -> Any:
     """Return an address as a pointer, for `carray`."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(address), generate
 
 
 @compiled
-def words_at(address, count, word):  # type: ignore[no-untyped-def]
+def words_at(address, count, word):
     """Return the memory at an address as an array of so many words of a type."""
     return carray(pointer(address), count, word)
 
 
 @intrinsic
-def flip_of(typing_context: Any, negated: Any, word: Any) -> Any:  # noqa: ARG001
+def flip_of(typing_context: Any, negated: Any, word: Any) -> Any:
     """Return the word of a type that negates a float, or the one that leaves it."""
     result = word.instance_type
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         integer = context.get_value_type(result)
         flips = builder.icmp_signed("!=", arguments[0], arguments[0].type(0))
         return builder.select(flips, integer(1 << (integer.width - 1)), integer(0))
@@ -145,32 +145,32 @@ def flip_of(typing_context: Any, negated: Any, word: Any) -> Any:  # noqa: ARG00
 
 
 @intrinsic
-def size_of(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
+def size_of(typing_context: Any, word: Any) -> Any:
     """Return how many bytes a word of a type has."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.get_constant(types.int64, word.instance_type.bitwidth // 8)
 
     return types.int64(word), generate
 
 
 @intrinsic
-def quantum_of(typing_context: Any, x: Any, word: Any) -> Any:  # noqa: ARG001
+def quantum_of(typing_context: Any, x: Any, word: Any) -> Any:
     """Return a number of which a float64 is a multiple, if it came from a word of a type."""
     bits = {types.int64: 53, types.int32: 24, types.int16: 11, types.uint16: 8}[word.instance_type]
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fmul(arguments[0], arguments[0].type(2.0**-bits))
 
     return x(x, word), generate
 
 
 @intrinsic
-def load(typing_context: Any, word: Any, operation: Any) -> Any:  # noqa: ARG001
+def load(typing_context: Any, word: Any, operation: Any) -> Any:
     """Convert a storage word to the operation dtype, `np.float64` or `np.float32` (ROSE-2.6)."""
     result = operation.instance_type
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = arguments[0]
         if bits.type.width == 64:
             return _to_width(builder, builder.bitcast(bits, _DOUBLE), context.get_value_type(result))
@@ -184,7 +184,7 @@ def load(typing_context: Any, word: Any, operation: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def store(typing_context: Any, x: Any, noise: Any, word: Any) -> Any:  # noqa: ARG001
+def store(typing_context: Any, x: Any, noise: Any, word: Any) -> Any:
     """Round a value of the operation dtype to a storage word of the type of another (ROSE-6.3, ROSE-8).
 
     `noise` is the 16-bit word that rounds bfloat16 stochastically, or -1 to round to nearest.

@@ -13,7 +13,7 @@ __all__ = ["work"]
 
 
 @compiled
-def work(  # type: ignore[no-untyped-def]
+def work(
     tensors, tickets, next_ticket, last, shared, parts, means, ranges, rows_not_kept, param_word, grad_word, operation
 ):
     """Do tickets up to the `last`; `next_ticket` holds the number of the one to take.
@@ -62,7 +62,7 @@ def work(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _do(tensor, phase, start, stop, shared, parts, rows_kept_or_not, param_word, grad_word, operation, buffers):  # type: ignore[no-untyped-def]
+def _do(tensor, phase, start, stop, shared, parts, rows_kept_or_not, param_word, grad_word, operation, buffers):
     """Do a ticket of a tensor; its rows are measured again where their means and ranges are not kept."""
     if phase == FOLD or (phase == EXTREMA and tensor.first_part >= 0):
         measure_part(tensor, phase, start, stop, parts, grad_word, operation)

@@ -7,7 +7,7 @@ import numpy as np
 from rose_core import decay_factor
 from rose_core.hyperparameters import resolve_compute_dtype
 from rose_core.namespace import dtype_name
-from rose_kernels import Kernels, Kind, Layout, Request, layout_of
+from rose_kernels import Kernel, Kernels, Kind, Layout, Requests, layout_of
 
 __all__ = ["KINDS", "layout_of_arrays", "update_by_kernels"]
 
@@ -52,13 +52,13 @@ def update_by_kernels(
     compute = resolve_compute_dtype(compute_dtype, param, stochastic=noise is not None)
     kind = Kind(dtype_name(param), dtype_name(grad), compute)
     factor = decay_factor(lr, weight_decay=weight_decay, lr_reference=lr_reference)
-    addresses = param.ctypes.data, grad.ctypes.data
     portable = noise if isinstance(noise, tuple) else None
-    request = Request(kind, layout, *addresses, lr, factor, maximize, portable)
+    kernels, address, grad_address = Kernels(), param.ctypes.data, grad.ctypes.data
+    requests = Requests([Kernel(kind, layout)], [address], [grad_address], [lr], [factor], [maximize], [portable])
     if isinstance(noise, np.ndarray):
-        Kernels().run_drawing(request, _Words(noise), threads)
+        kernels.run_drawing(requests, _Words(noise), threads)
     else:
-        Kernels().run([request], threads)
+        kernels.run(requests, threads)
     return True
 
 
