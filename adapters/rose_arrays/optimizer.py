@@ -162,13 +162,7 @@ class ArrayOptimizer:
         """Return all of the arrays that the checks of a step look at, None where they are to be made at each."""
         return None
 
-    def _kernel_of(  # noqa: PLR6301
-        self,
-        param: Any,
-        grad: Any,
-        options: Hyperparameters,
-        compute: ComputeDtype,  # noqa: ARG002
-    ) -> Any:
+    def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Any:  # noqa: ARG002
         """Return what may update the parameter in place of the core, None if nothing may."""
         return None
 
@@ -216,9 +210,10 @@ class ArrayOptimizer:
                     if options.rounds_stochastically(param):
                         noise = options.sr_seed, group["step"], index
                     # A gradient in a parameter's memory would change with it before its own turn.
-                    if id(_owner(grad)) in owners:
-                        grad, kernel = grad.copy(), None  # which may lie in another order
-                    yield Update(param, grad, options, factor, compute, noise, kernel)
+                    update = Update(param, grad, options, factor, compute, noise, kernel)
+                    if id(_owner(grad)) in owners:  # a copy may lie in another order, so the core is to take it
+                        update = update._replace(grad=grad.copy(), kernel=None)
+                    yield update
                 index += 1
 
     def _checked(

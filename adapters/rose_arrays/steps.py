@@ -22,7 +22,7 @@ class Update(NamedTuple):
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
-    noise: tuple[int, int, int] | None
+    noise: tuple[Any, int, int] | None
     kernel: Any
 
 

@@ -79,12 +79,12 @@ class Rose(ArrayOptimizer):
         kind = Kind(dtype_name(param), dtype_name(grad), compute)
         if not self._fused or not kind.has_kernels or self._signature(param, grad) is None:
             return None
-        strides = [[stride / x.itemsize for stride in x.strides] for x in (param, grad)]
-        if not all(stride.is_integer() for own in strides for stride in own):
+        if any(stride % x.itemsize for x in (param, grad) for stride in x.strides):
             return None
         layout = layout_of(
             param.shape,
-            *([int(stride) for stride in own] for own in strides),
+            [stride // param.itemsize for stride in param.strides],
+            [stride // grad.itemsize for stride in grad.strides],
             (param.itemsize, grad.itemsize),
             centralize=options.centralize,
             stabilize=options.stabilize,

@@ -22,7 +22,7 @@ class PortableNoise(NamedTuple):
 
     seed: int
     step: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
 
 
 class DrawnNoise(NamedTuple):
@@ -50,7 +50,7 @@ def apart(updates: Sequence[Update]) -> list[Update]:
     """
     if not updates:
         return []
-    params, grads = ([memory_of(update[place]) for update in updates] for place in (0, 1))
+    params, grads = [memory_of(update.param) for update in updates], [memory_of(update.grad) for update in updates]
     separate = list(updates)
     for place in overlapping(params, grads):  # by the core, for a copy may lie in another order
         separate[place] = updates[place]._replace(grad=updates[place].grad.clone(), kernel=None)
