@@ -1,0 +1,228 @@
+"""What came of a benchmark: its arithmetic, tables for a terminal or in Markdown, a JSON file, and a plot."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import psutil
+from benchmark_cases import ADD, CASES
+from benchmark_measurement import Measurement, Result, Spread
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from rich import box
+from rich.table import Table
+
+__all__ = ["environment", "legend", "plot", "save", "scaling_table", "summary", "table"]
+
+PACKAGES: Final = ("numpy", "torch", "numba", "rose-core", "rose-opt")
+# The bars and curves of the plot; the tables have all.
+DRAWN: Final = {
+    "rose_torch fused fp64": "C3",
+    "rose_torch fp64": "C1",
+    "rose-opt fp64": "C0",
+    "rose-opt fp32": "C9",
+    "AdamW fused": "C7",
+    ADD: "black",
+}
+
+
+def legend(rounds: int) -> str:
+    """Return what the columns of the tables mean."""
+    return (
+        "Time in adds: the time of a step over that of torch.add(x, y, out=z) in float32 of as many elements, "
+        f"12 bytes each; median, least and most of {rounds} interleaved rounds. Speed: against rose-opt at the same "
+        "compute dtype. MiB in a step: memory used while a step runs; MiB kept: between steps. Rose rounds bfloat16 "
+        "parameters stochastically, AdamW and SGD to nearest."
+    )
+
+
+def table(result: Result, *, markdown: bool = False) -> Table:
+    """Return the table of a result, ratios first; where tensors are small, with the time for each."""
+    small = ["µs a\ntensor"] if result.parameters < 1000 * result.tensors else []
+    grid = _table(
+        f"{CASES[result.case].title}, {result.dtype}, {_threads(result.threads)}\n"
+        f"{_millions(result.parameters)} parameters in {result.tensors:,} tensor{'s' * (result.tensors > 1)}",
+        ["time\nin adds", "least\nto most", "speed vs\nrose-opt", "ms", *small, "MiB in\na step", "MiB\nkept"],
+        markdown,
+    )
+    for own in result.measurements:
+        adds, seconds = result.in_adds(own), median(own.seconds)
+        cells = [_number(adds.median), f"{_number(adds.least)}-{_number(adds.most)}", _number(result.speed(own))]
+        cells += [_number(1e3 * seconds), *[_number(1e6 * seconds / result.tensors) for _ in small]]
+        grid.add_row(own.label, *cells, _mebibytes(own.step_bytes), _mebibytes(own.kept_bytes), style=_style(own))
+    return grid
+
+
+def summary(results: Sequence[Result], *, markdown: bool = False) -> Table:
+    """Return the times in adds of results with one dtype and number of threads, a column for each case."""
+    first = results[0]
+    title = f"Time of a step in adds: {first.dtype}, {_threads(first.threads)}"
+    grid = _table(title, [result.case for result in results], markdown)
+    for row in first.measurements:
+        if row.contender != ADD:
+            grid.add_row(row.label, *(_cell(result, row) for result in results), style=_style(row))
+    return grid
+
+
+def _cell(result: Result, row: Measurement) -> str:
+    own = result.find(row.contender, row.compute)
+    return _number(None if own is None else result.in_adds(own).median)
+
+
+def scaling_table(results: Sequence[Result], *, markdown: bool = False) -> Table:
+    """Return the times against the number of parameters, a column for each."""
+    title = f"Milliseconds a step, by the number of parameters: float32, {_threads(results[0].threads)}"
+    grid = _table(title, [_millions(result.parameters) for result in results], markdown)
+    for row in results[0].measurements:
+        own = [result.find(row.contender, row.compute) for result in results]
+        grid.add_row(row.label, *(_number(1e3 * median(m.seconds)) for m in own), style=_style(row))
+    return grid
+
+
+def _table(title: str, headers: list[str], markdown: bool) -> Table:
+    """Return a table of numbers, empty; many columns move together, to fit into 80 characters."""
+    if markdown:
+        title, headers = title.replace("\n", ": "), [header.replace("\n", " ") for header in headers]
+        grid = Table("", title=title, title_justify="left", box=box.MARKDOWN)
+    else:
+        gap = (0, 1, 0, 0) if len(headers) < 7 else 0
+        grid = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=gap)
+    grid.min_width = max(len(line) for line in title.splitlines())
+    for header in headers:
+        grid.add_column(header, justify="right", no_wrap=True)
+    return grid
+
+
+def _style(own: Measurement) -> str:
+    if own.contender.startswith("rose_"):
+        return "bold"
+    return "dim" if own.contender.startswith("torch.add") else ""
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def _millions(count: int) -> str:
+    return f"{count:,}" if count < 999_500 else f"{_number(round(count / 1e6, 2))} M"
+
+
+def _mebibytes(count: int | None) -> str:
+    # The kernel counts pages in batches, so that less than a MiB is not told apart from nothing.
+    return "-" if count is None else f"{max(0, count) / 2**20:,.0f}"
+
+
+def _number(value: float | None) -> str:
+    """Return three digits of a value, fewer where they are thousandths."""
+    if value is None:
+        return "-"
+    return f"{value:,.{next((d for d, least in enumerate((100, 10, 1)) if value >= least), 3)}f}"
+
+
+def environment() -> dict[str, Any]:
+    """Return what the times depend on besides the code."""
+    return {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """Return the processor's name: on Linux it stands in a file, elsewhere the platform knows it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def save(path: Path, options: dict[str, Any], results: list[Result], scaling: list[Result], notes: list[str]) -> None:
+    """Write all that was measured as JSON, every round of it."""
+    content = {
+        "environment": environment(),
+        "command": sys.argv,
+        "options": options,
+        "results": [_plain(result) for result in results],
+        "scaling": [_plain(result) for result in scaling],
+        "notes": notes,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    """Return a result with what the tables show of it."""
+    plain = asdict(result)
+    for entry, own in zip(plain["measurements"], result.measurements, strict=True):
+        entry |= {"in_adds": result.in_adds(own)._asdict(), "speed_vs_rose_opt": result.speed(own)}
+    return plain
+
+
+def plot(path: Path, results: list[Result], scaling: list[Result]) -> None:
+    """Save bars of the time in adds, for each dtype at most threads, beside the time against the size."""
+    threads = max(result.threads for result in results)
+    dtypes = list(dict.fromkeys(result.dtype for result in results))
+    figure = Figure(figsize=(14 if scaling else 10, 3.4 + 2.4 * len(dtypes)), layout="constrained")
+    figure.suptitle(f"A step of Rose, and of others ({_cpu()}, {_threads(threads)})")
+    left = [[dtype, "scaling"] if scaling else [dtype] for dtype in dtypes]
+    axes = figure.subplot_mosaic(left, width_ratios=(5, 3) if scaling else (1,))
+    for dtype in dtypes:
+        _bars(axes[dtype], [r for r in results if (r.dtype, r.threads) == (dtype, threads)], dtype)
+    if scaling:
+        _curves(axes["scaling"], scaling)
+    handles = {}
+    for each in reversed(axes.values()):  # bars show a colour better than lines do
+        handles |= dict(zip(*reversed(each.get_legend_handles_labels()), strict=True))
+    names = [name for name in DRAWN if name in handles]
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _bars(axes: Any, results: list[Result], dtype: str) -> None:
+    """Draw a group of bars for each case."""
+    names = [name for name in DRAWN if name != ADD and any(name == m.label for m in results[0].measurements)]
+    width = 0.84 / len(names)
+    for number, name in enumerate(names):
+        own = [next(m for m in result.measurements if m.label == name) for result in results]
+        heights = [result.in_adds(m).median for result, m in zip(results, own, strict=True)]
+        places = [place + (number - (len(names) - 1) / 2) * width for place in range(len(results))]
+        bars = axes.bar(places, heights, 0.92 * width, color=DRAWN[name], label=name)
+        axes.bar_label(bars, [_number(height) for height in heights], fontsize=7, rotation=90, padding=2)
+    axes.axhline(1.0, color=DRAWN[ADD], linewidth=0.8, label=ADD)
+    axes.set(title=f"{dtype} parameters", ylabel="time in adds", yscale="log")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.margins(x=0.01, y=0.16)
+    axes.set_xticks(range(len(results)), [result.case for result in results])
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def _curves(axes: Any, scaling: list[Result]) -> None:
+    """Draw the median of each contender over a band from its least to its most."""
+    sizes = [result.parameters for result in scaling]
+    for number, row in enumerate(scaling[0].measurements):
+        rounds = [[1e3 * second for second in result.measurements[number].seconds] for result in scaling]
+        medians, least, most = zip(*map(Spread.of, rounds), strict=True)
+        axes.plot(sizes, medians, "o-", color=DRAWN[row.label], markersize=4, label=row.label)
+        axes.fill_between(sizes, least, most, color=DRAWN[row.label], alpha=0.15)
+    axes.set(title="float32, GPT shapes", xlabel="parameters", ylabel="ms a step", xscale="log", yscale="log")
+    axes.set_xticks(sizes, [_millions(size) for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.grid(alpha=0.3)
