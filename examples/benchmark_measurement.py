@@ -51,12 +51,14 @@ class Plan(NamedTuple):
     def __str__(self) -> str:
         return f"{self.case}, {self.dtype}, {self.threads} thread{'s' * (self.threads > 1)}"
 
-    def bytes_with(self, contenders: int) -> int:
-        """Return about how much memory it needs with that many contenders."""
-        # Beside each one's parameters there are the gradients and the moments of two AdamWs, the arrays of
-        # two adds, and what a step composed of array operations takes for the largest tensor.
-        owned = (contenders + 5) * DTYPES[self.dtype].itemsize + 18
-        return owned * parameters_in(self.shapes) + 104 * max(math.prod(shape) for shape in self.shapes)
+    def bytes_with(self, contenders: Sequence[Contender]) -> int:
+        """Return about how much memory it needs."""
+        # An array of gradients, one of parameters for each, two of moments for each AdamW; and those of the adds.
+        arrays = 1 + len(contenders) + 2 * sum("AdamW" in contender.name for contender in contenders)
+        owned = arrays * DTYPES[self.dtype].itemsize + (12 if self.dtype == "float32" else 18)
+        # What a step takes for an element of the largest tensor, where it is composed of array operations.
+        working = 104 if any(contender.name == "rose_torch" for contender in contenders) else 24
+        return owned * parameters_in(self.shapes) + working * max(math.prod(shape) for shape in self.shapes)
 
 
 class Spread(NamedTuple):
@@ -124,7 +126,7 @@ class Result:
 def measure(plan: Plan, contenders: Sequence[Contender], rounds: int, title: str, *, with_memory: bool) -> Result:
     """Measure the contenders in turn, round after round, or raise TooLargeError."""
     contenders = [contender for contender in contenders if plan.dtype in contender.dtypes]
-    _check_memory(plan, len(contenders))
+    _check_memory(plan, contenders)
     _set_threads(plan.threads)
     gc.collect()  # the optimizers of the plan before hold themselves in cycles
     grads = normal(plan.shapes, plan.dtype)
@@ -193,7 +195,7 @@ def _status(key: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def _check_memory(plan: Plan, contenders: int) -> None:
+def _check_memory(plan: Plan, contenders: Sequence[Contender]) -> None:
     needed, free = plan.bytes_with(contenders), psutil.virtual_memory().available
     if needed > free:
         gibibytes = f"it needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"

@@ -177,13 +177,14 @@ def _plain(result: Result) -> dict[str, Any]:
 def plot(path: Path, results: list[Result], scaling: list[Result]) -> None:
     """Save bars of the time in adds, for each dtype at most threads, beside the time against the size."""
     threads = max(result.threads for result in results)
+    results = [result for result in results if result.threads == threads]
     dtypes = list(dict.fromkeys(result.dtype for result in results))
     figure = Figure(figsize=(14 if scaling else 10, 3.4 + 2.4 * len(dtypes)), layout="constrained")
     figure.suptitle(f"A step of Rose, and of others ({_cpu()}, {_threads(threads)})")
     left = [[dtype, "scaling"] if scaling else [dtype] for dtype in dtypes]
     axes = figure.subplot_mosaic(left, width_ratios=(5, 3) if scaling else (1,))
     for dtype in dtypes:
-        _bars(axes[dtype], [r for r in results if (r.dtype, r.threads) == (dtype, threads)], dtype)
+        _bars(axes[dtype], [result for result in results if result.dtype == dtype], dtype)
     if scaling:
         _curves(axes["scaling"], scaling)
     handles = {}
