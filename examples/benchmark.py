@@ -44,7 +44,7 @@ class Listed(tuple):
 
 CORES: Final = os.cpu_count() or 1
 DEFAULTS: Final = {
-    "cases": Listed(["gpt", "resnet50", "lora", "small"]),
+    "cases": Listed(["gpt", "resnet50", "small"]),
     "threads": Listed([torch.get_num_threads()]),
     "elements": 4 * 10**6,
     "scaling": Listed([10**6, 3 * 10**6, 10**7, 3 * 10**7]),

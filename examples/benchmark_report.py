@@ -111,7 +111,7 @@ def _threads(count: int) -> str:
 
 
 def _millions(count: int) -> str:
-    return f"{count:,}" if count < 999_500 else f"{_number(round(count / 1e6, 2))} M"
+    return f"{count:,}" if count < 995_000 else f"{_number(round(count / 1e6, 2))} M"
 
 
 def _mebibytes(count: int | None) -> str:

@@ -243,7 +243,7 @@ def test_help_names_every_option_with_its_default(tmp_path: Path) -> None:
     options = ("cases", "dtypes", "threads", "rounds", "elements", "scaling", "no-scaling", "full", "no-memory")
     for option in (*options, "markdown", "json", "plot", "no-plot"):
         assert f"--{option} " in text
-    for default in ("gpt resnet50 lora small", "float32 bfloat16", "1", "9", "4000000", "benchmark.png"):
+    for default in ("gpt resnet50 small", "float32 bfloat16", "1", "9", "4000000", "benchmark.png"):
         assert f"(default: {default})" in text
 
 
