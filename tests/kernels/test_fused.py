@@ -1,0 +1,188 @@
+"""The option `fused`: who updates, what is said without kernels, and what a copy or a forked process does."""
+
+import copy
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rose_core
+import rose_numpy
+import rose_torch
+from rose_kernels import Kernels, availability, get_num_threads, set_num_threads
+from tests.adapters.models import normal, parameter
+from tests.adapters.refusals import raises
+from tests.bits import assert_same_bits
+
+A, B = normal(0, (30, 40)), normal(1, (30, 40))
+AFTER = rose_core.update(A, B, lr=0.1)
+NO_NUMBA = (
+    "fused=True needs the compiled kernels, and Numba is not installed (pip install 'rose-core[fast]'); "
+    "fused=None does without"
+)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the parameters that kernels update."""
+    counted: list[int] = []
+    run = Kernels.run
+
+    def counting(self: Kernels, requests: Any, threads: int) -> None:
+        counted.append(len(requests.kernels))
+        run(self, requests, threads)
+
+    monkeypatch.setattr(Kernels, "run", counting)
+    return counted
+
+
+def step_of_numpy(fused: bool | None) -> np.ndarray:
+    array = A.copy()
+    rose_numpy.Rose([array], lr=0.1, fused=fused).step([B])
+    return array
+
+
+def step_of_torch(fused: bool | None) -> torch.Tensor:
+    param = parameter(A, B)
+    rose_torch.Rose([param], lr=0.1, fused=fused).step()
+    return param
+
+
+steps = pytest.mark.parametrize("step", [step_of_numpy, step_of_torch])
+
+
+@steps
+@pytest.mark.parametrize(("fused", "by_kernels"), [(None, [1]), (True, [1]), (False, [])])
+def test_kernels_update_unless_told_otherwise(
+    step: Callable, fused: bool | None, by_kernels: list[int], calls: list[int]
+) -> None:
+    assert_same_bits(step(fused), AFTER, backend="kernels")
+    assert calls == by_kernels
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = availability.importlib.util.find_spec
+    monkeypatch.setattr(
+        availability.importlib.util, "find_spec", lambda name: None if name == "numba" else find_spec(name)
+    )
+    availability._reason_of_absence.cache_clear()
+    monkeypatch.setattr(availability, "_reason_of_absence", availability._reason_of_absence.__wrapped__)
+
+
+@steps
+@pytest.mark.usefixtures("without_numba")
+def test_without_numba_the_core_updates_and_fused_is_refused(step: Callable, calls: list[int]) -> None:
+    assert_same_bits(step(None), AFTER, backend="kernels")
+    assert calls == []
+    with raises(RuntimeError, NO_NUMBA):
+        step(True)
+
+
+@steps
+def test_fused_is_true_false_or_none(step: Callable) -> None:
+    with raises(TypeError, "fused must be True, False or None, got 1"):
+        step(1)
+
+
+def test_importing_the_optimizers_loads_no_numba() -> None:
+    code = "import sys, rose_numpy, rose_torch; print('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_copy_is_fused_as_the_original(copied: Callable, fused: bool, calls: list[int]) -> None:
+    optimizer = rose_torch.Rose([parameter(A, B)], lr=0.1, fused=fused)
+    optimizer.step()
+    twin = copied(optimizer)
+    (param,) = twin.param_groups[0]["params"]
+    param.data.copy_(torch.from_numpy(A))
+    param.grad = torch.from_numpy(B.copy())
+    del calls[:]
+    twin.step()
+    assert_same_bits(param, AFTER, backend="kernels")
+    assert calls == ([1] if fused else [])
+
+
+def test_a_gradient_of_another_layout_or_dtype_is_seen_at_the_next_step() -> None:
+    param = parameter(A, B)
+    optimizer = rose_torch.Rose([param], lr=0.1)
+    expected = A
+    grads = [B, B.T.copy().T, np.ascontiguousarray(np.repeat(B, 2, axis=1))[:, ::2], B]
+    for grad in grads:
+        param.grad = torch.from_numpy(grad)
+        expected = rose_core.update(expected, B, lr=0.1)
+        optimizer.step()
+        assert_same_bits(param, expected, backend="kernels")
+    param.data = param.data[:7]
+    param.grad = torch.from_numpy(B[:7].copy())
+    expected = rose_core.update(expected[:7], B[:7], lr=0.1)
+    optimizer.step()
+    assert_same_bits(param, expected, backend="kernels")
+
+
+def test_autograd_is_told_of_a_step() -> None:
+    param = parameter(A, B)
+    loss = (param * param).sum()
+    rose_torch.Rose([param], lr=0.1, fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def _stepped_in_a_child(queue: Any) -> None:
+    queue.put(step_of_torch(True).detach().numpy())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_steps_with_threads_of_its_own() -> None:
+    large = normal(2, (300, 1000))
+    set_num_threads(4)
+    try:
+        rose_numpy.Rose([large], lr=0.1).step([large.copy()])
+        context = multiprocessing.get_context("fork")
+        queue = context.SimpleQueue()
+        child = context.Process(target=_stepped_in_a_child, args=(queue,))
+        child.start()
+        assert_same_bits(queue.get(), AFTER, backend="kernels")
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        set_num_threads(None)
+
+
+def test_the_number_of_threads_is_numbas_until_it_is_set() -> None:
+    import numba
+
+    assert get_num_threads() == numba.config.NUMBA_NUM_THREADS
+    set_num_threads(3)
+    assert get_num_threads() == 3
+    set_num_threads(None)
+    assert get_num_threads() == numba.config.NUMBA_NUM_THREADS
+    with raises(ValueError, "count must be None or an integer >= 1, got 0"):
+        set_num_threads(0)
+
+
+CACHED_STEP = (
+    "import numpy, rose_numpy; x = numpy.ones((2, 2)); rose_numpy.Rose([x], lr=0.5).step([x.copy()]); print(x)"
+)
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/none", "there"])
+def test_a_folder_that_cannot_hold_the_compiled_kernels_is_no_error(folder: str, tmp_path: Path) -> None:
+    place = tmp_path / folder if folder == "there" else Path(folder)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED_STEP], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(tmp_path.rglob("*.nbc")) == (folder == "there")
