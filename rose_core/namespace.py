@@ -109,13 +109,13 @@ def require_array(x: object, argument: str, kind: str = "of a library that follo
 def block_elements(x: Array) -> int:
     """Return how many elements of an array of this library and device to work on at a time.
 
-    On a CPU so many that the temporaries of a block stay in the cache, where fresh memory would be faulted in
-    page by page, and yet enough work a call: torch's calls cost more than NumPy's and are spread over threads.
-    On a GPU so many that launching kernels costs nothing.
+    On a CPU so many that the temporaries of a block stay in the cache, and are chunks that the allocator keeps where
+    larger ones would be faulted in anew, page by page; and yet enough work a call. On a GPU so many that launching
+    kernels costs nothing.
     """
     if array_api_compat.is_cupy_array(x) or (array_api_compat.is_torch_array(x) and device(x).type != "cpu"):
         return 2**24
-    return 2**18 if array_api_compat.is_torch_array(x) else 2**17
+    return 2**17
 
 
 def floating_dtype(x: Array, argument: str) -> str:
