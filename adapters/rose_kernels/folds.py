@@ -13,7 +13,7 @@ import numpy as np
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.words import as_float, as_word
 
-__all__ = ["first_sigma", "fold_sums_of", "last_place", "total"]
+__all__ = ["first_sigma", "fold_sums_of", "last_place", "sums_of_nothing", "total"]
 
 
 @compiled
@@ -71,16 +71,17 @@ def last_place(sigma):
 
 
 @compiled
-def total(sums, count, sigma, ratio, folds, highest):
-    """Return the exact sum of so many summands, the largest of which is `highest`, from the sums of their words.
+def sums_of_nothing(count, sigma, ratio):
+    """Return the sums of the second and third folds where the first leaves nothing of any summand."""
+    return count * as_word(sigma * ratio), count * as_word(sigma * ratio * ratio)
 
-    One fold is enough where nothing is left of any summand after it.
-    """
+
+@compiled
+def total(sums, count, sigma, ratio, folds, highest):
+    """Return the exact sum of so many summands, the largest of which is `highest`, from the sums of their words."""
     if not math.isfinite(highest + sigma):  # ROSE-7.3
         return np.nan
-    rest = 0.0
-    if folds >= 2:
-        rest = _fold_value(sums[1], count, sigma * ratio)
+    rest = _fold_value(sums[1], count, sigma * ratio)
     if folds == 3:
         rest += _fold_value(sums[2], count, sigma * ratio * ratio)
     return _fold_value(sums[0], count, sigma) + rest

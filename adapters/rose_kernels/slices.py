@@ -7,7 +7,7 @@ import numpy as np
 from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import first_sigma, fold_sums_of, last_place, total
+from rose_kernels.folds import first_sigma, fold_sums_of, last_place, sums_of_nothing, total
 from rose_kernels.words import (
     add,
     and_,
@@ -24,9 +24,11 @@ from rose_kernels.words import (
 
 __all__ = ["SHORT", "extrema", "fold_row", "limits", "mean_and_range", "measure_rows", "sigma_of_row"]
 
-# Rows shorter than this leave most of a vector empty: of these so many at once are measured side by side.
-SHORT = 72
+# So many rows at most are measured together, and so many elements, which stay in the first-level cache.
 STRIP = 64
+STRIP_ELEMENTS = 4096
+# Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
+SHORT = 24
 
 
 @compiled
@@ -101,79 +103,82 @@ def mean_and_range(low, high, mean64, centered, operation):
 def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):
     """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
 
-    `fold` is the scale, the ratio and the number of the folds of a row.
+    `fold` is the scale, the ratio and the number of the folds of a row. Rows are measured in strips, which stay in the
+    cache between the search for extrema and the sums; all that is one value a row is computed for a strip at once.
     """
-    done = 0
-    if length < SHORT:
-        done = _measure_strips(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges)
-    for row in range(done, rows):
-        words = words_at(address + row * pitch, length, word)
-        low_key, high_key, least = extrema(words, flip)
-        low, high = limits(low_key, high_key, flip, operation)
+    strip = min(STRIP, max(1, STRIP_ELEMENTS // length), rows)
+    columns = np.empty(STRIP * length if length < SHORT and strip == STRIP else 0, word)
+    keys, sums = _keys(strip, word), np.empty((3, strip), np.int64)
+    ends, sigmas = np.empty((2, strip), operation), np.empty(strip, np.float64)
+    for start in range(0, rows, strip):
+        count = min(strip, rows - start)
+        place = address + start * pitch
+        if columns.size > 0 and count == STRIP:
+            _load_columns(columns, place, pitch, length, flip, word, keys)
+        else:
+            for row in range(count):
+                keys[0, row], keys[1, row], keys[2, row] = extrema(words_at(place + row * pitch, length, word), flip)
+        _find_sigmas(keys, count, flip, fold[0], operation, ends, sigmas)
+        if centered and columns.size > 0 and count == STRIP:
+            _fold_columns(columns, length, sigmas, fold[1], operation, sums)
+        elif centered:
+            _fold_rows(place, pitch, length, count, flip, keys, sigmas, fold, operation, word, sums)
+        _finish(count, length, centered, fold, ends, sigmas, sums, operation, means[start:], ranges[start:])
+
+
+@compiled
+def _find_sigmas(keys, count, flip, scale, operation, ends, sigmas):
+    """Write the ends of each row and the s of its first fold."""
+    for row in indices(0, count):
+        low, high = limits(keys[0, row], keys[1, row], flip, operation)
+        ends[0, row], ends[1, row], sigmas[row] = low, high, sigma_of_row(low, high, scale)
+
+
+@compiled
+def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operation, word, sums):
+    """Write the sums of the folds of each row."""
+    _, ratio, folds = fold
+    for row in range(count):
+        sigma = sigmas[row]
+        if math.isnan(sigma):
+            continue
+        quantum = quantum_of(_least_magnitude(keys[2, row], word, operation), word)
+        words = words_at(address + np.int64(row) * pitch, length, word)
+        if quantum >= last_place(sigma):  # the first fold leaves nothing of any element
+            sums[0, row], _, _ = fold_row(words, flip, operation, sigma, ratio, 1)
+            sums[1, row], sums[2, row] = sums_of_nothing(length, sigma, ratio)
+        else:
+            sums[0, row], sums[1, row], sums[2, row] = fold_row(words, flip, operation, sigma, ratio, folds)
+
+
+@compiled
+def _finish(count, length, centered, fold, ends, sigmas, sums, operation, means, ranges):
+    """Write the mean and the range of each row of a strip."""
+    _, ratio, folds = fold
+    for row in indices(0, count):
+        low, high = ends[0, row], ends[1, row]
         mean64 = 0.0
         if centered:
-            quantum = quantum_of(_least_magnitude(least, word, operation), word)
-            mean64 = _mean_of_row(words, flip, operation, low, high, quantum, fold)
+            own = sums[0, row], sums[1, row], sums[2, row]
+            mean64 = total(own, length, sigmas[row], ratio, folds, np.float64(high)) / np.float64(length)
         means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
 
 
-@compiled
-def _mean_of_row(words, flip, operation, low, high, quantum, fold):
-    """Return the mean of a row, of whose elements each is a multiple of `quantum`, unless that is 0."""
-    scale, ratio, folds = fold
-    sigma = sigma_of_row(low, high, scale)
-    if math.isnan(sigma):
-        return np.nan
-    if quantum >= last_place(sigma):
-        folds = 1  # which leaves nothing of any element
-    sums = fold_row(words, flip, operation, sigma, ratio, folds)
-    return total(sums, words.size, sigma, ratio, folds, np.float64(high)) / np.float64(words.size)
-
-
-@compiled
-def _measure_strips(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):
-    """Measure short rows side by side, as many as make whole strips, and return how many; they have two folds."""
-    strips = rows // STRIP
-    if strips == 0:
-        return 0
-    scale, ratio, _ = fold
-    columns = np.empty(STRIP * SHORT, word)
-    low_keys, high_keys = _keys(word), _keys(word)
-    lows, highs, sigmas = np.empty(STRIP, operation), np.empty(STRIP, operation), np.empty(STRIP, np.float64)
-    first, second = np.empty(STRIP, np.int64), np.empty(STRIP, np.int64)
-    for strip in range(strips):
-        start = strip * STRIP
-        _load_strip(columns, address + start * pitch, pitch, length, flip, word, low_keys, high_keys)
-        for row in indices(0, STRIP):
-            lows[row], highs[row] = limits(low_keys[row], high_keys[row], flip, operation)
-        if centered:
-            for row in indices(0, STRIP):
-                sigmas[row] = sigma_of_row(lows[row], highs[row], scale)
-            _fold_strip(columns, length, sigmas, ratio, operation, first, second)
-        for row in indices(0, STRIP):
-            mean64 = 0.0
-            if centered:
-                sums = first[row], second[row], np.int64(0)
-                mean64 = total(sums, length, sigmas[row], ratio, 2, np.float64(highs[row])) / np.float64(length)
-            place = np.uintp(start) + row
-            means[place], ranges[place] = mean_and_range(lows[row], highs[row], mean64, centered, operation)
-    return strips * STRIP
-
-
-def _keys(word: Any) -> Any:
-    """Return room for an ordered integer of each row of a strip."""
+def _keys(count: Any, word: Any) -> Any:
+    """Return room for three ordered integers of each row of a strip."""
     raise NotImplementedError
 
 
 @overload(_keys)
-def _compiled_keys(word):
+def _compiled_keys(count, word):
     key = np.dtype(f"i{word.instance_type.bitwidth // 8}").type
-    return lambda word: np.empty(STRIP, key)
+    return lambda count, word: np.empty((3, count), key)
 
 
 @compiled
-def _load_strip(columns, address, pitch, length, flip, word, lows, highs):
-    """Transpose some rows, so that what belongs to different rows lies side by side, and find their extrema."""
+def _load_columns(columns, address, pitch, length, flip, word, keys):
+    """Transpose a strip, so that what belongs to different rows lies side by side, and find the extrema."""
+    lows, highs = keys[0], keys[1]
     for i in indices(0, length):
         column = columns[i * np.uintp(STRIP) : (i + np.uintp(1)) * np.uintp(STRIP)]
         place = address + np.int64(i) * size_of(word)
@@ -188,7 +193,9 @@ def _load_strip(columns, address, pitch, length, flip, word, lows, highs):
 
 
 @compiled
-def _fold_strip(columns, length, sigmas, ratio, operation, first, second):
+def _fold_columns(columns, length, sigmas, ratio, operation, sums):
+    """Write the sums of the two folds of each row of a strip."""
+    first, second = sums[0], sums[1]
     first[:] = 0
     second[:] = 0
     for i in indices(0, length):
