@@ -58,14 +58,14 @@ def add(array, index, value):
 
 @compiled
 def keep_maximum(array, index, value):
-    """Raise an element to a value that is larger."""
-    _maximum(array.ctypes.data + 8 * index, value)
+    """Raise an element to a value that is larger, and return what it is then."""
+    return max(value, _maximum(array.ctypes.data + 8 * index, value))
 
 
 @compiled
 def keep_minimum(array, index, value):
-    """Lower an element to a value that is smaller."""
-    _minimum(array.ctypes.data + 8 * index, value)
+    """Lower an element to a value that is smaller, and return what it is then."""
+    return min(value, _minimum(array.ctypes.data + 8 * index, value))
 
 
 @compiled

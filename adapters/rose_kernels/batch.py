@@ -45,6 +45,7 @@ class Batch:
             own = self.tensors[wave.start : wave.stop]
             own["number"] = np.arange(len(own))
             own["first_row"], own["first_part"] = wave.first_row, wave.first_part
+            own["first_draft"], own["block"] = wave.first_draft, wave.block
 
     def run(self, threads: int) -> None:
         """Update all tensors."""
@@ -101,4 +102,5 @@ def _working_memory(wave: Wave) -> tuple[np.ndarray, ...]:
     shared[:, tables.LOW_RANGE] = np.iinfo(np.int64).max
     parts = np.zeros((wave.parts, tables.PART), np.int64)
     parts[:, tables.LOW], parts[:, tables.HIGH] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    return shared.ravel(), parts.ravel(), np.empty(wave.kept_rows), np.empty(wave.kept_rows)
+    parts = np.concatenate([parts.ravel(), np.zeros(wave.drafts * tables.DRAFT, np.int64)])
+    return shared.ravel(), parts, np.empty(wave.kept_rows), np.empty(wave.kept_rows)

@@ -35,7 +35,6 @@ def _fold(x, sigma):
 def fold_sums_of(term: Any) -> Any:
     """Return a compiled function that sums the folds of the summands `term(a, b, c, i)`."""
 
-    @compiled
     def fold_sums(a, b, c, count, sigma, ratio, folds):
         """Return the sums of the words of r + s in each of up to three folds, of the summands below `count`.
 
@@ -61,7 +60,10 @@ def fold_sums_of(term: Any) -> Any:
                 third += as_word(rest + sigma3)
         return first, second, third
 
-    return fold_sums
+    # NOTE: [one name a function] What was compiled and kept by another process is linked by its name, which is made
+    # of the function's name, the types of its arguments and a count of the process. All but the name may coincide.
+    fold_sums.__qualname__ = f"fold_sums_of_{term.py_func.__name__}"
+    return compiled(fold_sums)
 
 
 @compiled

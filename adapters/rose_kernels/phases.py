@@ -16,6 +16,7 @@ from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measu
 from rose_kernels.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
+    DRAFT,
     EXTREMA,
     FOLD,
     HIGH,
@@ -85,20 +86,39 @@ def measure(tensor, row, rows, means, ranges, grad_word, operation):
 
 @compiled
 def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
-    """Find the extrema of a part of a row, or the sums of its folds."""
+    """Find the extrema of a part of a row, or add the sums of its folds to those of the others.
+
+    NOTE: [drafts] The sums need the extrema of the whole row. But those of the parts measured so far mostly lead to
+    the same first s, so the sums are made with that while the part is in the cache, and made again if it was another.
+    """
     flip = flip_of(tensor.negated, grad_word)
     row = start // tensor.length
-    address = tensor.grad + row * tensor.grad_pitch + (start - row * tensor.length) * size_of(grad_word)
+    column = start - row * tensor.length
+    address = tensor.grad + row * tensor.grad_pitch + column * size_of(grad_word)
     words, part = words_at(address, stop - start, grad_word), (tensor.first_part + row) * PART
+    tickets = (tensor.length + tensor.block - 1) // tensor.block
+    draft = tensor.first_draft + (row * tickets + column // tensor.block) * DRAFT
     if phase == EXTREMA:
         low_key, high_key, _ = extrema(words, flip)
-        atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
-        atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
+        low_so_far = atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
+        high_so_far = atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
+        if tensor.centered != 0:
+            low, high = limits(low_so_far, high_so_far, flip, operation)
+            _draft(tensor, words, flip, sigma_of_row(low, high, tensor.scale), parts, draft, operation)
     else:
         low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
-        sums = fold_row(words, flip, operation, sigma_of_row(low, high, tensor.scale), tensor.ratio, tensor.folds)
+        sigma = sigma_of_row(low, high, tensor.scale)
+        if parts[draft] != as_word(sigma):
+            _draft(tensor, words, flip, sigma, parts, draft, operation)
         for k in range(3):
-            atomics.add(parts, part + SUMS + k, sums[k])
+            atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
+
+
+@compiled
+def _draft(tensor, words, flip, sigma, parts, draft, operation):
+    sums = fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds)
+    parts[draft] = as_word(sigma)
+    parts[draft + 1], parts[draft + 2], parts[draft + 3] = sums
 
 
 @compiled

@@ -33,8 +33,11 @@ class Wave(NamedTuple):
     pending: np.ndarray  # of each tensor and phase, its tickets
     first_row: np.ndarray
     first_part: np.ndarray
+    first_draft: np.ndarray
     kept_rows: int
     parts: int
+    drafts: int
+    block: int
     rows_not_kept: int
 
 
@@ -55,6 +58,7 @@ def _wave(layouts: Sequence[Layout], start: int, stop: int) -> Wave:
     own = layouts[start:stop]
     kept = np.asarray([_kept_rows(layout) for layout in own])
     parts = np.asarray([layout.rows if layout.length > BLOCK else 0 for layout in own])
+    drafts = np.asarray([n * -(-layout.length // BLOCK) for n, layout in zip(parts, own, strict=True)])
     phases = [_phases(layout) if layout.size > BLOCK else {} for layout in own]
     pending = np.zeros((len(own), tables.PHASES), np.int64)
     for t, tickets in enumerate(phases):
@@ -68,8 +72,11 @@ def _wave(layouts: Sequence[Layout], start: int, stop: int) -> Wave:
         pending=pending,
         first_row=np.where(kept > 0, np.cumsum(kept) - kept, -1),
         first_part=np.where(parts > 0, np.cumsum(parts) - parts, -1),
+        first_draft=int(parts.sum()) * tables.PART + (np.cumsum(drafts) - drafts) * tables.DRAFT,
         kept_rows=int(kept.sum()),
         parts=int(parts.sum()),
+        drafts=int(drafts.sum()),
+        block=BLOCK,
         rows_not_kept=0 if kept.all() else ROWS_NOT_KEPT,
     )
 

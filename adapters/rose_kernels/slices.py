@@ -73,11 +73,11 @@ def sigma_of_row(low, high, scale):
 
 
 @compiled
-def _term(words, flip, operation, i):
+def _element_term(words, flip, operation, i):
     return np.float64(load(xor(words[i], flip), operation))
 
 
-_fold_sums = fold_sums_of(_term)
+_fold_sums = fold_sums_of(_element_term)
 
 
 @compiled

@@ -6,6 +6,7 @@ import numpy as np
 
 __all__ = [
     "DEVIATIONS",
+    "DRAFT",
     "DRAWN",
     "EXTREMA",
     "FOLD",
@@ -39,6 +40,8 @@ _TENSOR_FIELDS: Final = {
     "gated": np.int64,
     "first_row": np.int64,  # the place of its means and ranges, -1 where they are not kept
     "first_part": np.int64,  # the place of its rows' partial results, -1 where no row is measured in parts
+    "first_draft": np.int64,  # the place of the first draft of its tickets then
+    "block": np.int64,  # elements of a ticket then
     "number": np.int64,  # its place in the wave
     # The folds of a row and of the ranges: how many, 1.5 * 2**L, and 2**(L - 54) (ROSE-7.2).
     "folds": np.int64,
@@ -85,3 +88,6 @@ LOW: Final = 0
 HIGH: Final = 1
 SUMS: Final = 2
 PART: Final = SUMS + 3
+
+# Behind these the drafts, one of each ticket for a part of a row: the word of a first s, and the sums with it.
+DRAFT: Final = 4

@@ -1,11 +1,14 @@
 """The option `fused`: who updates, what is said without kernels, and what a copy or a forked process does."""
 
 import copy
+import importlib
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 import torch
 
 import rose_core
+import rose_kernels
 import rose_numpy
 import rose_torch
 from rose_kernels import Kernels, availability, get_num_threads, set_num_threads
@@ -186,3 +190,14 @@ def test_a_folder_that_cannot_hold_the_compiled_kernels_is_no_error(folder: str,
     )
     assert done.returncode == 0, done.stderr
     assert any(tmp_path.rglob("*.nbc")) == (folder == "there")
+
+
+def test_no_two_compiled_functions_have_one_name() -> None:
+    """What one process has compiled and kept, another links by name: with two of one name it took either."""
+    modules = [
+        importlib.import_module(f"rose_kernels.{module.name}") for module in pkgutil.iter_modules(rose_kernels.__path__)
+    ]
+    found = {id(f): f for module in modules for f in vars(module).values() if hasattr(f, "py_func")}
+    names = Counter(f"{f.py_func.__module__}.{f.py_func.__qualname__}" for f in found.values())
+    assert names.total() > 40
+    assert [name for name, count in names.items() if count > 1] == []
