@@ -12,7 +12,7 @@ from rose_kernels import atomics
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.folds import first_sigma, fold_sums_of, total
 from rose_kernels.gate import deviation_term, range_term, trust_factor
-from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measure_rows, sigma_of_row
+from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measure_rows, quantum_of_row, sigma_of_row
 from rose_kernels.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
@@ -99,24 +99,25 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
     tickets = (tensor.length + tensor.block - 1) // tensor.block
     draft = tensor.first_draft + (row * tickets + column // tensor.block) * DRAFT
     if phase == EXTREMA:
-        low_key, high_key, _ = extrema(words, flip)
+        low_key, high_key, least = extrema(words, flip)
         low_so_far = atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
         high_so_far = atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
         if tensor.centered != 0:
             low, high = limits(low_so_far, high_so_far, flip, operation)
-            _draft(tensor, words, flip, sigma_of_row(low, high, tensor.scale), parts, draft, operation)
+            quantum = quantum_of_row(least, grad_word, operation)
+            _draft(tensor, words, flip, sigma_of_row(low, high, tensor.scale), quantum, parts, draft, operation)
     else:
         low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
         sigma = sigma_of_row(low, high, tensor.scale)
         if parts[draft] != as_word(sigma):
-            _draft(tensor, words, flip, sigma, parts, draft, operation)
+            _draft(tensor, words, flip, sigma, 0.0, parts, draft, operation)
         for k in range(3):
             atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
 
 
 @compiled
-def _draft(tensor, words, flip, sigma, parts, draft, operation):
-    sums = fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds)
+def _draft(tensor, words, flip, sigma, quantum, parts, draft, operation):
+    sums = fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds, quantum)
     parts[draft] = as_word(sigma)
     parts[draft + 1], parts[draft + 2], parts[draft + 3] = sums
 

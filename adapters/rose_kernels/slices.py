@@ -22,7 +22,7 @@ from rose_kernels.words import (
     xor,
 )
 
-__all__ = ["SHORT", "extrema", "fold_row", "limits", "mean_and_range", "measure_rows", "sigma_of_row"]
+__all__ = ["SHORT", "extrema", "fold_row", "limits", "mean_and_range", "measure_rows", "quantum_of_row", "sigma_of_row"]
 
 # So many rows at most are measured together, and so many elements, which stay in the first-level cache.
 STRIP = 64
@@ -81,9 +81,25 @@ _fold_sums = fold_sums_of(_element_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, ratio, folds):
-    """Return the sums of the folds of a row, or of a part of one."""
-    return _fold_sums(words, flip, operation, words.size, sigma, ratio, folds)
+def fold_row(words, flip, operation, sigma, ratio, folds, quantum):
+    """Return the sums of the folds of a row, or of a part of one, whose elements are multiples of `quantum` or 0.
+
+    A fold that leaves nothing of any element is the last that is worth making.
+    """
+    needed = folds
+    if quantum >= last_place(sigma):
+        needed = np.int64(1)
+    elif folds == 3 and quantum >= last_place(sigma * ratio):
+        needed = np.int64(2)
+    first, second, third = _fold_sums(words, flip, operation, words.size, sigma, ratio, needed)
+    second_of_nothing, third_of_nothing = sums_of_nothing(words.size, sigma, ratio)
+    return first, second if needed >= 2 else second_of_nothing, third if needed == 3 else third_of_nothing
+
+
+@compiled
+def quantum_of_row(least, word, operation):
+    """Return a number of which each element is a multiple, from the most remote one; 0 tells nothing."""
+    return quantum_of(_least_magnitude(least, word, operation), word)
 
 
 @compiled
@@ -139,16 +155,11 @@ def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operatio
     """Write the sums of the folds of each row."""
     _, ratio, folds = fold
     for row in range(count):
-        sigma = sigmas[row]
-        if math.isnan(sigma):
+        if math.isnan(sigmas[row]):
             continue
-        quantum = quantum_of(_least_magnitude(keys[2, row], word, operation), word)
+        quantum = quantum_of_row(keys[2, row], word, operation)
         words = words_at(address + np.int64(row) * pitch, length, word)
-        if quantum >= last_place(sigma):  # the first fold leaves nothing of any element
-            sums[0, row], _, _ = fold_row(words, flip, operation, sigma, ratio, 1)
-            sums[1, row], sums[2, row] = sums_of_nothing(length, sigma, ratio)
-        else:
-            sums[0, row], sums[1, row], sums[2, row] = fold_row(words, flip, operation, sigma, ratio, folds)
+        sums[0, row], sums[1, row], sums[2, row] = fold_row(words, flip, operation, sigmas[row], ratio, folds, quantum)
 
 
 @compiled
