@@ -40,7 +40,7 @@ def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, 
     length, first_row = tensor.length, start // tensor.length
     dense = tensor.param_pitch == length * size_of(param_word) and tensor.grad_pitch == length * size_of(grad_word)
     many_rows = dense and length < _SHORT
-    longest = length if tensor.noise == NEAREST else CHUNK
+    longest = length if size_of(param_word) > 2 else CHUNK  # what the buffers hold
     row, place = first_row, start - first_row * length
     while start < stop:
         count = min(CHUNK, stop - start) if many_rows else min(longest, stop - start, length - place)
@@ -48,10 +48,10 @@ def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, 
         g = words_at(tensor.grad + row * tensor.grad_pitch + place * size_of(grad_word), count, grad_word)
         if many_rows:
             _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
-            _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers[0])
+            _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers)
         else:
             mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
-            _advance(tensor, x, g, start, mean, divisor, grad_word, operation, buffers[0])
+            _advance(tensor, x, g, start, mean, divisor, grad_word, operation, buffers)
         start, place = start + count, place + count
         if many_rows:
             row, place = row + place // length, place % length
@@ -78,37 +78,51 @@ def _spread(tensor, row, place, count, means, ranges, operation, buffers):
 
 
 def _advance(  # the compiled one is below
-    tensor: Any, x: Any, g: Any, start: Any, means: Any, divisors: Any, grad_word: Any, operation: Any, buffer: Any
+    tensor: Any, x: Any, g: Any, start: Any, means: Any, divisors: Any, grad_word: Any, operation: Any, buffers: Any
 ) -> Any:
     """Update elements, of which `start` is the place of the first in the whole tensor."""
     raise NotImplementedError
 
 
 @overload(_advance)
-def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
-    def to_nearest(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
+def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
+    def at_once(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         flip = flip_of(tensor.negated, grad_word)
-        _advance_each(x, g, means, divisors, rate, decay, flip, _TO_NEAREST, operation)
+        for i in indices(0, x.size):
+            slope = load(xor(g[i], flip), operation)
+            x[i] = store(_advanced(load(x[i], operation), slope, i, means, divisors, rate, decay), _TO_NEAREST, x[i])
 
-    def with_noise(tensor, x, g, start, means, divisors, grad_word, operation, buffer):
+    def in_stages(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
+        _widen(x, g, flip_of(tensor.negated, grad_word), buffers)
+        values, slopes = buffers[3], buffers[4]
         rate, decay = operation(tensor.rate), operation(tensor.decay)
-        flip = flip_of(tensor.negated, grad_word)
+        for i in indices(0, x.size):
+            value, slope = operation(values[i]), operation(slopes[i])
+            values[i] = np.float32(_advanced(value, slope, i, means, divisors, rate, decay))
         if tensor.noise == NEAREST:
-            _advance_each(x, g, means, divisors, rate, decay, flip, _TO_NEAREST, operation)
+            for i in indices(0, x.size):
+                x[i] = store(values[i], _TO_NEAREST, x[i])
         else:
-            noise = _noise_of(tensor, buffer, start, x.size)
-            _advance_each(x, g, means, divisors, rate, decay, flip, noise, operation)
+            noise = _noise_of(tensor, buffers[0], start, x.size)
+            for i in indices(0, x.size):
+                x[i] = store(values[i], noise[i], x[i])
 
-    return with_noise if x.dtype == types.uint16 else to_nearest
+    # A loop over words of 16 bits and floats of 64 makes poor vectors; those over neighbouring widths do not.
+    return in_stages if x.dtype.bitwidth == 16 else at_once
 
 
 @compiled
-def _advance_each(x, g, means, divisors, rate, decay, flip, noise, operation):
-    """Decay, step and round each element; `rate` is -lr (ROSE-3.1, ROSE-6.1, ROSE-6.3)."""
+def _widen(x, g, flip, buffers):
+    """Write the float32 of each element of a parameter of 16-bit words, and of its gradient, which is not wider."""
     for i in indices(0, x.size):
-        step = ((load(xor(g[i], flip), operation) - _at(means, i)) * rate) / _at(divisors, i)
-        x[i] = store(load(x[i], operation) * decay + step, _at(noise, i), x[i])
+        buffers[3][i], buffers[4][i] = load(x[i], np.float32), load(xor(g[i], flip), np.float32)
+
+
+@compiled
+def _advanced(value, slope, i, means, divisors, rate, decay):
+    """Return an element decayed and stepped, not yet rounded; `rate` is -lr (ROSE-3.1, ROSE-6.1)."""
+    return value * decay + ((slope - _at(means, i)) * rate) / _at(divisors, i)
 
 
 def _at(values: Any, i: Any) -> Any:

@@ -21,7 +21,8 @@ def work(
     A ticket waits for tickets of lower numbers alone, which some thread has taken, so no thread waits for ever. The
     buffers are what a thread writes for itself alone.
     """
-    buffers = noise_buffer(), np.empty(CHUNK, operation), np.empty(CHUNK, operation)
+    spread = np.empty(CHUNK, operation), np.empty(CHUNK, operation)
+    buffers = (noise_buffer(), *spread, np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32))
     own_means, own_ranges = np.empty(rows_not_kept, np.float64), np.empty(rows_not_kept, np.float64)
     while True:
         number = atomics.add(next_ticket, 0, 1)
