@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from rose_arrays.steps import Update, run_by_core
+from rose_arrays.steps import Checked, Update, run_by_core
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, scheduled_decay_factor
@@ -59,7 +59,7 @@ class ArrayOptimizer:
             sr_seed=sr_seed,
         )
         self.param_groups = []
-        self._known: dict[int, tuple[Any, tuple[ComputeDtype, Any]]] = {}
+        self._known: dict[int, tuple[Hashable, Hashable, Checked]] = {}
         self._grouped, params = is_grouped(params)
         if not params:
             raise ValueError("params must hold at least one array, got none")
@@ -202,35 +202,39 @@ class ArrayOptimizer:
         for group, grads_of_group in self._by_group(grads):
             options = _options(group)
             factor = scheduled_decay_factor(options, group)
+            label = functools.partial(_label, group["names"])
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 if grad is not None:
-                    label = functools.partial(_label, group["names"], position)
-                    compute, kernel = self._checked(index, param, grad, options, label)
-                    noise = None
-                    if options.rounds_stochastically(param):
-                        noise = options.sr_seed, group["step"], index
+                    found = self._checked(index, position, param, grad, options, label)
+                    noise = (options.sr_seed, group["step"], index) if found.stochastic else None
+                    update = Update(param, grad, options, factor, found.compute, noise, found.kernel)
                     # A gradient in a parameter's memory would change with it before its own turn.
-                    update = Update(param, grad, options, factor, compute, noise, kernel)
                     if id(_owner(grad)) in owners:  # a copy may lie in another order, so the core is to take it
                         update = update._replace(grad=grad.copy(), kernel=None)
                     yield update
                 index += 1
 
     def _checked(
-        self, index: int, param: Any, grad: Any, options: Hyperparameters, label: Callable[[str], str]
-    ) -> tuple[ComputeDtype, Any]:
+        self,
+        index: int,
+        position: int,
+        param: Any,
+        grad: Any,
+        options: Hyperparameters,
+        label: Callable[[int, str], str],
+    ) -> Checked:
         """Return what the checks find, or found before if nothing that they look at has changed."""
         signature = self._signature(param, grad)
         chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
         known = self._known.get(index)
-        if signature is not None and known is not None and known[0] == (signature, chosen):
-            return known[1]
-        names = label("params"), label("grads")
+        if signature is not None and known is not None and known[0] == signature and known[1] == chosen:
+            return known[2]
+        names = label(position, "params"), label(position, "grads")
         self._check_param(param, names[0])
-        rounds = options.rounds_stochastically(param)
-        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=rounds, names=names)
-        found = compute, self._kernel_of(param, grad, options, compute)
-        self._known[index] = (signature, chosen), found
+        stochastic = options.rounds_stochastically(param)
+        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
+        found = Checked(compute, stochastic, self._kernel_of(param, grad, options, compute))
+        self._known[index] = signature, chosen, found
         return found
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:

@@ -7,7 +7,15 @@ from rose_core.blocks import updated_blocks
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Update", "run_by_core"]
+__all__ = ["Checked", "Update", "run_by_core"]
+
+
+class Checked(NamedTuple):
+    """What the checks of a parameter and its gradient find."""
+
+    compute: ComputeDtype
+    stochastic: bool
+    kernel: Any  # what a subclass found for it
 
 
 class Update(NamedTuple):

@@ -36,7 +36,8 @@ class Batch:
         self._waves = list(waves(layouts))
         self.tensors = np.zeros(len(layouts), tables.TENSOR)
         for place, field in enumerate(Layout._fields):
-            self.tensors[field] = [layout[place] for layout in layouts]
+            if field in (tables.TENSOR.names or ()):
+                self.tensors[field] = [layout[place] for layout in layouts]
         for prefix, counts in (("", self.tensors["length"]), ("gate_", self.tensors["rows"])):
             levels = np.asarray([max(2, (int(n) - 1).bit_length()) for n in counts], np.int64)  # L of ROSE-7.2
             self.tensors[prefix + "folds"] = np.where(levels <= 20, 2, 3)

@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     grad_pitch: int
     centered: bool
     gated: bool
+    param_extent: int  # bytes from the lowest element to the end of the highest
+    grad_extent: int
 
     @property
     def size(self) -> int:
@@ -89,19 +91,20 @@ def layout_of(
     rows, length = math.prod(shape[:split]), math.prod(shape[split:])
     sliced = split == 1
 
-    def pitch(stride: int, size: int) -> int:
-        """Return the bytes from row to row, for a single one as if others followed."""
-        return (stride if rows > 1 else length) * size
-
     first = param_strides[0] if shape else 0, grad_strides[0] if shape else 0
+    # A single row has no pitch, and gets that of rows side by side.
+    pitches = [(stride if rows > 1 else length) * size for stride, size in zip(first, itemsizes, strict=True)]
+    extents = [(rows - 1) * abs(pitch) + length * size for pitch, size in zip(pitches, itemsizes, strict=True)]
     return Layout(
         rank=len(shape),
         rows=rows,
         length=length,
-        param_pitch=pitch(first[0], itemsizes[0]),
-        grad_pitch=pitch(first[1], itemsizes[1]),
+        param_pitch=pitches[0],
+        grad_pitch=pitches[1],
         centered=centralize and sliced,
         gated=stabilize and sliced,
+        param_extent=extents[0],
+        grad_extent=extents[1],
     )
 
 

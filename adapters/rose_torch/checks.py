@@ -41,25 +41,24 @@ class Checks:
         self._fused = fused
         self._known: dict[int, tuple[_Seen, Hashable, Checked]] = {}
 
-    def __call__(
-        self,
-        index: int,
-        param: Tensor,
-        grad: Tensor,
-        options: Hyperparameters,
-        generator: torch.Generator | None,
-        name: Callable[[], str],
-    ) -> Checked:
-        """Return what is found of a parameter and its gradient, or raise; `name` says what to call the parameter."""
+    def of_group(
+        self, options: Hyperparameters, generator: torch.Generator | None, name: Callable[[int], str]
+    ) -> Callable[[int, int, Tensor, Tensor], Checked]:
+        """Return what finds, or raises, for a parameter of a group, its index, position and gradient given."""
         chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, generator
-        known = self._known.get(index)
-        if known is not None and known[1] == chosen and known[0].is_still(param, grad):
-            return known[2]
-        plain = _is_plain(param) and _is_plain(grad)
-        found = _checked(param, grad, options, generator, name(), fused=self._fused and plain)
-        if plain:
-            self._known[index] = _Seen(param, grad), chosen, found
-        return found
+        known_of = self._known.get
+
+        def find(index: int, position: int, param: Tensor, grad: Tensor) -> Checked:
+            known = known_of(index)
+            if known is not None and known[1] == chosen and known[0].is_still(param, grad):
+                return known[2]
+            plain = _is_plain(param) and _is_plain(grad)
+            found = _checked(param, grad, options, generator, name(position), fused=self._fused and plain)
+            if plain:
+                self._known[index] = _Seen(param, grad), chosen, found
+            return found
+
+        return find
 
 
 class _Seen:

@@ -16,7 +16,7 @@ from rose_kernels import Kernels, resolve_fused
 from rose_torch.checks import Checks
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.steps import DrawnNoise, PortableNoise, Update, apart, run_updates
+from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
 
 __all__ = ["Rose"]
 
@@ -218,14 +218,15 @@ class Rose(torch.optim.Optimizer):
         for number, group in enumerate(self.param_groups):
             options, generator = hyperparameters(group), generator_of(group)
             factor = scheduled_decay_factor(options, group)
+            find = self._checks.of_group(options, generator, functools.partial(_name, group, number))
             for position, param in enumerate(group["params"]):
-                if (grad := param.grad) is not None:
-                    name = functools.partial(_name, group, number, position)
-                    compute, stochastic, kernel = self._checks(index, param, grad, options, generator, name)
+                grad = param.grad
+                if grad is not None:
+                    compute, stochastic, kernel = find(index, position, param, grad)
                     noise = self._noise_of(group, options, generator, index) if stochastic else None
                     updates.append(Update(param, grad, options, factor, compute, noise, kernel))
                 index += 1
-        return apart(updates)
+        return updates
 
     def _noise_of(
         self, group: Mapping[str, Any], options: Hyperparameters, generator: torch.Generator | None, index: int

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-__all__ = ["memory_of", "overlapping", "same_device"]
+__all__ = ["Memory", "extent", "overlapping", "same_device"]
+
+Memory = tuple[Sequence[int], Sequence[int]]
+"""The addresses of some tensors, and how many bytes each takes from there."""
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:
@@ -14,21 +17,20 @@ def same_device(one: torch.device, other: torch.device) -> bool:
     return one.type == other.type and len(indices) < 2
 
 
-def memory_of(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return the addresses of the memory that a dense tensor lies in, its first and the one after its last."""
-    if tensor.is_contiguous():
-        start = tensor.data_ptr()  # 0 without memory
-        return start, start + tensor.nbytes if start else 0
-    start = tensor.data_ptr()
+def extent(tensor: torch.Tensor) -> int:
+    """Return how many bytes there are from the first element of a dense tensor to the end of its last one."""
+    if tensor.numel() == 0:
+        return 0
     steps = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return start, start + (steps + 1) * tensor.itemsize
+    return (steps + 1) * tensor.itemsize
 
 
-def overlapping(params: Sequence[tuple[int, int]], grads: Sequence[tuple[int, int]]) -> list[int]:
-    """Return which of the gradients' memory meets that of a parameter."""
-    starts, stops = np.asarray(params, np.int64)[np.argsort([start for start, _ in params])].T
-    reached = np.maximum.accumulate(stops)  # by the parameters that start no later
-    first, last = np.asarray(grads, np.int64).T
-    before = np.searchsorted(starts, last)  # so many start before a gradient ends
-    meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > first) & (last > first)
+def overlapping(params: Memory, grads: Memory) -> list[int]:
+    """Return the places of the gradients whose memory meets that of a parameter."""
+    starts, extents = np.asarray(params, np.int64)
+    order = np.argsort(starts)
+    reached = np.maximum.accumulate((starts + extents)[order])  # by the parameters that start no later
+    firsts, extents = np.asarray(grads, np.int64)
+    before = np.searchsorted(starts[order], firsts + extents)  # so many start before a gradient ends
+    meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > firsts) & (extents > 0)
     return [int(place) for place in np.flatnonzero(meets)]

@@ -12,9 +12,9 @@ from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
 from rose_torch.generators import drawn_words
-from rose_torch.placement import memory_of, overlapping
+from rose_torch.placement import extent, overlapping
 
-__all__ = ["DrawnNoise", "PortableNoise", "Update", "apart", "run_updates"]
+__all__ = ["DrawnNoise", "PortableNoise", "Update", "run_updates"]
 
 
 class PortableNoise(NamedTuple):
@@ -43,56 +43,74 @@ class Update(NamedTuple):
     kernel: Kernel | None
 
 
-def apart(updates: Sequence[Update]) -> list[Update]:
-    """Return the updates with copies of the gradients that lie in a parameter's memory.
+def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
+    """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn."""
+    params, grads = [update.param.data_ptr() for update in updates], [update.grad.data_ptr() for update in updates]
+    updates = _apart(updates, params, grads)
+    kernels.prepare({update.kernel.kind for update in updates if update.kernel is not None})
+    at_once = [
+        place
+        for place, update in enumerate(updates)
+        if update.kernel is not None and not isinstance(update.noise, DrawnNoise)
+    ]
+    if at_once:
+        kernels.run(_requests(updates, params, grads, at_once), torch.get_num_threads())
+    if len(at_once) < len(updates):
+        for place in sorted(set(range(len(updates))) - set(at_once)):
+            if updates[place].kernel is None:
+                _run_by_core(updates[place])
+            else:
+                _run_drawing(updates[place], _requests(updates, params, grads, [place]), kernels)
+    # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
+    torch.autograd.graph.increment_version([update.param for update in updates if update.kernel is not None])
 
-    Such a gradient would change with the parameter before its own turn.
+
+def _apart(updates: Sequence[Update], params: Sequence[int], grads: Sequence[int]) -> Sequence[Update]:
+    """Return the updates with copies of the gradients that lie in a parameter's memory, at some addresses.
+
+    Such a gradient would change with the parameter before its own turn. The core takes the copy, which may lie in
+    another order.
     """
     if not updates:
-        return []
-    params, grads = [memory_of(update.param) for update in updates], [memory_of(update.grad) for update in updates]
+        return updates
+    param_extents = [extent(u.param) if u.kernel is None else u.kernel.layout.param_extent for u in updates]
+    grad_extents = [extent(u.grad) if u.kernel is None else u.kernel.layout.grad_extent for u in updates]
+    places = overlapping((params, param_extents), (grads, grad_extents))
+    if not places:
+        return updates
     separate = list(updates)
-    for place in overlapping(params, grads):  # by the core, for a copy may lie in another order
+    for place in places:
         separate[place] = updates[place]._replace(grad=updates[place].grad.clone(), kernel=None)
     return separate
 
 
-def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
-    """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn."""
-    by_kernels = [update for update in updates if update.kernel is not None]
-    kernels.prepare(update.kernel.kind for update in by_kernels)  # type: ignore[union-attr]
-    at_once = [update for update in by_kernels if not isinstance(update.noise, DrawnNoise)]
-    if at_once:
-        kernels.run(_requests(at_once), torch.get_num_threads())
-    for update in updates:
-        if update.kernel is None:
-            _run_by_core(update)
-        elif isinstance(update.noise, DrawnNoise):
-            _run_drawing(update, update.noise, kernels)
-    # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
-    torch.autograd.graph.increment_version([update.param for update in by_kernels])
-
-
-def _requests(updates: Sequence[Update]) -> Requests:
+def _requests(
+    updates: Sequence[Update], params: Sequence[int], grads: Sequence[int], places: Sequence[int]
+) -> Requests:
+    """Return the requests of some of the updates, with the addresses of all parameters and gradients given."""
+    own = updates
+    if len(places) < len(updates):
+        own = [updates[place] for place in places]
+        params, grads = [params[place] for place in places], [grads[place] for place in places]
     return Requests(
-        kernels=[update.kernel for update in updates],  # type: ignore[misc]
-        params=[update.param.data_ptr() for update in updates],
-        grads=[update.grad.data_ptr() for update in updates],
-        rates=[update.options.lr for update in updates],
-        factors=[update.factor for update in updates],
-        negated=[update.options.maximize for update in updates],
-        noise=[update.noise if isinstance(update.noise, PortableNoise) else None for update in updates],
+        kernels=[update.kernel for update in own],  # type: ignore[misc]
+        params=params,
+        grads=grads,
+        rates=[update.options.lr for update in own],
+        factors=[update.factor for update in own],
+        negated=[update.options.maximize for update in own],
+        noise=[update.noise if isinstance(update.noise, PortableNoise) else None for update in own],
     )
 
 
-def _run_drawing(update: Update, noise: DrawnNoise, kernels: Kernels) -> None:
-    words = drawn_words(update.param, noise.generator)
+def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
+    words = drawn_words(update.param, update.noise.generator)  # type: ignore[union-attr]
 
     def draw(start: int, stop: int) -> tuple[int, Any]:
         drawn = words(start, stop)
         return drawn.data_ptr(), drawn
 
-    kernels.run_drawing(_requests([update]), draw, torch.get_num_threads())
+    kernels.run_drawing(requests, draw, torch.get_num_threads())
 
 
 def _run_by_core(update: Update) -> None:

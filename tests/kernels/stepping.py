@@ -54,7 +54,15 @@ def update_by_kernels(
     factor = decay_factor(lr, weight_decay=weight_decay, lr_reference=lr_reference)
     portable = noise if isinstance(noise, tuple) else None
     kernels, address, grad_address = Kernels(), param.ctypes.data, grad.ctypes.data
-    requests = Requests([Kernel(kind, layout)], [address], [grad_address], [lr], [factor], [maximize], [portable])
+    requests = Requests(
+        [Kernel(kind, layout)],
+        [address],
+        [grad_address],
+        [lr],
+        [factor],
+        [maximize],
+        [portable],
+    )
     if isinstance(noise, np.ndarray):
         kernels.run_drawing(requests, _Words(noise), threads)
     else:
