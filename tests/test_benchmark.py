@@ -199,12 +199,13 @@ def test_the_memory_of_a_step_is_its_peak_and_not_what_was_freed_before(load: Lo
     measurement = load("benchmark_measurement")
     if reason := measurement.memory_obstacle():
         pytest.skip(f"memory cannot be measured: {reason}")
-    size = 8 * 2**20
+    # The kernel counts pages for each processor and sums them roughly, so that a peak is off by a few MiB.
+    size, error = 128 * 2**20, 8 * 2**20
     for _ in range(2):
-        assert measurement._peak_of(lambda: torch.ones(size // 4)) == pytest.approx(size, abs=2**20)
+        assert measurement._peak_of(lambda: torch.ones(size // 4)) == pytest.approx(size, abs=error)
         # Small enough for an allocator to keep it.
-        assert measurement._peak_of(lambda: [torch.ones(2**14) for _ in range(128)]) == pytest.approx(size, abs=2**20)
-    assert measurement._peak_of(lambda: None) < 2**20
+        assert measurement._peak_of(lambda: [torch.ones(2**14) for _ in range(2**11)]) == pytest.approx(size, abs=error)
+    assert measurement._peak_of(lambda: None) < error
 
 
 def test_a_plan_that_does_not_fit_into_memory_is_left_out_with_a_note(load: Load) -> None:
