@@ -10,7 +10,9 @@ __all__ = ["advance", "advance_by_sign"]
 
 def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
     """Step against the gradient divided by its slice's denominator (ROSE-6.1)."""
-    return round_to_compute(x + (g * round_number(-lr, compute)) / denominator, compute)
+    step = g * round_number(-lr, compute)
+    step /= denominator  # in place: less memory is touched
+    return round_to_compute(x + step, compute)
 
 
 def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:

@@ -1,16 +1,17 @@
 """A step in blocks: the three phases in their order, over a parameter of any size in temporaries of a fixed one."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from rose_core.advance import advance, advance_by_sign
 from rose_core.decay import apply_decay
 from rose_core.gate import Gate, denominators, gate
 from rose_core.hyperparameters import Hyperparameters
-from rose_core.namespace import Array, array_namespace, block_elements, dtype_name, quiet
+from rose_core.namespace import Array, array_namespace, block_elements, device, dtype_name, keep_freed_memory, quiet
 from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
-from rose_core.statistics import center, measure
+from rose_core.statistics import center, mean_and_range, slice_sums
 
 __all__ = ["NoiseSource", "updated_blocks"]
 
@@ -38,14 +39,21 @@ def updated_blocks(
         return
     size = block_elements(param) if size is None else size
     groups = partition(param.shape, size)
-    step = _Step(param, _Gradient(grad, options.maximize, compute), options, factor, compute, noise)
-    measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, groups))
-    if param.ndim == 0 or param.shape[0] <= size:
+    if len(groups) > 1:
+        keep_freed_memory(param)
+    step = _Step(param, grad, options, factor, compute, noise)
+    # What is kept of each slice, or computed again for each block, if it is too much.
+    runs = [groups] if groups[-1][-1].slices.stop <= size else [[group] for group in groups]
+    measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, runs))
+    if len(runs) == 1:
         measured = list(measured)
     through = step.gate(measured)
-    for group, (mean, range_) in zip(groups, measured, strict=True):
-        for block in group:
-            yield block.index, step.updated(block, mean, range_, through)
+    for run, (mean, range_) in zip(runs, measured, strict=True):
+        denominator = step.denominators(range_, through)
+        first = run[0][0].slices.start
+        for block in chain.from_iterable(run):
+            rows = slice(block.slices.start - first, block.slices.stop - first)
+            yield block.index, step.updated(block, _rows(mean, rows), _rows(denominator, rows))
 
 
 class _Again:
@@ -58,57 +66,76 @@ class _Again:
         return self._compute()
 
 
-class _Gradient:
-    """The blocks of a gradient in the operation dtype, of which the last one is kept: it is often asked for again."""
-
-    def __init__(self, grad: Array, maximize: bool, compute: ComputeDtype) -> None:
-        self._grad, self._maximize, self._compute = grad, maximize, compute
-        self._last: tuple[Block, Any] | None = None
-
-    def __getitem__(self, block: Block) -> Any:
-        if self._last is None or self._last[0] is not block:
-            self._last = None  # before there is another
-            g = to_compute(self._grad[block.index], self._compute)
-            self._last = block, -g if self._maximize else g  # ROSE-1.3
-        return self._last[1]
-
-
 class _Step(NamedTuple):
-    """The phases of a step, each on one block or the blocks of one slice."""
+    """The phases of a step, each on one block or on a run of groups of blocks."""
 
     param: Array
-    gradient: _Gradient
+    grad: Array
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
     noise: NoiseSource | None
 
     @quiet
-    def measured(self, group: Sequence[Block]) -> tuple[Any, Any]:
+    def measured(self, run: Sequence[Sequence[Block]]) -> tuple[Any, Any]:
         """Return the mean and the range of each slice, None where it has none."""
         if self.param.ndim == 0:
             return None, None
-        parts = _Again(lambda: map(self.gradient.__getitem__, group))
-        return measure(parts, self.param.shape, centralize=self.options.centralize, compute=self.compute)
+        low, high, *folds = self._sums_of_all(run) if len(run) > 1 else self._sums(run[0])
+        return mean_and_range((low, high), tuple(folds), self.param.shape, self.compute)
 
     @quiet
     def gate(self, measured: Iterable[tuple[Any, Any]]) -> Gate | None:
         """Return the gate over all slices, if there is one."""
-        ranges: Iterable[Any] = _Again(lambda: (range_ for _, range_ in measured))
-        if isinstance(measured, list) and len(measured) > 1:
-            ranges = [array_namespace(self.param).concat(list(ranges), axis=0)]
+        ranges = _Again(lambda: (range_ for _, range_ in measured))
         return gate(ranges, self.param.shape, stabilize=self.options.stabilize, compute=self.compute)
 
     @quiet
-    def updated(self, block: Block, mean: Array | None, range_: Array | None, through: Gate | None) -> Any:
+    def denominators(self, range_: Array | None, through: Gate | None) -> Any:
+        """Return the denominator of each slice, None at rank 0."""
+        return None if range_ is None else denominators(range_, through, self.compute)
+
+    @quiet
+    def updated(self, block: Block, mean: Array | None, denominator: Array | None) -> Any:
         """Return the new values of a block."""
         xp, part = array_namespace(self.param), self.param[block.index]
         x = apply_decay(to_compute(part, self.compute), self.factor, self.compute)
-        g = self.gradient[block]
-        if range_ is None:
-            x = advance_by_sign(x, g, lr=self.options.lr, compute=self.compute)
+        if denominator is None:
+            x = advance_by_sign(x, self._gradient(block), lr=self.options.lr, compute=self.compute)
         else:
-            g, denominator = center(g, mean, self.compute), denominators(range_, through, self.compute)
+            g = center(self._gradient(block), mean, self.compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=self.compute)
         words = None if self.noise is None else xp.reshape(self.noise(block.start, block.stop), part.shape)
         return xp.reshape(to_storage(x, dtype_name(part), words), part.shape)
+
+    def _sums_of_all(self, run: Sequence[Sequence[Block]]) -> list[Any]:
+        """Return the sums of all slices of a run in arrays that are made once.
+
+        What each block leaves behind would come to lie between its temporaries, so that their memory, in pieces, is
+        not used again.
+        """
+        xp, first, last = array_namespace(self.param), run[0][0].slices.start, run[-1][0].slices.stop
+        sums: list[Any] = []
+        for group in run:
+            parts = self._sums(group)
+            sums = sums or [xp.empty((last - first, *x.shape[1:]), dtype=x.dtype, device=device(x)) for x in parts]
+            for whole, part in zip(sums, parts, strict=True):
+                whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part
+        return sums
+
+    def _sums(self, group: Sequence[Block]) -> list[Any]:
+        """Return the extrema of each slice and the folds of its sum."""
+        parts: Iterable[Array] = _Again(lambda: map(self._gradient, group))
+        if len(group) == 1:
+            parts = list(parts)
+        ends, folds = slice_sums(parts, self.param.shape, centralize=self.options.centralize)
+        return [*ends, *folds]
+
+    def _gradient(self, block: Block) -> Any:
+        """Return a block of the gradient in the operation dtype."""
+        g = to_compute(self.grad[block.index], self.compute)
+        return -g if self.options.maximize else g  # ROSE-1.3
+
+
+def _rows(x: Array | None, rows: slice) -> Any:
+    return x if x is None or x.shape[0] == rows.stop - rows.start else x[rows, ...]

@@ -24,6 +24,7 @@ __all__ = [
     "floating_dtype",
     "has_float16",
     "has_float64",
+    "keep_freed_memory",
     "narrow",
     "quiet",
     "require_array",
@@ -116,6 +117,19 @@ def block_elements(x: Array) -> int:
     if array_api_compat.is_cupy_array(x) or (array_api_compat.is_torch_array(x) and device(x).type != "cpu"):
         return 2**24
     return 2**17
+
+
+def keep_freed_memory(x: Array) -> None:
+    """Have the memory that one block frees kept for the next one.
+
+    NOTE: [the trimmed heap] glibc gives the free end of its heap back to the system where that is more than
+    twice the largest chunk, up to 32 MiB, that was ever unmapped. A block frees more than it allocates in one
+    piece, so each would fault its pages in anew, and a step take three times as long. To have unmapped such a
+    chunk, which is never touched, is enough (https://man7.org/linux/man-pages/man3/mallopt.3.html).
+    """
+    xp = array_namespace(x)
+    if block_elements(x) < 2**24:
+        xp.empty((2**23 - 2**12,), dtype=xp.float32, device=device(x))
 
 
 def floating_dtype(x: Array, argument: str) -> str:

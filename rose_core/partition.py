@@ -14,23 +14,22 @@ class Block:
     Attributes
     ----------
     index : what selects it, as a view of the same rank.
+    slices : the slices (ROSE-1.2) that it is or is part of.
     start, stop : its range of the flattened array.
     """
 
     index: tuple[slice, ...]
+    slices: slice
     start: int
     stop: int
 
 
 def partition(shape: Sequence[int], size: int) -> list[list[Block]]:
-    """Return the blocks of an array, at most `size` elements each, in C order and grouped by slices (ROSE-1.2).
+    """Return the blocks of an array, of at most `size` elements each, in C order and grouped by slices.
 
     A group is one block of whole slices, or all the blocks of one slice.
     """
-    blocks = _blocks(shape, size)
-    if len(shape) < 2:
-        return [list(blocks)]
-    return [list(group) for _, group in groupby(blocks, key=lambda block: block.index[0].start)]
+    return [list(group) for _, group in groupby(_blocks(shape, size), key=lambda block: block.slices.start)]
 
 
 def _blocks(shape: Sequence[int], size: int) -> Iterator[Block]:
@@ -46,4 +45,6 @@ def _blocks(shape: Sequence[int], size: int) -> Iterator[Block]:
         for first in range(0, length, step):
             last = min(first + step, length)
             index = (*(slice(i, i + 1) for i in outer), slice(first, last), *[slice(None)] * (len(shape) - axis - 1))
-            yield Block(index[: len(shape)], (number * length + first) * inner, (number * length + last) * inner)
+            slices = index[0] if len(shape) > 1 else slice(0, 1)
+            start, stop = ((number * length + end) * inner for end in (first, last))
+            yield Block(index[: len(shape)], slices, start, stop)

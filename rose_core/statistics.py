@@ -24,12 +24,12 @@ from rose_core.summation import (
 __all__ = [
     "SliceStatistics",
     "center",
-    "clipped_mean",
+    "mean_and_range",
     "measure",
     "slice_extrema",
     "slice_folds",
-    "slice_range",
     "slice_statistics",
+    "slice_sums",
     "stays_in_place",
     "warning_of_slices",
 ]
@@ -122,16 +122,21 @@ def measure(
     """Return the mean (or None) and the range of each slice, the reduced axes kept with size 1.
 
     `shape` is that of the whole gradient, of rank 1 or more. The parts, which may split slices, are held in the
-    operation dtype and iterated over twice. Who has not all of them follows these lines, and joins what each
-    stage returns with that of the others.
+    operation dtype and iterated over twice.
     """
-    ends, mean = joined_extrema(map(slice_extrema, parts)), None
-    if centralize and len(shape) >= 2:
-        count = math.prod(shape[1:])
-        sigmas = fold_sigmas(magnitude(ends), count)
-        folds = joined_folds(slice_folds(g, sigmas) for g in parts)
-        mean = clipped_mean(folds, count, ends, compute)
-    return mean, slice_range(ends, mean, compute)
+    return mean_and_range(*slice_sums(parts, shape, centralize=centralize), shape, compute)
+
+
+def slice_sums(parts: Iterable[Array], shape: Sequence[int], *, centralize: bool) -> tuple[Extrema, Folds]:
+    """Return the extrema of each slice and the folds of its sum, none where nothing is centred.
+
+    Who has not all parts follows these lines, and joins what each stage returns with that of the others.
+    """
+    ends = joined_extrema(map(slice_extrema, parts))
+    if not centralize or len(shape) < 2:
+        return ends, ()
+    sigmas = fold_sigmas(magnitude(ends), math.prod(shape[1:]))
+    return ends, joined_folds(slice_folds(g, sigmas) for g in parts)
 
 
 def slice_extrema(g: Array) -> Extrema:
@@ -144,18 +149,14 @@ def slice_folds(g: Array, sigmas: Folds) -> Folds:
     return fold_sums(to_summand(g), sigmas, _within_slices(g))
 
 
-def clipped_mean(folds: Folds, count: int, ends: Extrema, compute: ComputeDtype) -> Any:
-    """Return the mean of each slice, rounded to C and kept within the slice's values (ROSE-4.2)."""
-    low, high = ends
-    xp = array_namespace(low)
-    mean = xp.minimum(xp.maximum(to_compute(exact_mean(folds, count), compute), low), high)
-    return mean + 0.0  # -0 becomes +0: libraries differ in the sign of max(+0, -0).
+def mean_and_range(ends: Extrema, folds: Folds, shape: Sequence[int], compute: ComputeDtype) -> tuple[Any, Any]:
+    """Return the mean (or None) and the range of each slice from its extrema and the folds of its sum, if any.
 
-
-def slice_range(ends: Extrema, mean: Array | None, compute: ComputeDtype) -> Any:
-    """Return the range of each slice, from its extrema before it is centred: rounding is monotonic (ROSE-4.3)."""
+    The extrema are centred instead of the slice: rounding is monotonic (ROSE-4.3).
+    """
+    mean = _clipped_mean(ends, folds, math.prod(shape[1:]), compute) if folds else None
     low, high = (center(end, mean, compute) for end in ends)
-    return round_to_compute(array_namespace(low).abs(high) - low, compute)
+    return mean, round_to_compute(array_namespace(low).abs(high) - low, compute)
 
 
 def center(g: Array, mean: Array | None, compute: ComputeDtype) -> Any:
@@ -179,3 +180,11 @@ def warning_of_slices(places: str) -> str:
 def _within_slices(g: Array) -> tuple[int, ...]:
     """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
     return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
+
+
+def _clipped_mean(ends: Extrema, folds: Folds, count: int, compute: ComputeDtype) -> Any:
+    """Return the mean of each slice, rounded to C and kept within the slice's values (ROSE-4.2)."""
+    low, high = ends
+    xp = array_namespace(low)
+    mean = xp.minimum(xp.maximum(to_compute(exact_mean(folds, count), compute), low), high)
+    return mean + 0.0  # -0 becomes +0: libraries differ in the sign of max(+0, -0).

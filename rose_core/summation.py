@@ -142,8 +142,9 @@ def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...]) -> Folds:
     sums: list[Any] = []
     rest = x
     for sigma in sigmas:
-        # The next line is not `rest`: it rounds `rest` to a multiple of sigma's last place.
-        fold = (rest + sigma) - sigma
+        # The next two lines are not `rest`: they round it to a multiple of sigma's last place.
+        fold = rest + sigma
+        fold -= sigma
         sums.append(xp.sum(fold, axis=axis, keepdims=True))
         if len(sums) < len(sigmas):
             rest = rest - fold

@@ -21,7 +21,7 @@ from rose_core.gate import (
     range_folds,
 )
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
-from rose_core.statistics import center, clipped_mean, measure, slice_extrema, slice_folds, slice_range
+from rose_core.statistics import center, mean_and_range, measure, slice_extrema, slice_folds
 from rose_core.summation import exact_mean, fold_sigmas, joined_extrema, joined_folds, magnitude
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, host
@@ -76,8 +76,7 @@ def _step_of_columns(params: list[Any], grads: list[Any], compute: ComputeDtype)
     ends = joined_extrema([slice_extrema(g) for g in grads])
     sigmas = fold_sigmas(magnitude(ends), COLUMNS)
     folds = joined_folds([slice_folds(g, sigmas) for g in grads])
-    mean = clipped_mean(folds, COLUMNS, ends, compute)
-    statistics = mean, slice_range(ends, mean, compute)
+    statistics = mean_and_range(ends, folds, SHAPE, compute)
     through = gate([statistics[1]], SHAPE, stabilize=True, compute=compute)
     return [_advanced(*part, statistics, through, compute) for part in zip(params, grads, strict=True)]
 
