@@ -9,15 +9,22 @@ from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.gate import denominator
-from rose_kernels.noise import CHUNK, fill_noise
+from rose_kernels.noise import CHUNK, fill_noise, noise_buffer
 from rose_kernels.tables import NEAREST, PORTABLE
 from rose_kernels.words import flip_of, load, size_of, store, words_at, xor
 
-__all__ = ["advance_elements", "advance_scalar"]
+__all__ = ["advance_elements", "advance_scalar", "element_buffers"]
 
 _TO_NEAREST: Final = -1
 # Rows shorter than this are updated many at a time, with a mean and a denominator for each element.
 _SHORT: Final = 32
+
+
+@compiled
+def element_buffers(operation):
+    """Return room for a chunk: its noise, the mean and the denominator of each element, its values and slopes."""
+    spread = np.empty(CHUNK, operation), np.empty(CHUNK, operation)
+    return noise_buffer(), *spread, np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
 
 
 @compiled

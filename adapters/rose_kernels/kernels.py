@@ -26,71 +26,81 @@ class Requests(NamedTuple):
     negated: Sequence[bool]  # maximize
     noise: Sequence[tuple[int, int, int] | None]  # seed, step and index of portable noise
 
+    def at(self, places: Sequence[int]) -> "Requests":
+        """Return those of some places."""
+        columns: Iterable[Any] = ([column[place] for place in places] for column in self)
+        return Requests(*columns)
+
+
+_Part = tuple[Any, list[int]]
+"""A batch, and the places of its tensors among all."""
+
 
 class Kernels:
     """Compiled updates, with the tables that are built once for each set of tensors."""
 
     def __init__(self) -> None:
-        self._batches: dict[tuple[Kernel, ...], Any] = {}
-        self._last: dict[Kind, tuple[tuple[Kernel, ...], Any]] = {}
+        self._batches: dict[tuple[Kernel, ...], list[_Part]] = {}
+        self._last: tuple[tuple[Kernel, ...], list[_Part]] = (), []
         self._prepared: set[Kind] = set()
+        self._prepared_last: Sequence[Kernel | None] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Kernels, ()  # a copy makes tables of its own
 
-    def prepare(self, kinds: Iterable[Kind]) -> None:
-        """Compile for these kinds, or find what was compiled before, so that nothing can fail once a step writes."""
-        if new := set(kinds) - self._prepared:
+    def prepare(self, kernels: Sequence[Kernel | None]) -> None:
+        """Compile these kernels, or find what was compiled before, so that nothing can fail once a step writes."""
+        if kernels == self._prepared_last:  # mostly the same objects, which is quick to see
+            return
+        if new := {kernel.kind for kernel in kernels if kernel is not None} - self._prepared:
             from rose_kernels.batch import Batch  # noqa: PLC0415  (it loads Numba, which is optional and slow to load)
 
             for kind in new:
                 Batch((), *kind)
             self._prepared |= new
+        self._prepared_last = kernels
 
     def run(self, requests: Requests, threads: int) -> None:
         """Update all parameters."""
-        kinds = {kernel.kind for kernel in requests.kernels}
-        batches = [self._batch(kind, requests if len(kinds) == 1 else _of_kind(requests, kind)) for kind in kinds]
-        for batch in batches:
+        parts = self._parts(tuple(requests.kernels))
+        for batch, places in parts:
+            _set(batch, requests if len(parts) == 1 else requests.at(places))
+        for batch, _ in parts:
             batch.run(threads)
 
     def run_drawing(self, requests: Requests, draw: Callable[[int, int], tuple[int, Any]], threads: int) -> None:
         """Update the one parameter requested with noise that `draw` draws (`Batch.run_drawing`)."""
-        batch = self._batch(requests.kernels[0].kind, requests)
+        ((batch, _),) = self._parts(tuple(requests.kernels))
+        _set(batch, requests)
         batch.tensors["noise"] = tables.DRAWN
         batch.run_drawing(draw, threads)
 
-    def _batch(self, kind: Kind, requests: Requests) -> Any:
-        """Return the batch of these tensors, set to this step."""
-        batch = self._found(kind, tuple(requests.kernels))
-        tensors = batch.tensors
-        tensors["param"], tensors["grad"] = requests.params, requests.grads
-        tensors["rate"], tensors["decay"] = np.negative(requests.rates), requests.factors
-        tensors["negated"] = requests.negated
-        tensors["noise"] = [tables.NEAREST if own is None else tables.PORTABLE for own in requests.noise]
-        if tensors["noise"].any():
-            sources = [own or (0, 0, 0) for own in requests.noise]
-            tensors["key0"], tensors["key1"] = noise_keys(*zip(*sources, strict=True))
-        return batch
-
-    def _found(self, kind: Kind, kernels: tuple[Kernel, ...]) -> Any:
-        """Return the batch for kernels of a kind, which is that of the last step as a rule."""
-        last = self._last.get(kind)
-        if last is not None and last[0] == kernels:  # mostly the same objects, which is quicker to see than a hash
-            return last[1]
-        batch = self._batches.get(kernels)
-        if batch is None:
+    def _parts(self, kernels: tuple[Kernel, ...]) -> list[_Part]:
+        """Return the batches of some kernels, one for each kind; they are those of the last step as a rule."""
+        if kernels == self._last[0]:
+            return self._last[1]
+        parts = self._batches.get(kernels)
+        if parts is None:
             from rose_kernels.batch import Batch  # noqa: PLC0415  (see `prepare`)
 
+            places: dict[Kind, list[int]] = {}
+            for place, kernel in enumerate(kernels):
+                places.setdefault(kernel.kind, []).append(place)
+            parts = [(Batch([kernels[place].layout for place in own], *kind), own) for kind, own in places.items()]
             if len(self._batches) >= _KEPT_BATCHES:
                 del self._batches[next(iter(self._batches))]
-            batch = self._batches[kernels] = Batch([kernel.layout for kernel in kernels], *kind)
-        self._last[kind] = kernels, batch
-        return batch
+            self._batches[kernels] = parts
+        self._last = kernels, parts
+        return parts
 
 
-def _of_kind(requests: Requests, kind: Kind) -> Requests:
-    """Return those of the requests that are of one kind."""
-    places = [place for place, kernel in enumerate(requests.kernels) if kernel.kind == kind]
-    columns: Iterable[Any] = ([column[place] for place in places] for column in requests)
-    return Requests(*columns)
+def _set(batch: Any, requests: Requests) -> None:
+    """Set a batch to this step."""
+    tensors = batch.tensors
+    tensors["param"], tensors["grad"] = requests.params, requests.grads
+    tensors["rate"], tensors["decay"] = np.negative(requests.rates), requests.factors
+    tensors["negated"] = requests.negated
+    tensors["noise"] = [tables.NEAREST if own is None else tables.PORTABLE for own in requests.noise]
+    if tensors["noise"].any():
+        sources = [own or (0, 0, 0) for own in requests.noise]
+        tensors["key0"], tensors["key1"] = noise_keys(*zip(*sources, strict=True))

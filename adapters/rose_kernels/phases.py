@@ -74,13 +74,13 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
 
 
 @compiled
-def measure(tensor, row, rows, means, ranges, grad_word, operation):
+def measure(tensor, row, rows, means, ranges, grad_word, operation, buffers):
     """Write the means and ranges of some rows."""
     flip = flip_of(tensor.negated, grad_word)
     fold = tensor.scale, tensor.ratio, tensor.folds
-    address, pitch = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch
+    address, pitch, centered = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch, tensor.centered != 0
     measure_rows(
-        address, pitch, rows, tensor.length, flip, tensor.centered != 0, fold, operation, grad_word, means, ranges
+        address, pitch, rows, tensor.length, flip, centered, fold, operation, grad_word, means, ranges, buffers
     )
 
 

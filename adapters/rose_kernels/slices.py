@@ -1,7 +1,7 @@
 """The statistics of rows in compiled code: `rose_core.statistics`, for slices that are contiguous (ROSE-4)."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba.extending import overload
@@ -22,13 +22,22 @@ from rose_kernels.words import (
     xor,
 )
 
-__all__ = ["SHORT", "extrema", "fold_row", "limits", "mean_and_range", "measure_rows", "quantum_of_row", "sigma_of_row"]
+__all__ = [
+    "extrema",
+    "fold_row",
+    "limits",
+    "mean_and_range",
+    "measure_rows",
+    "quantum_of_row",
+    "sigma_of_row",
+    "strip_buffers",
+]
 
 # So many rows at most are measured together, and so many elements, which stay in the first-level cache.
-STRIP = 64
-STRIP_ELEMENTS = 4096
+_STRIP: Final = 64
+_STRIP_ELEMENTS: Final = 4096
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
-SHORT = 24
+_SHORT: Final = 24
 
 
 @compiled
@@ -116,26 +125,38 @@ def mean_and_range(low, high, mean64, centered, operation):
 
 
 @compiled
-def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges):
+def strip_buffers(word, operation):
+    """Return room for a strip: its columns, and of each row the keys, the ends, the s of the first fold, the sums."""
+    columns, keys = np.empty(_STRIP * (_SHORT - 1), word), _keys(word)
+    return (
+        columns,
+        keys,
+        np.empty((2, _STRIP), operation),
+        np.empty(_STRIP, np.float64),
+        np.empty((3, _STRIP), np.int64),
+    )
+
+
+@compiled
+def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges, buffers):
     """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
 
     `fold` is the scale, the ratio and the number of the folds of a row. Rows are measured in strips, which stay in the
     cache between the search for extrema and the sums; all that is one value a row is computed for a strip at once.
     """
-    strip = min(STRIP, max(1, STRIP_ELEMENTS // length), rows)
-    columns = np.empty(STRIP * length if length < SHORT and strip == STRIP else 0, word)
-    keys, sums = _keys(strip, word), np.empty((3, strip), np.int64)
-    ends, sigmas = np.empty((2, strip), operation), np.empty(strip, np.float64)
+    columns, keys, ends, sigmas, sums = buffers
+    strip = min(_STRIP, max(1, _STRIP_ELEMENTS // length), rows)
     for start in range(0, rows, strip):
         count = min(strip, rows - start)
         place = address + start * pitch
-        if columns.size > 0 and count == STRIP:
+        in_columns = length < _SHORT and count == _STRIP
+        if in_columns:
             _load_columns(columns, place, pitch, length, flip, word, keys)
         else:
             for row in range(count):
                 keys[0, row], keys[1, row], keys[2, row] = extrema(words_at(place + row * pitch, length, word), flip)
         _find_sigmas(keys, count, flip, fold[0], operation, ends, sigmas)
-        if centered and columns.size > 0 and count == STRIP:
+        if centered and in_columns:
             _fold_columns(columns, length, sigmas, fold[1], operation, sums)
         elif centered:
             _fold_rows(place, pitch, length, count, flip, keys, sigmas, fold, operation, word, sums)
@@ -175,15 +196,15 @@ def _finish(count, length, centered, fold, ends, sigmas, sums, operation, means,
         means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
 
 
-def _keys(count: Any, word: Any) -> Any:
+def _keys(word: Any) -> Any:
     """Return room for three ordered integers of each row of a strip."""
     raise NotImplementedError
 
 
 @overload(_keys)
-def _compiled_keys(count, word):
+def _compiled_keys(word):
     key = np.dtype(f"i{word.instance_type.bitwidth // 8}").type
-    return lambda count, word: np.empty((3, count), key)
+    return lambda word: np.empty((3, _STRIP), key)
 
 
 @compiled
@@ -191,14 +212,14 @@ def _load_columns(columns, address, pitch, length, flip, word, keys):
     """Transpose a strip, so that what belongs to different rows lies side by side, and find the extrema."""
     lows, highs = keys[0], keys[1]
     for i in indices(0, length):
-        column = columns[i * np.uintp(STRIP) : (i + np.uintp(1)) * np.uintp(STRIP)]
+        column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         place = address + np.int64(i) * size_of(word)
-        for row in indices(0, STRIP):
+        for row in indices(0, _STRIP):
             column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
         if i == 0:
-            for row in indices(0, STRIP):
+            for row in indices(0, _STRIP):
                 lows[row] = highs[row] = ordered(column[row])
-        for row in indices(0, STRIP):
+        for row in indices(0, _STRIP):
             key = ordered(column[row])
             lows[row], highs[row] = min(lows[row], key), max(highs[row], key)
 
@@ -210,8 +231,8 @@ def _fold_columns(columns, length, sigmas, ratio, operation, sums):
     first[:] = 0
     second[:] = 0
     for i in indices(0, length):
-        column = columns[i * np.uintp(STRIP) : (i + np.uintp(1)) * np.uintp(STRIP)]
-        for row in indices(0, STRIP):
+        column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
+        for row in indices(0, _STRIP):
             x, sigma = np.float64(load(column[row], operation)), sigmas[row]
             raised = x + sigma
             first[row] += as_word(raised)

@@ -4,9 +4,9 @@ import numpy as np
 
 from rose_kernels import atomics
 from rose_kernels.compilation import compiled
-from rose_kernels.elements import advance_elements, advance_scalar
-from rose_kernels.noise import CHUNK, noise_buffer
+from rose_kernels.elements import advance_elements, advance_scalar, element_buffers
 from rose_kernels.phases import measure, measure_part, note_ranges, proceed, sum_ranges
+from rose_kernels.slices import strip_buffers
 from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
 
 __all__ = ["work"]
@@ -18,12 +18,10 @@ def work(
 ):
     """Do tickets up to the `last`; `next_ticket` holds the number of the one to take.
 
-    A ticket waits for tickets of lower numbers alone, which some thread has taken, so no thread waits for ever. The
-    buffers are what a thread writes for itself alone.
+    A ticket waits for tickets of lower numbers alone, which some thread has taken, so no thread waits for ever.
+    What is its `own` a thread writes for itself alone.
     """
-    spread = np.empty(CHUNK, operation), np.empty(CHUNK, operation)
-    buffers = (noise_buffer(), *spread, np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32))
-    own_means, own_ranges = np.empty(rows_not_kept, np.float64), np.empty(rows_not_kept, np.float64)
+    own = element_buffers(operation), strip_buffers(grad_word, operation), np.empty((2, rows_not_kept), np.float64)
     while True:
         number = atomics.add(next_ticket, 0, 1)
         if number >= last:
@@ -31,56 +29,44 @@ def work(
         ticket = tickets[number]
         if ticket.phase == WHOLE:
             for t in range(ticket.start, ticket.stop):
-                tensor, first, size = tensors[t], np.int64(EXTREMA), tensors[t].rows * tensors[t].length
+                tensor, phase, size = tensors[t], np.int64(EXTREMA), tensors[t].rows * tensors[t].length
                 if tensor.rank == 0:
-                    advance_scalar(tensor, param_word, grad_word, operation, buffers)
+                    advance_scalar(tensor, param_word, grad_word, operation, own[0])
                     continue
-                own = means, ranges, own_means, own_ranges
-                _do(tensor, first, size * 0, size, shared, parts, own, param_word, grad_word, operation, buffers)
-                proceed(tensor, first, shared, parts, means, ranges, grad_word, operation)
-                _do(
-                    tensor,
-                    first + UPDATE,
-                    size * 0,
-                    size,
-                    shared,
-                    parts,
-                    own,
-                    param_word,
-                    grad_word,
-                    operation,
-                    buffers,
-                )
+                _do(tensor, phase, size * 0, size, shared, parts, means, ranges, own, param_word, grad_word, operation)
+                proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation)
+                phase += UPDATE
+                _do(tensor, phase, size * 0, size, shared, parts, means, ranges, own, param_word, grad_word, operation)
             continue
         tensor, phase = tensors[ticket.tensor], ticket.phase
         place = tensor.number * SHARED + phase
         if phase != EXTREMA:
             atomics.wait_for(shared, place + OPEN)
-        own = means, ranges, own_means, own_ranges
-        _do(tensor, phase, ticket.start, ticket.stop, shared, parts, own, param_word, grad_word, operation, buffers)
+        start, stop = ticket.start, ticket.stop
+        _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_word, grad_word, operation)
         if atomics.add(shared, place + PENDING, -1) == 1:
             proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation)
 
 
 @compiled
-def _do(tensor, phase, start, stop, shared, parts, rows_kept_or_not, param_word, grad_word, operation, buffers):
+def _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_word, grad_word, operation):
     """Do a ticket of a tensor; its rows are measured again where their means and ranges are not kept."""
     if phase == FOLD or (phase == EXTREMA and tensor.first_part >= 0):
         measure_part(tensor, phase, start, stop, parts, grad_word, operation)
         return
     length = np.int64(1) if phase in (RANGES, DEVIATIONS) else tensor.length
     row, rows = start // length, (stop - start + length - 1) // length
-    means, ranges, own_means, own_ranges = rows_kept_or_not
+    elements, strip, not_kept = own
     if tensor.first_row < 0:
-        means, ranges = own_means[:rows], own_ranges[:rows]
+        means, ranges = not_kept[0, :rows], not_kept[1, :rows]
     else:
         place = tensor.first_row + row
         means, ranges = means[place : place + rows], ranges[place : place + rows]
     if phase == EXTREMA or tensor.first_row < 0:
-        measure(tensor, row, rows, means, ranges, grad_word, operation)
+        measure(tensor, row, rows, means, ranges, grad_word, operation, strip)
     if phase == EXTREMA:
         note_ranges(tensor, ranges, shared)
     elif phase == UPDATE:
-        advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, buffers)
+        advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, elements)
     else:
         sum_ranges(tensor, phase, ranges, shared)

@@ -29,7 +29,6 @@ class Rose(ArrayOptimizer):
         As in `rose_core.Hyperparameters`.
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
-
     fused : bool or None
         Whether compiled kernels update the arrays, in `rose_kernels.get_num_threads()` threads; None is whether they
         are there. They need Numba, and change no bit.
@@ -94,7 +93,7 @@ class Rose(ArrayOptimizer):
 
     def _run(self, updates: Sequence[Update]) -> None:
         by_kernels = [update for update in updates if update.kernel is not None]
-        self._kernels.prepare(update.kernel.kind for update in by_kernels)
+        self._kernels.prepare([update.kernel for update in by_kernels])
         if by_kernels:
             self._kernels.run(_requests(by_kernels), get_num_threads())
         super()._run([update for update in updates if update.kernel is None])

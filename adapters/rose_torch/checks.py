@@ -24,6 +24,7 @@ _NAMES: Final = {
     torch.bfloat16: "bfloat16",
 }
 _PLAIN: Final = (Tensor, torch.nn.Parameter)
+_STRIDED: Final = torch.strided
 
 
 class Checked(NamedTuple):
@@ -66,7 +67,7 @@ class _Seen:
 
     def __init__(self, param: Tensor, grad: Tensor) -> None:
         self._param = param
-        self._dtypes = param.dtype, grad.dtype
+        self._param_dtype, self._grad_dtype = param.dtype, grad.dtype
         self._shape = param.shape
         self._strides = param.stride(), grad.stride()
         self._contiguous = param.is_contiguous() and grad.is_contiguous()
@@ -76,19 +77,19 @@ class _Seen:
         return (
             param is self._param
             and type(grad) is Tensor
-            and grad.layout is torch.strided
-            and (param.dtype, grad.dtype) == self._dtypes
+            and grad.layout is _STRIDED
+            and param.dtype is self._param_dtype
+            and grad.dtype is self._grad_dtype
             and param.shape == self._shape == grad.shape
             and param.is_cpu
             and grad.is_cpu
             and not grad.is_neg()
-            and self._has_the_strides(param, grad)
+            and (
+                param.is_contiguous() and grad.is_contiguous()
+                if self._contiguous
+                else (param.stride(), grad.stride()) == self._strides
+            )
         )
-
-    def _has_the_strides(self, param: Tensor, grad: Tensor) -> bool:
-        if self._contiguous:
-            return param.is_contiguous() and grad.is_contiguous()
-        return (param.stride(), grad.stride()) == self._strides
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -47,7 +47,7 @@ def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
     """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn."""
     params, grads = [update.param.data_ptr() for update in updates], [update.grad.data_ptr() for update in updates]
     updates = _apart(updates, params, grads)
-    kernels.prepare({update.kernel.kind for update in updates if update.kernel is not None})
+    kernels.prepare([update.kernel for update in updates])
     at_once = [
         place
         for place, update in enumerate(updates)
