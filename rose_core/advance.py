@@ -12,7 +12,8 @@ def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: Compu
     """Step against the gradient divided by its slice's denominator (ROSE-6.1)."""
     step = g * round_number(-lr, compute)
     step /= denominator  # in place: less memory is touched
-    return round_to_compute(x + step, compute)
+    step += x
+    return round_to_compute(step, compute)
 
 
 def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:
