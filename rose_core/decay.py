@@ -1,7 +1,7 @@
 """The decoupled weight decay and the learning rate it refers to (ROSE-3)."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from rose_core.hyperparameters import Hyperparameters, unsigned, validate
 from rose_core.namespace import Array
@@ -14,7 +14,11 @@ __all__ = [
     "recorded_initial_lr",
     "schedule_reference",
     "scheduled_decay_factor",
+    "warnings_of_decay",
 ]
+
+# A thousand such steps leave 37 %.
+_LARGEST_DECAY: Final = 1e-3
 
 
 def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float | None) -> float:
@@ -54,17 +58,23 @@ def decay_factor(lr: float, *, weight_decay: float | None, lr_reference: float |
     lr = validate("lr", lr)
     weight_decay = validate("weight_decay", weight_decay)
     lr_reference = validate("lr_reference", lr_reference)
-    if not weight_decay:
-        return 1.0
+    return max(0.0, 1.0 - _decay(lr, weight_decay, lr_reference)) if weight_decay else 1.0
+
+
+def _decay(lr: float, weight_decay: float, lr_reference: float | None) -> float:
+    """Return what share of the parameter a step takes away."""
     wd_lr = lr if lr_reference is None else lr / lr_reference
-    return max(0.0, 1.0 - wd_lr * weight_decay)
+    return wd_lr * weight_decay
 
 
 def scheduled_decay_factor(options: Hyperparameters, group: Mapping[str, Any]) -> float:
     """Return the decay factor of a group's step, which is the first to be recorded as its `initial_lr` (ROSE-3.4)."""
+    return decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=_reference_of(options, group))
+
+
+def _reference_of(options: Hyperparameters, group: Mapping[str, Any]) -> float | None:
     initial_lr = recorded_initial_lr(group.get("initial_lr"), options.lr)
-    reference = schedule_reference(options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=initial_lr)
-    return decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=reference)
+    return schedule_reference(options.wd_schedule, max_lr=group.get("max_lr"), initial_lr=initial_lr)
 
 
 def schedule_reference(wd_schedule: bool | float, *, max_lr: Any = None, initial_lr: Any = None) -> float | None:
@@ -77,6 +87,32 @@ def schedule_reference(wd_schedule: bool | float, *, max_lr: Any = None, initial
         if value is not None and (reference := validate(option, value)):
             return float(reference)
     return None
+
+
+def warnings_of_decay(groups: Iterable[tuple[str, Hyperparameters, Mapping[str, Any]]]) -> list[str]:
+    """Return what to tell of groups, each with its name and its options, whose coupled decay is strong.
+
+    With ``wd_schedule=True`` that is the decay at the reference, where a schedule is yet to come.
+    """
+    named: dict[str, list[str]] = {}
+    for name, options, group in groups:
+        if options.wd_schedule and options.weight_decay and (text := _warning_of_decay(options, group)):
+            named.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in named.items()]
+
+
+def _warning_of_decay(options: Hyperparameters, group: Mapping[str, Any]) -> str | None:
+    weight_decay, reference = options.weight_decay or 0.0, _reference_of(options, group)
+    lr = reference if options.wd_schedule is True else options.lr
+    decay = weight_decay if lr is None else _decay(lr, weight_decay, reference)
+    if decay <= _LARGEST_DECAY:
+        return None
+    uncoupled = f"{weight_decay:g} * lr" if reference is None else f"{weight_decay * reference:g}"
+    return (
+        f"wd_schedule={options.wd_schedule} with weight_decay={weight_decay:g} shrinks parameters by {decay:g} of "
+        f"themselves a step at {'the reference learning rate' if lr is None else f'lr={lr:g}'}; "
+        f"weight_decay={uncoupled} shrinks them there as weight_decay={weight_decay:g} does without wd_schedule"
+    )
 
 
 def after_step(group: Mapping[str, Any], lr: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rose_arrays.steps import Checked, Update, run_by_core
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, scheduled_decay_factor
+from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import floating_dtype
 from rose_core.rounding import ComputeDtype
@@ -65,6 +65,7 @@ class ArrayOptimizer:
             raise ValueError("params must hold at least one array, got none")
         for group in params if self._grouped else [{"params": params}]:
             self._add(group)
+        _warn_of_groups(self.param_groups, 0)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters; from then on `step` takes a sequence with the gradients of each group.
@@ -82,6 +83,7 @@ class ArrayOptimizer:
         """
         self._add(group)
         self._grouped = True
+        _warn_of_groups(self.param_groups, len(self.param_groups) - 1)
 
     def step(self, grads: Any) -> None:
         """Update every parameter that has a gradient, in place.
@@ -142,6 +144,26 @@ class ArrayOptimizer:
         loaded = [_loaded_group(own, other, number) for number, (own, other) in enumerate(pairs)]
         self.param_groups = loaded
 
+    def named_gradients(self, grads: Any) -> Iterator[tuple[str, Any, Any, Hyperparameters]]:
+        """Return the name, the array, the gradient (or None) and the options of each parameter.
+
+        Parameters
+        ----------
+        grads : mapping, iterable, or iterable of those
+            The gradients, as `step` takes them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure or an option is not allowed.
+        """
+        for number, (group, grads_of_group) in enumerate(self._by_group(grads)):
+            options, names = _options(group), group["names"]
+            of_group = f" of group {number}" if self._grouped else ""
+            for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
+                name = f"params[{position}]" if names is None else names[position]
+                yield name + of_group, param, grad, options
+
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
@@ -192,7 +214,6 @@ class ArrayOptimizer:
             if id(array) in known:
                 raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
             known.add(id(array))
-        _warn_of_fixed_slices(arrays, names, label, options)
         self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
 
     def _updates(self, grads: Any) -> Iterator[Update]:
@@ -296,11 +317,20 @@ def _label(names: list[str] | None, position: int, of: str) -> str:
     return f"{of}[{position if names is None else names[position]!r}]"
 
 
-def _warn_of_fixed_slices(arrays: list[Any], names: list[str] | None, group: str, options: dict[str, Any]) -> None:
-    fixed = [
-        f"{_label(names, position, 'params')} of shape {tuple(array.shape)}"
-        for position, array in enumerate(arrays)
-        if stays_in_place(tuple(array.shape), centralize=options["centralize"])
-    ]
-    if fixed:
-        warnings.warn(warning_of_slices(f"{', '.join(fixed)} in {group}"), UserWarning, stacklevel=4)
+def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
+    numbered = list(enumerate(groups))[first:]
+    fixed = [f"{places} in group {number}" for number, group in numbered if (places := _fixed_places(group))]
+    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
+    reasons += warnings_of_decay((f"group {number}", _options(group), group) for number, group in numbered)
+    for reason in reasons:
+        warnings.warn(reason, UserWarning, stacklevel=3)
+
+
+def _fixed_places(group: Mapping[str, Any]) -> str:
+    """Return which arrays of a group no gradient moves, empty if there are none."""
+    return ", ".join(
+        f"{_label(group['names'], position, 'params')} of shape {tuple(array.shape)}"
+        for position, array in enumerate(group["params"])
+        if stays_in_place(tuple(array.shape), centralize=group["centralize"])
+    )

@@ -2,14 +2,14 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, scheduled_decay_factor
+from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
 from rose_core.hyperparameters import unsigned
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
@@ -58,8 +58,8 @@ class Rose(torch.optim.Optimizer):
     Warns
     -----
     UserWarning
-        Where centering leaves nothing of a parameter's gradient, and where ranks of a distributed run
-        draw noise of their own.
+        Where centering leaves nothing of a parameter's gradient, where `wd_schedule` and `weight_decay` take more
+        than 1e-3 of a parameter away at a step, and where ranks of a distributed run draw noise of their own.
 
     See Also
     --------
@@ -115,6 +115,7 @@ class Rose(torch.optim.Optimizer):
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
+        _warn_of_groups(self.param_groups, 0)
 
     def _use_kernels(self, fused: bool) -> None:
         """Update by kernels, or without; nothing of them is copied or pickled."""
@@ -137,9 +138,8 @@ class Rose(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         options = plain_options({**self.defaults, **param_group})
         super().add_param_group({**param_group, **options, "step": 0})
-        # Two constructors, torch's and this class's, may stand between here and the caller.
-        stacklevel = 5 if self._constructing else 3
-        _warn_of_fixed_slices(self.param_groups[-1], len(self.param_groups) - 1, stacklevel)
+        if not self._constructing:
+            _warn_of_groups(self.param_groups, len(self.param_groups) - 1)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -255,11 +255,16 @@ def _name(group: Mapping[str, Any], number: int, position: int) -> str:
     return f"parameter {position} of group {number}" if names is None else f"parameter {names[position]!r}"
 
 
-def _warn_of_fixed_slices(group: Mapping[str, Any], number: int, stacklevel: int) -> None:
+def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
+    numbered = list(enumerate(groups))[first:]
     fixed = [
         f"{_name(group, number, position)} of shape {tuple(param.shape)}"
+        for number, group in numbered
         for position, param in enumerate(group["params"])
         if stays_in_place(tuple(param.shape), centralize=group["centralize"])
     ]
-    if fixed:
-        warnings.warn(warning_of_slices(", ".join(fixed)), UserWarning, stacklevel=stacklevel)
+    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
+    reasons += warnings_of_decay((f"group {number}", hyperparameters(group), group) for number, group in numbered)
+    for reason in reasons:
+        warnings.warn(reason, UserWarning, stacklevel=3)

@@ -11,7 +11,18 @@ import pytest
 import torch
 from array_api_compat import is_cupy_array
 
-__all__ = ["FLOATING", "NO_ARRAY", "SWAPPED", "bad_options", "picture", "raises", "refuses", "warns"]
+__all__ = [
+    "FLOATING",
+    "NO_ARRAY",
+    "SWAPPED",
+    "bad_options",
+    "picture",
+    "raises",
+    "refuses",
+    "strong_decays",
+    "warns",
+    "weak_decays",
+]
 
 FLOATING: Final = "allowed are float64, float32, float16, bfloat16"
 NO_ARRAY: Final = "must be an array of a library that follows the array-API standard, got"
@@ -52,6 +63,37 @@ _BAD_OPTIONS: Final[dict[str, tuple[dict[str, Any], type[Exception], str]]] = {
 }
 bad_options: Final = pytest.mark.parametrize(("bad", "error", "text"), _BAD_OPTIONS.values(), ids=_BAD_OPTIONS)
 """Run a test with each option that no optimizer takes, the error and its text."""
+
+_SHRINKS: Final = "of themselves a step at"
+_STRONG_DECAYS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "coupled": (
+        {"lr": 0.01, "weight_decay": 0.1, "wd_schedule": True},
+        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 0.1 {_SHRINKS} lr=0.01; "
+        "weight_decay=0.001 shrinks them there as weight_decay=0.1 does without wd_schedule",
+    ),
+    "coupled, lr of 0 to be scheduled": (
+        {"lr": 0.0, "weight_decay": 0.1, "wd_schedule": True},
+        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 0.1 {_SHRINKS} the reference learning rate; "
+        "weight_decay=0.1 * lr shrinks them there as weight_decay=0.1 does without wd_schedule",
+    ),
+    "a reference": (
+        {"lr": 0.5, "weight_decay": 0.125, "wd_schedule": 0.25},
+        f"wd_schedule=0.25 with weight_decay=0.125 shrinks parameters by 0.25 {_SHRINKS} lr=0.5; "
+        "weight_decay=0.03125 shrinks them there as weight_decay=0.125 does without wd_schedule",
+    ),
+}
+strong_decays: Final = pytest.mark.parametrize(("options", "text"), _STRONG_DECAYS.values(), ids=_STRONG_DECAYS)
+"""Run a test with options of a decay that is warned of, and the text after the groups."""
+
+_WEAK_DECAYS: Final[dict[str, dict[str, Any]]] = {
+    "the default, coupled": {"lr": 0.1, "wd_schedule": True},
+    "1e-3 a step": {"lr": 0.1, "weight_decay": 1e-3, "wd_schedule": True},
+    "a high reference": {"lr": 0.001, "weight_decay": 0.1, "wd_schedule": 1.0},
+    "not coupled": {"lr": 0.1, "weight_decay": 0.1},
+    "none, coupled": {"lr": 0.1, "weight_decay": 0.0, "wd_schedule": True},
+}
+weak_decays: Final = pytest.mark.parametrize("options", _WEAK_DECAYS.values(), ids=_WEAK_DECAYS)
+"""Run a test with options of a decay that is not warned of."""
 
 
 def raises(error: type[Exception], text: str) -> AbstractContextManager[Any]:

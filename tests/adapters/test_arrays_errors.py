@@ -1,6 +1,7 @@
 """rose_numpy refuses parameters and options that it cannot update or follow, and warns of those it cannot move."""
 
 import sys
+import warnings
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +11,17 @@ import torch
 
 from rose_numpy import Rose
 from tests.adapters.models import grads, model
-from tests.adapters.refusals import FLOATING, NO_ARRAY, SWAPPED, bad_options, raises, refuses, warns
+from tests.adapters.refusals import (
+    FLOATING,
+    NO_ARRAY,
+    SWAPPED,
+    bad_options,
+    raises,
+    refuses,
+    strong_decays,
+    warns,
+    weak_decays,
+)
 
 NO_ARRAYS = "params must be a mapping of names to arrays, an iterable of arrays or of group dicts, got"
 OPTIONS = "lr, weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize, sr_seed"
@@ -152,3 +163,24 @@ def test_slices_of_one_element_in_an_added_group_warn_at_the_line_that_adds_it()
 
 def test_slices_of_one_element_do_not_warn_without_centering() -> None:
     Rose([{"params": [np.ones((3, 1))], "centralize": False}], lr=0.1)
+
+
+def test_slices_of_one_element_in_several_groups_warn_once() -> None:
+    groups = [{"params": {"a": np.ones((3, 1))}}, {"params": {"b": np.ones((2, 1))}}]
+    with warns(f"params['a'] of shape (3, 1) in group 0, params['b'] of shape (2, 1) in group 1: {FIXED}", __file__):
+        Rose(groups, lr=0.1)
+
+
+@strong_decays
+def test_a_strong_coupled_decay_warns_once_and_says_what_to_pass(options: dict[str, Any], text: str) -> None:
+    with warns(f"group 0, group 1: {text}", __file__):
+        optimizer = Rose([{"params": [np.ones(2)]}, {"params": [np.ones(3)]}], **options)
+    with warns(f"group 2: {text}", __file__):
+        optimizer.add_param_group({"params": [np.ones(4)]})
+
+
+@weak_decays
+def test_other_decays_do_not_warn(options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Rose(model(), **options)

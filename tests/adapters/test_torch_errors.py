@@ -1,5 +1,7 @@
 """rose_torch refuses what it cannot update, by full text, and takes a step whole or not at all."""
 
+import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ import rose_core.namespace
 import rose_core.summation
 from rose_torch import Rose
 from tests.adapters.models import core_step, grads, model, normal, parameter
-from tests.adapters.refusals import FLOATING, bad_options, raises, refuses, warns
+from tests.adapters.refusals import FLOATING, bad_options, raises, refuses, strong_decays, warns, weak_decays
 from tests.bits import assert_within_ulps
 
 TWO_SOURCES = "and a torch.Generator as bf16_sr are two sources of the same noise; allowed is one of them"
@@ -214,6 +216,34 @@ def test_slices_of_one_element_in_an_added_group_warn_at_the_line_that_adds_it()
 
 def test_slices_of_one_element_do_not_warn_without_centering() -> None:
     Rose([{"params": [nn.Parameter(torch.ones(3, 1))], "centralize": False}], lr=0.1)
+
+
+def test_slices_of_one_element_in_several_groups_warn_once() -> None:
+    groups = [{"params": [("a", nn.Parameter(torch.ones(3, 1)))]}, {"params": [("b", nn.Parameter(torch.ones(2, 1)))]}]
+    with warns(f"parameter 'a' of shape (3, 1), parameter 'b' of shape (2, 1): {FIXED}", __file__):
+        Rose(groups, lr=0.1)
+
+
+def test_copies_and_loaded_states_do_not_warn_again() -> None:
+    params = [nn.Parameter(torch.ones(3, 1))]
+    with warns(f"parameter 0 of group 0 of shape (3, 1): {FIXED}", __file__):
+        optimizer = Rose(params, lr=0.1)
+    copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
+
+
+@strong_decays
+def test_a_strong_coupled_decay_warns_once_and_says_what_to_pass(options: dict[str, Any], text: str) -> None:
+    with warns(f"group 0, group 1: {text}", __file__):
+        optimizer = Rose([{"params": [parameter(normal(0, (n,)))]} for n in (2, 3)], **options)
+    with warns(f"group 2: {text}", __file__):
+        optimizer.add_param_group({"params": [parameter(normal(0, (4,)))]})
+
+
+@weak_decays
+def test_other_decays_do_not_warn(options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Rose([parameter(normal(0, (2,)))], **options)
 
 
 @pytest.fixture

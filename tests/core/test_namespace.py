@@ -1,6 +1,7 @@
 """The seam to the libraries: its bit casts, the exact way around flushed subnormals, and that it is the only seam."""
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import rose_core
+import rose_core.hyperparameters
 from rose_core import namespace
 from rose_core.rounding import _to_float16_by_arithmetic
 from tests.backends import Backend, backends
@@ -145,6 +147,23 @@ def test_bfloat16_and_float32_cross_to_float64_and_back_under_flushing(
         back = flushed(lambda: namespace.narrow(wide, "float32"))
     assert_same_bits(wide, expected)
     assert_same_bits(back, x.astype(np.float32))
+
+
+NO_FLOAT64 = (
+    'compute_dtype="fp64" needs float64, which device mps does not have; use compute_dtype="fp32", whose results are '
+    "not bit-exact there"
+)
+
+
+def test_float64_is_refused_on_apple_gpus_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROSE-12.2; the tensor is the CPU's, and said to be elsewhere."""
+    x = torch.ones(2)
+    assert namespace.has_float64(x)
+    for module in (namespace, rose_core.hyperparameters):
+        monkeypatch.setattr(module, "device", lambda _: torch.device("mps"))
+    assert not namespace.has_float64(x)
+    with pytest.raises(ValueError, match=rf"\A{re.escape(NO_FLOAT64)}\Z"):
+        rose_core.update(x, x, lr=0.1)
 
 
 def _questions(source: str) -> set[str]:
