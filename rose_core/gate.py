@@ -23,6 +23,7 @@ __all__ = [
     "deviation_folds",
     "gate",
     "gate_of_moments",
+    "gated_ranges",
     "largest_deviation",
     "range_extrema",
     "range_folds",
@@ -86,10 +87,15 @@ def gate_of_moments(mean64: Array, variance64: Array, compute: ComputeDtype) -> 
 
 
 def denominators(range_: Array, through: Gate | None, compute: ComputeDtype) -> Any:
-    """Return the denominator of each slice, in the shape of `range_`; without a gate it is the range (ROSE-5.1)."""
+    """Return the denominator of each slice, in the shape of `range_`: 1 where the gate leaves 0 (ROSE-5.5)."""
     xp = array_namespace(range_)
-    denominator = range_ if through is None else _blend(range_, through, compute)
+    denominator = gated_ranges(range_, through, compute)
     return xp.where(denominator == 0.0, xp.ones_like(denominator), denominator)
+
+
+def gated_ranges(range_: Array, through: Gate | None, compute: ComputeDtype) -> Any:
+    """Return what the gate makes of the ranges, the ranges themselves without one (ROSE-5.1)."""
+    return range_ if through is None else _blend(range_, through, compute)
 
 
 def _squared_deviation(range_: Array, mean64: Array) -> Any:

@@ -1,12 +1,13 @@
 """The statistics of each slice: the first of the rule's three phases (ROSE-4)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rose_core.gate import denominators, gate
+from rose_core.gate import Gate, denominators, gate
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
-from rose_core.namespace import Array, array_namespace, floating_dtype, quiet
+from rose_core.namespace import Array, array_namespace, block_elements, floating_dtype, quiet
+from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
 from rose_core.summation import (
     Extrema,
@@ -30,6 +31,7 @@ __all__ = [
     "slice_folds",
     "slice_statistics",
     "slice_sums",
+    "statistics_of_blocks",
     "stays_in_place",
     "warning_of_slices",
 ]
@@ -105,8 +107,7 @@ def slice_statistics(
     if grad.ndim == 0:
         return SliceStatistics(None, None, None, None)
     compute = resolve_compute_dtype(options.compute_dtype, grad, stochastic=False)
-    mean, range_ = measure([to_compute(grad, compute)], grad.shape, centralize=options.centralize, compute=compute)
-    through = gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
+    mean, range_, through = statistics_of_blocks(grad, options, compute)
     xp = array_namespace(grad)
     return SliceStatistics(
         mean=None if mean is None else xp.reshape(mean, (-1,)),
@@ -114,6 +115,33 @@ def slice_statistics(
         trust=None if through is None else xp.reshape(through.trust, ()),
         denominator=xp.reshape(denominators(range_, through, compute), (-1,)),
     )
+
+
+def statistics_of_blocks(grad: Array, options: Hyperparameters, compute: ComputeDtype) -> tuple[Any, Any, Gate | None]:
+    """Return the mean (or None) and the range of each slice, and the gate over them, of a gradient with slices.
+
+    It is read block by block, so that beside one value a slice there are the temporaries of a block only.
+    """
+    groups = partition(grad.shape, block_elements(grad))
+    measured = [
+        measure(_Widened(grad, group, compute), grad.shape, centralize=options.centralize, compute=compute)
+        for group in groups
+    ]
+    means, ranges = zip(*measured, strict=True)
+    xp = array_namespace(grad)
+    range_ = xp.concat(ranges, axis=0)
+    mean = None if means[0] is None else xp.concat(means, axis=0)
+    return mean, range_, gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
+
+
+class _Widened:
+    """Blocks of an array in the operation dtype, made anew whenever they are iterated over."""
+
+    def __init__(self, x: Array, blocks: Sequence[Block], compute: ComputeDtype) -> None:
+        self._x, self._blocks, self._compute = x, blocks, compute
+
+    def __iter__(self) -> Iterator[Any]:
+        return (to_compute(self._x[block.index], self._compute) for block in self._blocks)
 
 
 def measure(

@@ -14,10 +14,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Array libraries and what else would be heavy; each package may load those named beside it.
-HEAVY = ("array_api_strict", "cupy", "dask", "hypothesis", "jax", "pytest", "rose_opt", "scipy", "sklearn", "torch")
+HEAVY = (
+    *(
+        "accelerate",
+        "array_api_strict",
+        "cupy",
+        "dask",
+        "hypothesis",
+        "jax",
+        "lightning",
+        "matplotlib",
+        "peft",
+        "pytest",
+    ),
+    *("rich", "rose_opt", "scipy", "sklearn", "torch", "transformers"),
+)
 PACKAGES = {
     "rose_core": set(),
     "rose_arrays": set(),
+    "rose_diagnosis": set(),
     "rose_numpy": set(),
     "rose_torch": {"torch"},
     "rose_cupy": {"cupy"},

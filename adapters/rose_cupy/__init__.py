@@ -1,5 +1,6 @@
 """Rose for CuPy training loops."""
 
+from rose_arrays import diagnose
 from rose_cupy.optimizer import Rose
 
-__all__ = ["Rose"]
+__all__ = ["Rose", "diagnose"]

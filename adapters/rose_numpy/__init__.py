@@ -1,5 +1,6 @@
 """Rose for NumPy training loops."""
 
+from rose_arrays import diagnose
 from rose_numpy.optimizer import Rose
 
-__all__ = ["Rose"]
+__all__ = ["Rose", "diagnose"]

@@ -1,6 +1,7 @@
 """Rose for PyTorch, a drop-in for `rose_opt.Rose`."""
 
+from rose_torch.diagnosis import diagnose
 from rose_torch.optimizer import Rose
 from rose_torch.upstream import upstream_state_dict
 
-__all__ = ["Rose", "upstream_state_dict"]
+__all__ = ["Rose", "diagnose", "upstream_state_dict"]

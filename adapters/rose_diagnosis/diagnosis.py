@@ -1,0 +1,127 @@
+"""The result of a diagnosis: one entry a parameter, as plain data, as a table and as a plot."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+from typing import Any, Final, overload
+
+from rose_core.diagnosis import ParameterDiagnosis
+from rose_diagnosis.extras import optional_module
+from rose_diagnosis.plot import save_plot
+from rose_diagnosis.table import build_table
+
+__all__ = ["Diagnosis"]
+
+_SCALARS: Final = ("trust", "range_min", "range_median", "range_max", "zero_denominators", "relative_update")
+# No line is broken: whoever prints has the terminal's way with long ones.
+_WIDTH: Final = 1000
+
+
+class Diagnosis(Sequence[ParameterDiagnosis]):
+    """What the next step would do to each parameter, in the order of the optimizer's groups.
+
+    Parameters
+    ----------
+    entries : iterable of ParameterDiagnosis
+        One for each parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rose_numpy import Rose, diagnose
+    >>> optimizer = Rose({"w": np.full((2, 2), 0.5)}, lr=0.25)
+    >>> diagnosis = diagnose(optimizer, {"w": np.asarray([[1.0, 3.0], [2.0, 4.0]])})
+    >>> diagnosis[0].trust, diagnosis[0].range_median, diagnosis[0].relative_update
+    (1.0, 2.0, 0.25)
+    """
+
+    def __init__(self, entries: Iterable[ParameterDiagnosis]) -> None:
+        self._entries = tuple(entries)
+
+    @overload
+    def __getitem__(self, index: int) -> ParameterDiagnosis: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Diagnosis": ...
+    def __getitem__(self, index: int | slice) -> "ParameterDiagnosis | Diagnosis":
+        return Diagnosis(self._entries[index]) if isinstance(index, slice) else self._entries[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[ParameterDiagnosis]:
+        return iter(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return self._entries == other._entries if isinstance(other, Diagnosis) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({list(self._entries)!r})"
+
+    def __str__(self) -> str:
+        """Return the table as text."""
+        text = io.StringIO()
+        optional_module("rich.console", "the table of a diagnosis").Console(file=text, width=_WIDTH).print(self.table())
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold.
+
+        Returns
+        -------
+        dict
+            "parameters", a list with the attributes of each `ParameterDiagnosis`.
+        """
+        return {"parameters": [entry.to_dict() for entry in self._entries]}
+
+    def scalars(self, prefix: str = "rose") -> dict[str, float]:
+        """Return the numbers there are, as a logger takes them.
+
+        Parameters
+        ----------
+        prefix : str
+            What the names begin with.
+
+        Returns
+        -------
+        dict of str to float
+            The trust, the ranges, the share of zero denominators and the relative update, as "prefix/parameter/trust"
+            and so on.
+        """
+        return {
+            f"{prefix}/{entry.name}/{scalar}": value
+            for entry in self._entries
+            for scalar in _SCALARS
+            if (value := getattr(entry, scalar)) is not None
+        }
+
+    def table(self) -> Any:
+        """Return a table of one row a parameter.
+
+        Returns
+        -------
+        rich.table.Table
+
+        Raises
+        ------
+        ImportError
+            If rich is not installed; the message names the extra.
+        """
+        return build_table(self._entries)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Save a picture of the ranges, the trust and the relative updates as PNG.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra.
+        """
+        save_plot(self._entries, path)

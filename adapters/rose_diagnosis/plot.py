@@ -1,0 +1,58 @@
+"""The picture of a diagnosis."""
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Final
+
+from rose_core.diagnosis import ParameterDiagnosis
+from rose_diagnosis.extras import optional_module
+from rose_diagnosis.table import remark
+
+__all__ = ["save_plot"]
+
+_DPI: Final = 120
+# In inches; Matplotlib draws less than 2**16 pixels a side, viewers less than that.
+_ROW: Final = 0.22
+_TALLEST: Final = 100.0
+
+
+def save_plot(entries: Sequence[ParameterDiagnosis], path: str | PathLike[str]) -> None:
+    """Save the ranges, the trust and the relative updates, one row a parameter."""
+    figure = optional_module("matplotlib.figure", "the plot of a diagnosis").Figure(
+        figsize=(13, min(2.0 + _ROW * len(entries), _TALLEST)), layout="constrained"
+    )
+    ranges, trust, updates = figure.subplots(1, 3, sharey=True)
+    rows = range(len(entries))
+
+    ranges.hlines(rows, _column(entries, "range_min"), _column(entries, "range_max"), color="C0")
+    ranges.plot(_column(entries, "range_median"), rows, "o", color="C0", markersize=4)
+    ranges.set(title="Ranges of the slices", xlabel="smallest, median and largest")
+    trust.plot(_column(entries, "trust"), rows, "o", color="C1", markersize=4)
+    trust.set(title="Trust in each slice's own range", xlabel="trust factor", xlim=(-0.02, 1.02))
+    updates.plot(_column(entries, "relative_update"), rows, "o", color="C2", markersize=4)
+    updates.set(title="Update relative to the weight", xlabel="quotient of their root mean squares")
+
+    for axes, numbers in (
+        (ranges, ("range_min", "range_median", "range_max")),
+        (updates, ("relative_update",)),
+    ):
+        if any(0.0 < value < math.inf for number in numbers for value in _column(entries, number)):
+            axes.set_xscale("log", nonpositive="clip")
+            axes.tick_params(axis="x", which="both", labelrotation=45)
+    for axes in (ranges, trust, updates):
+        axes.grid(alpha=0.3)
+    ranges.set_yticks(rows, [_label(entry) for entry in entries])
+    ranges.set_ylim(max(len(entries), 1) - 0.5, -0.5)
+    figure.savefig(path, dpi=_DPI, format="png")
+
+
+def _column(entries: Sequence[ParameterDiagnosis], number: str) -> list[Any]:
+    """Return one number of all parameters, NaN, which is not drawn, where there is none."""
+    return [math.nan if (value := getattr(entry, number)) is None else value for entry in entries]
+
+
+def _label(entry: ParameterDiagnosis) -> str:
+    note = remark(entry)
+    # A dollar would begin a formula.
+    return f"{entry.name} ({note})".replace("$", r"\$") if note else entry.name.replace("$", r"\$")

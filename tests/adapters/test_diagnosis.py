@@ -1,0 +1,235 @@
+"""`diagnose` of every adapter: the same numbers, from the gradients at hand, and nothing is changed."""
+
+import importlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rose_core.hyperparameters
+import rose_numpy
+import rose_torch
+from rose_core import Hyperparameters
+from rose_core.diagnosis import diagnose_parameter
+from rose_diagnosis import Diagnosis
+from tests.adapters.models import grads, model, parameter
+from tests.adapters.refusals import picture, raises
+from tests.backends import BACKENDS
+from tests.bits import DTYPES
+
+
+def of_torch(dtype: str = "float32", **options: Any) -> rose_torch.Rose:
+    """Return an optimizer over the model, of which "bias" has no gradient."""
+    params = {name: parameter(x, grads(0, dtype)[name]) for name, x in model(dtype).items()}
+    params["bias"].grad = None
+    return rose_torch.Rose(list(params.items()), **({"lr": 0.25, "sr_seed": 0} | options))
+
+
+def of_numpy(dtype: str = "float32") -> Diagnosis:
+    return rose_numpy.diagnose(rose_numpy.Rose(model(dtype), lr=0.25), grads(0, dtype) | {"bias": None})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_diagnosis_is_that_of_the_core_on_numpy_and_torch(dtype: str) -> None:
+    options = Hyperparameters(lr=0.25)
+    given = grads(0, dtype) | {"bias": None}
+    expected = Diagnosis(diagnose_parameter(name, x, given[name], options) for name, x in model(dtype).items())
+    assert of_numpy(dtype) == expected == rose_torch.diagnose(of_torch(dtype))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_diagnosis_is_that_of_numpy_on_cupy(dtype: str) -> None:
+    backend = next(backend for backend in BACKENDS if backend.name == "cupy")
+    if reason := backend.missing():
+        pytest.skip(reason)
+    rose_cupy = importlib.import_module("rose_cupy")
+    params, given = ({n: backend.array(x) for n, x in of(dtype=dtype).items()} for of in (model, grads))
+    found = rose_cupy.diagnose(rose_cupy.Rose(params, lr=0.25), given | {"bias": None})
+    assert found == of_numpy(dtype)
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "a seed": {"sr_seed": 0},
+    "a generator": {"sr_seed": None, "bf16_sr": torch.Generator().manual_seed(3)},
+    "torch's generator": {"sr_seed": None},
+}
+
+
+@pytest.mark.parametrize("options", SOURCES.values(), ids=SOURCES)
+def test_a_diagnosis_changes_nothing(options: dict[str, Any]) -> None:
+    optimizer = of_torch("bfloat16", **options)
+    before, state = picture(optimizer), torch.get_rng_state().tolist()
+    rose_torch.diagnose(optimizer)
+    assert picture(optimizer) == before
+    assert torch.get_rng_state().tolist() == state
+
+
+def test_parameters_have_the_names_of_the_optimizer_else_of_the_model_else_their_places() -> None:
+    layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
+    named = rose_torch.Rose(layers[0].named_parameters(), lr=0.1)
+    assert [entry.name for entry in rose_torch.diagnose(named, layers)] == ["weight", "bias"]
+    unnamed = rose_torch.Rose([{"params": list(layer.parameters())} for layer in layers], lr=0.1)
+    assert [entry.name for entry in rose_torch.diagnose(unnamed, layers)] == ["0.weight", "0.bias", "1.weight"]
+    places = ["parameter 0 of group 0", "parameter 1 of group 0", "parameter 0 of group 1"]
+    assert [entry.name for entry in rose_torch.diagnose(unnamed)] == places
+
+
+def test_arrays_have_their_names_or_places_and_where_there_are_groups_their_group() -> None:
+    grouped = rose_numpy.Rose([{"params": {"w": np.ones(2)}}, {"params": [np.ones(2), np.ones(3)]}], lr=0.1)
+    found = rose_numpy.diagnose(grouped, [{"w": None}, [None, None]])
+    assert [entry.name for entry in found] == ["w of group 0", "params[0] of group 1", "params[1] of group 1"]
+
+
+def test_each_group_has_its_options() -> None:
+    params = [np.full((2, 2), 2.0), np.full((2, 2), 2.0)]
+    optimizer = rose_numpy.Rose(
+        [{"params": params[:1]}, {"params": params[1:], "lr": 0.5, "stabilize": False}], lr=0.25
+    )
+    grad = np.asarray([[1.0, 3.0], [2.0, 4.0]])
+    first, second = rose_numpy.diagnose(optimizer, [[grad], [grad]])
+    assert (first.trust, first.update_rms) == (1.0, 0.125)
+    assert (second.trust, second.update_rms) == (None, 0.25)
+
+
+def test_what_a_framework_wraps_the_optimizer_in_is_looked_through() -> None:
+    optimizer = of_torch()
+    wrapped = SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))
+    assert rose_torch.diagnose(wrapped) == rose_torch.diagnose(optimizer)
+
+
+def test_other_optimizers_are_refused() -> None:
+    with raises(TypeError, "optimizer must be a rose_torch.Rose or a wrapper of one, got SGD"):
+        rose_torch.diagnose(torch.optim.SGD([nn.Parameter(torch.ones(2))]))
+    with raises(TypeError, "optimizer must be a Rose of rose_numpy or rose_cupy, got Rose"):
+        rose_numpy.diagnose(of_torch(), {})  # type: ignore[arg-type]
+
+
+def test_a_device_without_float64_is_told_to_use_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rose_core.hyperparameters, "has_float64", lambda _: False)
+    text = (
+        'compute_dtype="fp64" needs float64, which device cpu does not have; use compute_dtype="fp32", whose results '
+        "are not bit-exact there"
+    )
+    with raises(ValueError, text):
+        rose_torch.diagnose(of_torch())
+
+
+@pytest.fixture
+def one_rank() -> Iterator[Any]:
+    """Return the mesh of a process group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield torch.distributed.init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+def test_a_sharded_parameter_is_gathered(one_rank: Any) -> None:
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    plain = of_torch()
+    weight = plain.param_groups[0]["params"][3]
+    sharded = nn.Parameter(distribute_tensor(weight.detach(), one_rank, [Shard(0)]))
+    sharded.grad = distribute_tensor(weight.grad, one_rank, [Shard(0)])
+    optimizer = rose_torch.Rose([("weight", sharded)], lr=0.25)
+    assert list(rose_torch.diagnose(optimizer)) == [rose_torch.diagnose(plain)[3]]
+
+
+def test_a_diagnosis_is_a_sequence() -> None:
+    found = of_numpy()
+    assert len(found) == len(list(found)) == 5
+    assert found[0] == next(iter(found))
+    assert found[1:3] == Diagnosis([found[1], found[2]])
+    assert found != found[:2]
+    assert hash(found) == hash(of_numpy())
+    assert eval(repr(found), {"Diagnosis": Diagnosis, "ParameterDiagnosis": type(found[0])}) == found
+
+
+def test_json_holds_a_diagnosis() -> None:
+    found = of_numpy()
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+    assert [entry["name"] for entry in found.to_dict()["parameters"]] == list(model())
+
+
+def test_scalars_are_the_numbers_there_are() -> None:
+    scalars = of_numpy().scalars(prefix="train")
+    assert all(isinstance(value, float) for value in scalars.values())
+    own = {name.removeprefix("train/weight/") for name in scalars if name.startswith("train/weight/")}
+    assert own == {"trust", "range_min", "range_median", "range_max", "zero_denominators", "relative_update"}
+    assert [name for name in scalars if "scale" in name or "bias" in name] == ["train/scale/relative_update"]
+
+
+def diagnosis_of_every_kind() -> Diagnosis:
+    """Return a diagnosis with every remark there is."""
+    arrays = {
+        "w[0]": np.asarray([[0.5, 0.5], [0.5, 0.5]]),
+        "scale": np.asarray(2.0),
+        "unused": np.ones(2),
+        "empty": np.ones((0, 2)),
+        "nan": np.ones((2, 2)),
+        "fixed": np.ones((3, 1)),
+    }
+    given = {
+        "w[0]": np.asarray([[1.0, 3.0], [2.0, 2.0]]),
+        "scale": np.asarray(1.0),
+        "unused": None,
+        "empty": np.ones((0, 2)),
+        "nan": np.full((2, 2), math.nan),
+        "fixed": np.ones((3, 1)),
+    }
+    groups = [{"params": arrays, "stabilize": False}, {"params": {"one": np.ones((2, 1))}, "centralize": False}]
+    return rose_numpy.diagnose(rose_numpy.Rose(groups, lr=0.25), [given, {"one": np.asarray([[1.0], [-1.0]])}])
+
+
+@pytest.mark.filterwarnings("ignore:.*slices of one element:UserWarning")
+def test_it_prints_as_a_table() -> None:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in str(diagnosis_of_every_kind()).splitlines()]
+    assert [row for row in rows if row] == [
+        ["w[0] of group 0", "2 x 2", "float64", "", "0.00e+00", "1.00e+00", "2.00e+00", "50.0%", "1.77e-01", ""],
+        ["scale of group 0", "scalar", "float64", "", "", "", "", "", "1.25e-01", ""],
+        ["unused of group 0", "2", "float64", "", "", "", "", "", "", "no gradient"],
+        ["empty of group 0", "0 x 2", "float64", "", "", "", "", "", "", "empty"],
+        ["nan of group 0", "2 x 2", "float64", "", "nan", "nan", "nan", "0%", "nan", "not finite"],
+        [
+            *("fixed of group 0", "3 x 1", "float64", "", "0.00e+00", "0.00e+00", "0.00e+00", "100.0%", "0.00e+00"),
+            "stays in place: centred slices of one element",
+        ],
+        [
+            *("one of group 1", "2 x 1", "float64", "0.500", "0.00e+00", "1.00e+00", "2.00e+00", "0%", "3.73e-01"),
+            "slices of one element",
+        ],
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*slices of one element:UserWarning")
+def test_it_plots_as_one_png(tmp_path: Path) -> None:
+    path = tmp_path / "diagnosis.png"
+    diagnosis_of_every_kind().plot(path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_can_be_plotted_and_printed(tmp_path: Path) -> None:
+    Diagnosis([]).plot(tmp_path / "diagnosis.png")
+    assert (tmp_path / "diagnosis.png").stat().st_size > 0
+    assert "parameter" in str(Diagnosis([]))
+
+
+def test_without_what_shows_it_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = of_numpy()
+    for module in ("rich.table", "rich.console", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+    table = "the table of a diagnosis needs rich: pip install 'rose-core[diagnosis]'"
+    with raises(ImportError, table):
+        found.table()
+    with raises(ImportError, table):
+        str(found)
+    with raises(ImportError, "the plot of a diagnosis needs matplotlib: pip install 'rose-core[diagnosis]'"):
+        found.plot(tmp_path / "diagnosis.png")

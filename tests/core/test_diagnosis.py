@@ -1,0 +1,179 @@
+"""A diagnosis has the numbers of the step: those of its statistics, and of what it would subtract."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rose_core.blocks
+import rose_core.diagnosis
+import rose_core.statistics
+from rose_core import Hyperparameters, slice_statistics, update
+from rose_core.diagnosis import ParameterDiagnosis, diagnose_parameter
+from tests.adapters.models import SHAPES, normal
+from tests.adapters.refusals import raises
+from tests.backends import Backend, backends
+from tests.bits import DTYPES, from_words
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "not centered": {"centralize": False},
+    "not stabilized": {"stabilize": False},
+    "fp32": {"compute_dtype": "fp32"},
+    "bf16": {"compute_dtype": "bf16", "bf16_sr": False},
+    "own": {"compute_dtype": None},
+    "maximize": {"maximize": True},
+}
+
+
+def diagnosed(param: Any, grad: Any, **options: Any) -> ParameterDiagnosis:
+    return diagnose_parameter("p", param, grad, Hyperparameters(**({"lr": 0.25} | options)))
+
+
+def root_mean_square(x: Any) -> float:
+    values = np.asarray(x).astype(np.float64).ravel()
+    return math.sqrt(math.fsum(values * values) / values.size)
+
+
+def resolved(dtype: str, compute_dtype: str | None) -> str:
+    own = "float32" if dtype == "bfloat16" else dtype  # bfloat16 is rounded stochastically here
+    return own if compute_dtype is None else compute_dtype
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["bias", "weight", "kernel"])
+def test_the_numbers_are_those_of_the_statistics_and_of_the_step(
+    name: str, dtype: str, options: dict[str, Any]
+) -> None:
+    param, grad = normal(0, SHAPES[name], dtype), normal(1, SHAPES[name], dtype)
+    found = diagnosed(param, grad, **options)
+
+    compute = resolved(dtype, options.get("compute_dtype", "fp64"))
+    chosen = {option: options.get(option, True) for option in ("centralize", "stabilize")}
+    signed = -grad if options.get("maximize") else grad
+    statistics = slice_statistics(signed, compute_dtype=compute, **chosen)
+    assert found.trust == (None if statistics.trust is None else float(statistics.trust))
+    ranges = statistics.range
+    assert [found.range_min, found.range_median, found.range_max] == np.quantile(ranges, [0, 0.5, 1]).tolist()
+    assert found.zero_denominators == 0.0
+
+    wide = np.zeros(param.shape, np.float64 if compute in ("fp64", "float64") else np.float32)
+    step = update(wide, signed, lr=0.25, weight_decay=0.0, compute_dtype=compute, **chosen)
+    assert found.update_rms == root_mean_square(step) > 0.0
+    assert found.param_rms == root_mean_square(param)
+    assert found.relative_update == found.update_rms / found.param_rms
+
+
+@backends
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_library_gives_the_same_numbers(backend: Backend, dtype: str, options: dict[str, Any]) -> None:
+    if dtype not in backend.dtypes:
+        return
+    for shape in SHAPES.values():
+        param, grad = normal(0, shape, dtype), normal(1, shape, dtype)
+        assert diagnosed(backend.array(param), backend.array(grad), **options) == diagnosed(param, grad, **options)
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 40])
+def test_blocks_of_any_size_give_the_same_numbers(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(normal(0, shape), normal(1, shape)) for shape in [*SHAPES.values(), (3, 17), (17, 3), (23,)]]
+    expected = [diagnosed(*pair) for pair in pairs]
+    statistics = [slice_statistics(grad) for _, grad in pairs if grad.size]
+    for module in (rose_core.blocks, rose_core.diagnosis, rose_core.statistics):
+        monkeypatch.setattr(module, "block_elements", lambda _: size)
+    assert [diagnosed(*pair) for pair in pairs] == expected
+    assert repr([slice_statistics(grad) for _, grad in pairs if grad.size]) == repr(statistics)
+
+
+def test_zero_denominators_are_told_from_those_of_one() -> None:
+    grad = np.asarray([[1.0, 1.0], [0.0, 1.0], [2.0, 2.0], [0.0, 2.0]])
+    assert diagnosed(grad, grad, stabilize=False).zero_denominators == 0.5
+    # The gate lifts them.
+    assert diagnosed(grad, grad).zero_denominators == 0.0
+    assert diagnosed(grad, np.ones_like(grad)).zero_denominators == 1.0
+
+
+def test_the_median_of_an_even_number_of_ranges_lies_in_the_middle() -> None:
+    grad = np.asarray([[0.0, 8.0], [0.0, 1.0], [0.0, 2.0], [0.0, 5.0]])
+    found = diagnosed(grad, grad)
+    assert (found.range_min, found.range_median, found.range_max) == (1.0, 3.5, 8.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_that_is_not_finite_shows(dtype: str, bad: float) -> None:
+    grad = normal(1, (3, 4), dtype)
+    grad[1, 2] = bad
+    found = diagnosed(normal(0, (3, 4), dtype), grad)
+    numbers = found.trust, found.range_min, found.range_median, found.range_max, found.update_rms, found.relative_update
+    assert all(number is not None and math.isnan(number) for number in numbers)
+    assert found.zero_denominators == 0.0
+    assert math.isfinite(found.param_rms or math.nan)
+
+
+def test_a_step_that_overflows_shows() -> None:
+    grad = from_words([0x7F7FFFFF, 0x7F7FFFFE], "float32")
+    found = diagnosed(np.ones(2, np.float32), grad, lr=3e38, compute_dtype="fp32")
+    assert math.isnan(found.update_rms or 0.0)
+
+
+def test_a_scalar_has_no_slices_and_steps_by_the_learning_rate() -> None:
+    found = diagnosed(np.asarray(2.0), np.asarray(-7.0))
+    assert found == ParameterDiagnosis(
+        name="p",
+        dtype="float64",
+        shape=(),
+        slices=0,
+        slice_elements=0,
+        stays_in_place=False,
+        param_rms=2.0,
+        update_rms=0.25,
+        relative_update=0.125,
+    )
+
+
+@pytest.mark.parametrize(
+    ("param", "grad"),
+    [(np.ones((0, 3)), np.ones((0, 3))), (np.ones((3, 0)), np.ones((3, 0))), (np.ones(3, np.int8), None)],
+    ids=["no slices", "empty slices", "no gradient, of integers"],
+)
+def test_where_a_step_does_nothing_there_are_no_numbers(param: np.ndarray, grad: np.ndarray | None) -> None:
+    found = diagnosed(param, grad)
+    assert found == ParameterDiagnosis(
+        name="p",
+        dtype=str(param.dtype),
+        shape=param.shape,
+        slices=param.shape[0] if param.ndim > 1 else 1,
+        slice_elements=param.shape[-1],
+        stays_in_place=False,
+    )
+
+
+def test_slices_of_one_element_stay_in_place_if_they_are_centred() -> None:
+    param, grad = np.ones((3, 1, 1)), np.ones((3, 1, 1))
+    found = diagnosed(param, grad)
+    assert found.stays_in_place
+    assert (found.slices, found.slice_elements, found.zero_denominators, found.update_rms) == (3, 1, 1.0, 0.0)
+    assert not diagnosed(param, grad, centralize=False).stays_in_place
+
+
+def test_an_update_is_not_compared_with_a_parameter_of_zeros() -> None:
+    found = diagnosed(np.zeros((2, 2)), np.asarray([[1.0, 3.0], [2.0, 4.0]]))
+    assert (found.param_rms, found.update_rms, found.relative_update) == (0.0, 0.125, None)
+
+
+def test_the_values_are_plain() -> None:
+    entry = diagnosed(normal(0, (4, 6)), normal(1, (4, 6)))
+    assert json.loads(json.dumps(entry.to_dict())) == entry.to_dict()
+    assert ParameterDiagnosis(**(entry.to_dict() | {"shape": (4, 6)})) == entry
+
+
+def test_what_a_step_refuses_is_refused_by_name() -> None:
+    with raises(ValueError, "the gradient of p has shape (3,), p has (2,); they must be equal"):
+        diagnosed(np.ones(2), np.ones(3))
+    with raises(TypeError, "p has dtype complex128; allowed are float64, float32, float16, bfloat16"):
+        diagnosed(np.ones(2, complex), np.ones(2))
