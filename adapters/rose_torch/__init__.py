@@ -2,6 +2,7 @@
 
 from rose_torch.diagnosis import diagnose
 from rose_torch.optimizer import Rose
+from rose_torch.release import AttachedRose, attach
 from rose_torch.upstream import upstream_state_dict
 
-__all__ = ["Rose", "diagnose", "upstream_state_dict"]
+__all__ = ["AttachedRose", "Rose", "attach", "diagnose", "upstream_state_dict"]

@@ -14,6 +14,7 @@ from rose_core.hyperparameters import unsigned
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
 from rose_torch.checks import Checks
+from rose_torch.compiled import Gradients, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
 from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
@@ -22,6 +23,11 @@ __all__ = ["Rose"]
 
 # Keys of a group that upstream's state dicts lack, with what their absence means.
 _NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "step": 0}
+
+_CAPTURING: Final = (
+    "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
+    "capture forward and backward, and call step() outside"
+)
 
 
 class Rose(torch.optim.Optimizer):
@@ -83,6 +89,8 @@ class Rose(torch.optim.Optimizer):
     """
 
     _constructing = False
+    # From who warns of the groups up to who calls the constructor.
+    _frames_of_construction = 3
     _warned_of_noise_per_rank = False
 
     def __init__(
@@ -115,11 +123,12 @@ class Rose(torch.optim.Optimizer):
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
-        _warn_of_groups(self.param_groups, 0)
+        _warn_of_groups(self.param_groups, 0, self._frames_of_construction)
 
     def _use_kernels(self, fused: bool) -> None:
         """Update by kernels, or without; nothing of them is copied or pickled."""
         self._fused, self._checks, self._kernels = fused, Checks(fused=fused), Kernels()
+        self._number = number_of(self)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options that override those given to the constructor.
@@ -138,8 +147,9 @@ class Rose(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         options = plain_options({**self.defaults, **param_group})
         super().add_param_group({**param_group, **options, "step": 0})
+        self._list_params()
         if not self._constructing:
-            _warn_of_groups(self.param_groups, len(self.param_groups) - 1)
+            _warn_of_groups(self.param_groups, len(self.param_groups) - 1, 3)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -164,12 +174,25 @@ class Rose(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        updates = self._updates()
+        if torch.compiler.is_compiling():
+            self._apply_in_graph()
+        else:
+            self._apply()
+        return loss
+
+    def _apply_in_graph(self) -> None:
+        """Let a graph that is being compiled do the step."""
+        step_in_graph(self._number, self._params_of_groups)
+
+    def _apply(self, gradients: Gradients | None = None) -> None:
+        """Do the whole step, or raise before anything is changed."""
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(_CAPTURING)
+        updates = self._updates(gradients)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         run_updates(updates, self._kernels)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
-        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """Return the options and schedules, the step counts, and the states of generators, in plain values.
@@ -211,22 +234,39 @@ class Rose(torch.optim.Optimizer):
             self._use_kernels(bool(state.get("_fused", True)) and resolve_fused(None))
             state.pop("_fused", None)
         super().__setstate__({**state, "param_groups": groups})
+        self._list_params()
 
-    def _updates(self) -> list[Update]:
-        """Check the whole step and return its parts; nothing is changed."""
+    def _list_params(self) -> None:
+        """Keep the groups' lists apart from their options: of what it looks at a compiler makes constants."""
+        self._params_of_groups = [group["params"] for group in self.param_groups]
+
+    def _updates(self, gradients: Gradients | None) -> list[Update]:
+        """Check the whole step and return its parts; nothing is changed.
+
+        `gradients` are the parameters that have one, each with it, by index; None takes them as they are.
+        """
         updates, index = [], 0
         for number, group in enumerate(self.param_groups):
-            options, generator = hyperparameters(group), generator_of(group)
-            factor = scheduled_decay_factor(options, group)
-            find = self._checks.of_group(options, generator, functools.partial(_name, group, number))
+            update_of = self._checked_group(number, group)
             for position, param in enumerate(group["params"]):
-                grad = param.grad
+                held, grad = (param, param.grad) if gradients is None else gradients.get(index, (param, None))
                 if grad is not None:
-                    compute, stochastic, kernel = find(index, position, param, grad)
-                    noise = self._noise_of(group, options, generator, index) if stochastic else None
-                    updates.append(Update(param, grad, options, factor, compute, noise, kernel))
+                    updates.append(update_of(index, position, held, grad))
                 index += 1
         return updates
+
+    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[int, int, Tensor, Tensor], Update]:
+        """Check a group's options, and return what checks a parameter's index, position, values and gradient."""
+        options, generator = hyperparameters(group), generator_of(group)
+        factor = scheduled_decay_factor(options, group)
+        find = self._checks.of_group(options, generator, functools.partial(_name, group, number))
+
+        def update_of(index: int, position: int, param: Tensor, grad: Tensor) -> Update:
+            compute, stochastic, kernel = find(index, position, param, grad)
+            noise = self._noise_of(group, options, generator, index) if stochastic else None
+            return Update(param, grad, options, factor, compute, noise, kernel)
+
+        return update_of
 
     def _noise_of(
         self, group: Mapping[str, Any], options: Hyperparameters, generator: torch.Generator | None, index: int
@@ -255,8 +295,8 @@ def _name(group: Mapping[str, Any], number: int, position: int) -> str:
     return f"parameter {position} of group {number}" if names is None else f"parameter {names[position]!r}"
 
 
-def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
+def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel: int) -> None:
+    """Warn, once a reason, of what is in the groups from the first on."""
     numbered = list(enumerate(groups))[first:]
     fixed = [
         f"{_name(group, number, position)} of shape {tuple(param.shape)}"
@@ -267,4 +307,4 @@ def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
     reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
     reasons += warnings_of_decay((f"group {number}", hyperparameters(group), group) for number, group in numbered)
     for reason in reasons:
-        warnings.warn(reason, UserWarning, stacklevel=3)
+        warnings.warn(reason, UserWarning, stacklevel=stacklevel)

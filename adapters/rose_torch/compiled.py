@@ -1,0 +1,40 @@
+"""A step in a graph of torch.compile: one operation that the compiler does not look into.
+
+It does what an eager step does, when the graph runs: compilers may contract arithmetic, and would make constants of
+the lr and of the step count. The graph has the parameters and the gradients, so it knows what the operation changes.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+__all__ = ["Gradients", "number_of", "step_in_graph"]
+
+Gradients = Mapping[int, tuple[Tensor, Tensor]]
+"""Parameters and their gradients, by the index of the parameter."""
+
+_numbers: Final = itertools.count()
+_optimizers: Final[WeakValueDictionary[int, Any]] = WeakValueDictionary()
+
+
+def number_of(optimizer: torch.optim.Optimizer) -> int:
+    """Return a number by which a graph finds the optimizer as long as it lives."""
+    number = next(_numbers)
+    _optimizers[number] = optimizer
+    return number
+
+
+def step_in_graph(number: int, groups: Sequence[Sequence[Tensor]]) -> None:
+    """Add a step of an optimizer to the graph that is being compiled; `groups` are its parameters, by group."""
+    params = [param for group in groups for param in group]
+    indices = [index for index, param in enumerate(params) if param.grad is not None]
+    _step(params, [params[index].grad for index in indices], indices, number)
+
+
+@torch.library.custom_op("rose_torch::step", mutates_args=("params",))
+def _step(params: list[Tensor], grads: list[Tensor], indices: list[int], number: int) -> None:
+    _optimizers[number]._apply({index: (params[index], grad) for index, grad in zip(indices, grads, strict=True)})

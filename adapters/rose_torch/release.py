@@ -1,0 +1,307 @@
+"""Gradient release: each parameter is updated in backward, as soon as its gradient is complete, which is then freed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from rose_core import Hyperparameters
+from rose_torch.compiled import Gradients
+from rose_torch.optimizer import Rose
+from rose_torch.options import OPTIONS, hyperparameters
+from rose_torch.steps import Update, run_updates
+
+__all__ = ["AttachedRose", "attach"]
+
+_RELEASED: Final = (
+    "rose_torch.attach has used this gradient in backward and freed it: step() must come before the next backward, and "
+    "whoever accumulates, clips or unscales gradients needs rose_torch.Rose, which leaves them in memory"
+)
+_TWICE: Final = (
+    "backward ran again before step(), but rose_torch.attach needs every gradient complete after one: call step() "
+    "first; to accumulate gradients use rose_torch.Rose, and for checkpointing use_reentrant=False"
+)
+
+_attached: Final = WeakTensorKeyDictionary()
+
+
+class AttachedRose(Rose):
+    """A `Rose` that updates parameters in backward; `attach` makes it.
+
+    It is a `torch.optim.Optimizer` for schedulers, `state_dict` and `load_state_dict`. `step` ends a step: it updates
+    what is left, which are the parameters that were frozen or in no group at the last `step` or `attach`, and those
+    whose gradients were set by hand, and counts the step, on which the portable noise depends.
+
+    Notes
+    -----
+    The groups are read, and checked, when the first gradient of a step is complete; options that are changed between
+    then and `step` are an error. Until `step`, an updated parameter has a `grad` that takes no memory and raises a
+    RuntimeError when it is used.
+
+    See Also
+    --------
+    attach : what is allowed, what is refused, and an example.
+    """
+
+    _frames_of_construction = Rose._frames_of_construction + 1
+    # None while not attached, as a copy is; by the index of the parameter.
+    _hooks: dict[int, RemovableHandle] | None = None
+    _begun: "_Begun | None" = None
+
+    def __enter__(self) -> "AttachedRose":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Leave the model, so that backward changes nothing; the optimizer becomes an ordinary `Rose`.
+
+        A step that backward has begun and `step` not ended is not counted.
+
+        Examples
+        --------
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 2)
+        >>> with attach(model, lr=0.5) as optimizer:
+        ...     model(torch.ones(4, 3)).sum().backward()
+        ...     optimizer.step()
+        >>> model(torch.ones(4, 3)).sum().backward()
+        >>> model.bias.grad.tolist()
+        [4.0, 4.0]
+        """
+        for _, _, index, param in self._places():
+            if self._hooks is not None and index in self._hooks:
+                self._hooks[index].remove()
+                _attached.pop(param, None)
+        self._hooks = None
+        self._end()
+
+    def _attach(self) -> None:
+        """Check whatever there is before there are gradients, then add the hooks."""
+        self._hooks = {}
+        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        for number, position, index, param in self._places():
+            name = self.param_groups[number]["param_names"][position]
+            if param in _attached:
+                raise ValueError(f"parameter {name!r} is attached already; detach() its optimizer first")
+            if hasattr(param, "device_mesh"):
+                raise ValueError(f"parameter {name!r} is a DTensor; rose_torch.Rose updates these, attach does not")
+            if param.requires_grad:
+                update_of[number](index, position, param, param.detach())
+        self._add_hooks()
+
+    def _add_hooks(self) -> None:
+        """Add hooks where a gradient is expected and there is none yet."""
+        if self._hooks is None:
+            return
+        for number, position, index, param in self._places():
+            if param.requires_grad and index not in self._hooks:
+                hook = _not_traced(partial(self._release, number, position, index))
+                self._hooks[index] = param.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                _attached[param] = True
+
+    @torch.no_grad()
+    def _release(self, number: int, position: int, index: int, param: Tensor) -> None:
+        """Update a parameter whose gradient is complete, and free the gradient."""
+        backward = torch._C._current_graph_task_id()
+        if self._begun is None:
+            self._begun = self._begin(backward)
+        if self._begun.backward != backward:
+            raise RuntimeError(_TWICE)
+        assert param.grad is not None
+        run_updates([self._begun.update_of[number](index, position, param, param.grad)], self._kernels)
+        param.grad = _Released(param)
+
+    def _begin(self, backward: int) -> "_Begun":
+        """Check the options of all groups, which hold for the whole step."""
+        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        return _Begun(backward, [hyperparameters(group) for group in self.param_groups], update_of)
+
+    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[int, int, Tensor, Tensor], Update]:
+        options = hyperparameters(group)
+        draws = any(param.requires_grad and options.rounds_stochastically(param) for param in group["params"])
+        if self._hooks is not None and draws and options.sr_seed is None:
+            raise ValueError(
+                f"param group {number} has bfloat16 parameters and sr_seed=None, so that their noise is drawn in their "
+                "order, but backward completes gradients in another; allowed are sr_seed=0 (or any other seed) and "
+                "bf16_sr=False"
+            )
+        return super()._checked_group(number, group)
+
+    def _use_kernels(self, fused: bool) -> None:
+        super()._use_kernels(fused)
+        self._apply_after_graph = _not_traced(self._apply)
+
+    def _apply_in_graph(self) -> None:
+        """End the graph that is being compiled, since nothing can be computed with the gradients that are left."""
+        self._apply_after_graph()
+
+    def _apply(self, gradients: Gradients | None = None) -> None:
+        """End the step."""
+        begun = self._begun
+        if begun is not None:
+            _refuse_changes(begun.options, [hyperparameters(group) for group in self.param_groups])
+        self._end()
+        self._begun = begun  # until nothing can fail
+        super()._apply(gradients)
+        self._begun = None
+        self._add_hooks()
+
+    def _end(self) -> None:
+        for _, _, _, param in self._places():
+            if isinstance(param.grad, _Released):
+                param.grad = None
+        self._begun = None
+
+    def _places(self) -> Iterator[tuple[int, int, int, Tensor]]:
+        """Yield each parameter after the number of its group, its position there, and its index."""
+        index = 0
+        for number, group in enumerate(self.param_groups):
+            for position, param in enumerate(group["params"]):
+                yield number, position, index, param
+                index += 1
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; a step that backward has begun is not counted."""
+        super().__setstate__(state)
+        self._end()
+
+
+class _Begun(NamedTuple):
+    """A step that has begun: which run of backward does it, by what options, and what checks each group's updates."""
+
+    backward: int
+    options: list[Hyperparameters]
+    update_of: list[Callable[[int, int, Tensor, Tensor], Update]]
+
+
+class _Released(Tensor):
+    """Stands for a gradient that was freed: it has no memory, and raises wherever it is computed with."""
+
+    @staticmethod
+    def __new__(cls, param: Tensor) -> "_Released":
+        made: _Released = Tensor._make_wrapper_subclass(cls, param.shape, dtype=param.dtype, device=param.device)
+        return made
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return "a gradient that rose_torch.attach has used and freed"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        raise RuntimeError(_RELEASED)
+
+
+def attach(
+    model: nn.Module,
+    lr: float | Tensor,
+    *,
+    groups: Callable[[str, nn.Parameter], Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> AttachedRose:
+    """Update each parameter of a model in backward, when its gradient is complete, and free the gradient.
+
+    Training then takes the memory of the parameters and, besides activations, that of about one gradient. Parameters
+    have the bits that steps of `Rose` with the same groups and options give them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its parameters may be frozen, tied, and used more than once.
+    lr, **options
+        As for `Rose`, and as for it a scheduler or the user may change them between steps.
+    groups : callable, optional
+        Returns, given a parameter's name and the parameter, which options it has instead of these. Those with equal
+        ones make a group, in the order of the model's parameters.
+
+    Returns
+    -------
+    AttachedRose
+        An optimizer whose `step` is to be called after each backward, and whose `detach` removes it from the model.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        If an option or a parameter is not allowed, if `bf16_sr` would draw noise without `sr_seed`, or if the model
+        is attached already, has layers with sparse gradients, or is distributed. Nothing is attached then.
+
+    Notes
+    -----
+    Options are checked as a whole before the first parameter of a step is changed. A gradient is checked by itself:
+    where one is refused, or backward fails, the parameters before it have been updated, and `step` ends that step.
+    So it is where a graph needs a parameter in backward but has no gradient for it (through `detach`, say): autograd
+    raises a RuntimeError if the parameter has been updated before.
+
+    What needs several gradients at once cannot work. A second backward before `step`, as gradient accumulation and
+    reentrant checkpoints run it, is an error before it changes a parameter. So is the use of gradients after backward,
+    to clip them or by `torch.amp.GradScaler`. `DistributedDataParallel` must not be put around the model later: it
+    would average the gradients after they were used.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    >>> optimizer = attach(model, lr=0.1, groups=lambda name, p: {"weight_decay": 0.0} if "bias" in name else {})
+    >>> scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=3)
+    >>> for _ in range(3):
+    ...     model(torch.ones(5, 3)).square().sum().backward()  # updates the parameters
+    ...     optimizer.step()  # ends the step
+    ...     scheduler.step()
+    >>> [(group["param_names"], group["step"]) for group in optimizer.param_groups]
+    [(['0.weight', '1.weight'], 3), (['0.bias', '1.bias'], 3)]
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        _refuse_module(name, module)
+    named = model.named_parameters()
+    optimizer = AttachedRose(named if groups is None else _grouped(named, groups), lr, **options)
+    optimizer._attach()
+    return optimizer
+
+
+def _not_traced(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function as one that torch.compile does not look into, which it would do even in a hook."""
+    untraced: Callable[..., None] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return untraced
+
+
+def _refuse_module(name: str, module: nn.Module) -> None:
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            f"model must not be distributed: DistributedDataParallel{f', in {name!r},' if name else ''} averages "
+            "gradients that would be used before; use rose_torch.Rose"
+        )
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
+        raise ValueError(f"module {name!r} has sparse=True; Rose needs dense gradients, allowed is sparse=False")
+
+
+def _grouped(
+    named: Iterable[tuple[str, nn.Parameter]], groups: Callable[[str, nn.Parameter], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a parameter group for each set of options that `groups` returns."""
+    grouped: list[tuple[dict[str, Any], list[tuple[str, nn.Parameter]]]] = []
+    for name, param in named:
+        options = dict(groups(name, param))
+        same = next((members for others, members in grouped if others == options), None)
+        if same is None:
+            grouped.append((options, [(name, param)]))
+        else:
+            same.append((name, param))
+    return [{**options, "params": members} for options, members in grouped]
+
+
+def _refuse_changes(before: list[Hyperparameters], now: list[Hyperparameters]) -> None:
+    """Raise if an option is not what it was when parameters were updated."""
+    for number, (was, is_) in enumerate(zip(before, now, strict=False)):  # groups may have been added
+        for option in OPTIONS:
+            old, new = getattr(was, option), getattr(is_, option)
+            if old != new:
+                raise ValueError(
+                    f"{option} of param group {number} was {old!r} when backward updated parameters, and is {new!r} at "
+                    "step(); it may change between step() and backward"
+                )
