@@ -1,0 +1,180 @@
+"""torch.compile(optimizer.step): the bits of eager steps, in one graph, which no lr compiles anew."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from rose_torch import Rose, attach
+from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
+from tests.adapters.refusals import refuses
+from tests.bits import assert_same_bits
+
+pytestmark = [
+    # The compiler's own: it imports what torch deprecates, and asks each tensor of a frame for its gradient.
+    pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
+
+RATES = [0.5, 0.25, 0.0, 0.125, 0.3]
+
+Params = dict[str, nn.Parameter]
+
+
+@pytest.fixture(autouse=True)
+def compiler() -> Iterator[None]:
+    """Forget what was compiled, so that each test counts its own."""
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def parameters(dtype: str) -> Params:
+    return {name: parameter(x) for name, x in model(dtype).items()}
+
+
+def set_grads(params: Params, step: int, dtype: str) -> None:
+    for name, grad in grads(step, dtype).items():
+        params[name].grad = tensor(grad)
+
+
+def run(params: Params, optimizer: Rose, step_of: Callable[[], Any], dtype: str) -> None:
+    torch.manual_seed(0)
+    for number, lr in enumerate(RATES):
+        set_grads(params, number, dtype)
+        if isinstance(held := optimizer.param_groups[0]["lr"], torch.Tensor):
+            held.fill_(lr)
+        else:
+            optimizer.param_groups[0]["lr"] = lr
+        step_of()
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "float64": ("float64", {}),
+    "float32": ("float32", {"compute_dtype": "fp32"}),
+    "float32 by the core": ("float32", {"fused": False}),
+    "bfloat16 with portable noise": ("bfloat16", {"sr_seed": 3}),
+    "bfloat16 with drawn noise": ("bfloat16", {}),
+    "bfloat16 by the core": ("bfloat16", {"sr_seed": 3, "compute_dtype": "fp32", "fused": False}),
+}
+
+
+@pytest.mark.parametrize("lr_type", [float, torch.tensor], ids=["float lr", "tensor lr"])
+@pytest.mark.parametrize(("dtype", "options"), CASES.values(), ids=CASES)
+def test_a_compiled_step_is_one_graph_for_every_lr_and_has_the_bits_of_eager(
+    dtype: str, options: dict[str, Any], lr_type: Callable[[float], Any]
+) -> None:
+    params, expected = parameters(dtype), parameters(dtype)
+    compiled, eager = (Rose(p.values(), lr_type(0.1), wd_schedule=True, **options) for p in (params, expected))
+    run(params, compiled, torch.compile(compiled.step, fullgraph=True), dtype)
+    assert counters["stats"]["unique_graphs"] == 1
+    run(expected, eager, eager.step, dtype)
+    assert_same_model(params, expected, "rose_torch compiled")
+    assert compiled.state_dict() == eager.state_dict()
+
+
+def test_a_compiled_training_step_with_a_scheduler_has_the_bits_of_eager() -> None:
+    def train(make: Callable[[nn.Module], Rose], *, compiled: bool) -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
+        optimizer = make(layers)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
+
+        def step(x: torch.Tensor) -> None:
+            optimizer.zero_grad()
+            layers(x).square().sum().backward()
+            optimizer.step()
+
+        stepping = torch.compile(step, backend="aot_eager") if compiled else step
+        graphs = []
+        for number in range(5):
+            stepping(torch.full((3, 6), 1.0 + number))
+            scheduler.step()
+            graphs.append(counters["stats"]["unique_graphs"])
+        assert len(set(graphs[1:])) == 1  # the first step has gradients of None before
+        return layers
+
+    for make in (lambda m: Rose(m.parameters(), lr=0.1), lambda m: attach(m, lr=0.1)):
+        expected = train(make, compiled=False)
+        layers = train(make, compiled=True)
+        for param, want in zip(layers.parameters(), expected.parameters(), strict=True):
+            assert_same_bits(param, want, backend="rose_torch compiled")
+
+
+def test_groups_and_parameters_without_a_gradient_keep_their_places_in_the_noise() -> None:
+    params, expected = parameters("bfloat16"), parameters("bfloat16")
+    for held, compiled in ((params, True), (expected, False)):
+        set_grads(held, 0, "bfloat16")
+        held["bias"].grad = None
+        first, *others = held.values()
+        optimizer = Rose([{"params": [first], "lr": 0.5}, {"params": others[:2]}], lr=0.1, sr_seed=0)
+        optimizer.add_param_group({"params": others[2:], "lr": 0.25})
+        optimizer.load_state_dict(optimizer.state_dict())
+        (torch.compile(optimizer.step, fullgraph=True) if compiled else optimizer.step)()
+    assert_same_model(params, expected, "rose_torch compiled")
+
+
+def test_a_compiled_step_without_any_gradient_is_counted() -> None:
+    optimizer = Rose(parameters("float32").values(), lr=0.1)
+    torch.compile(optimizer.step, fullgraph=True)()
+    assert optimizer.param_groups[0]["step"] == 1
+
+
+def test_a_compiled_step_that_is_refused_changes_nothing() -> None:
+    params = parameters("float32")
+    optimizer = Rose(params.values(), lr=0.1)
+    set_grads(params, 0, "float32")
+    step = torch.compile(optimizer.step, fullgraph=True)
+    step()
+    optimizer.param_groups[0]["lr"] = float("nan")
+    with refuses(optimizer, ValueError, "lr must be a finite number >= 0, got nan"):
+        step()
+
+
+def test_compiled_steps_of_two_optimizers_are_their_own() -> None:
+    held = [parameters("float32") for _ in range(2)]
+    optimizers = [Rose(params.values(), lr) for params, lr in zip(held, (0.1, 0.5), strict=True)]
+    expected = [parameters("float32") for _ in range(2)]
+    for params, optimizer in zip(held, optimizers, strict=True):
+        set_grads(params, 0, "float32")
+        torch.compile(optimizer.step, fullgraph=True)()
+    for params, own, lr in zip(expected, held, (0.1, 0.5), strict=True):
+        set_grads(params, 0, "float32")
+        Rose(params.values(), lr).step()
+        assert_same_model(own, params, "rose_torch compiled")
+
+
+def test_a_closure_of_a_compiled_step_returns_its_loss() -> None:
+    weight = parameter(model()["weight"])
+    optimizer = Rose([weight], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    before = weight.detach().clone()
+    loss = torch.compile(optimizer.step, backend="aot_eager")(closure)
+    assert_same_bits(loss, before.square().sum())
+    other = parameter(model()["weight"])
+    other.grad = 2 * before
+    Rose([other], lr=0.1).step()
+    assert_same_bits(weight, other, backend="rose_torch compiled")
+
+
+def test_a_capture_in_a_cuda_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters("float32")
+    optimizer = Rose(params.values(), lr=0.1)
+    set_grads(params, 0, "float32")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    text = (
+        "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
+        "capture forward and backward, and call step() outside"
+    )
+    with refuses(optimizer, RuntimeError, text):
+        optimizer.step()
