@@ -13,7 +13,7 @@ from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
 from rose_core.statistics import center, mean_and_range, slice_sums
 
-__all__ = ["NoiseSource", "updated_blocks"]
+__all__ = ["NoiseSource", "Step", "of_all_slices", "updated_blocks"]
 
 NoiseSource = Callable[[int, int], Any]
 """Returns the noise words from `start` to `stop` of the flattened parameter, of which one range follows another."""
@@ -41,7 +41,7 @@ def updated_blocks(
     groups = partition(param.shape, size)
     if len(groups) > 1:
         keep_freed_memory(param)
-    step = _Step(param, grad, options, factor, compute, noise)
+    step = Step(param, grad, options, factor, compute, noise)
     # What is kept of each slice, or computed again for each block, if it is too much.
     runs = [groups] if groups[-1][-1].slices.stop <= size else [[group] for group in groups]
     measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, runs))
@@ -66,7 +66,7 @@ class _Again:
         return self._compute()
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """The phases of a step, each on one block or on a run of groups of blocks."""
 
     param: Array
@@ -81,7 +81,7 @@ class _Step(NamedTuple):
         """Return the mean and the range of each slice, None where it has none."""
         if self.param.ndim == 0:
             return None, None
-        low, high, *folds = self._sums_of_all(run) if len(run) > 1 else self._sums(run[0])
+        low, high, *folds = of_all_slices(run, self._sums)
         return mean_and_range((low, high), tuple(folds), self.param.shape, self.compute)
 
     @quiet
@@ -101,40 +101,47 @@ class _Step(NamedTuple):
         xp, part = array_namespace(self.param), self.param[block.index]
         x = apply_decay(to_compute(part, self.compute), self.factor, self.compute)
         if denominator is None:
-            x = advance_by_sign(x, self._gradient(block), lr=self.options.lr, compute=self.compute)
+            x = advance_by_sign(x, self.gradient(block), lr=self.options.lr, compute=self.compute)
         else:
-            g = center(self._gradient(block), mean, self.compute)
+            g = center(self.gradient(block), mean, self.compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=self.compute)
         words = None if self.noise is None else xp.reshape(self.noise(block.start, block.stop), part.shape)
         return xp.reshape(to_storage(x, dtype_name(part), words), part.shape)
 
-    def _sums_of_all(self, run: Sequence[Sequence[Block]]) -> list[Any]:
-        """Return the sums of all slices of a run in arrays that are made once.
-
-        What each block leaves behind would come to lie between its temporaries, so that their memory, in pieces, is
-        not used again.
-        """
-        xp, first, last = array_namespace(self.param), run[0][0].slices.start, run[-1][0].slices.stop
-        sums: list[Any] = []
-        for group in run:
-            parts = self._sums(group)
-            sums = sums or [xp.empty((last - first, *x.shape[1:]), dtype=x.dtype, device=device(x)) for x in parts]
-            for whole, part in zip(sums, parts, strict=True):
-                whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part
-        return sums
+    def gradient(self, block: Block) -> Any:
+        """Return a block of the gradient in the operation dtype."""
+        g = to_compute(self.grad[block.index], self.compute)
+        return -g if self.options.maximize else g  # ROSE-1.3
 
     def _sums(self, group: Sequence[Block]) -> list[Any]:
         """Return the extrema of each slice and the folds of its sum."""
-        parts: Iterable[Array] = _Again(lambda: map(self._gradient, group))
+        parts: Iterable[Array] = _Again(lambda: map(self.gradient, group))
         if len(group) == 1:
             parts = list(parts)
         ends, folds = slice_sums(parts, self.param.shape, centralize=self.options.centralize)
         return [*ends, *folds]
 
-    def _gradient(self, block: Block) -> Any:
-        """Return a block of the gradient in the operation dtype."""
-        g = to_compute(self.grad[block.index], self.compute)
-        return -g if self.options.maximize else g  # ROSE-1.3
+
+def of_all_slices(run: Sequence[Sequence[Block]], of_group: Callable[[Sequence[Block]], Sequence[Array]]) -> list[Any]:
+    """Return what `of_group` returns of each group of a run, one row a slice, in arrays that are made once.
+
+    What each block leaves behind would come to lie between its temporaries, so that their memory, in pieces, is
+    not used again.
+    """
+    if len(run) == 1:
+        return list(of_group(run[0]))
+    first, last = run[0][0].slices.start, run[-1][0].slices.stop
+    wholes: list[Any] = []
+    for group in run:
+        parts = of_group(group)
+        wholes = wholes or [_empty((last - first, *part.shape[1:]), part) for part in parts]
+        for whole, part in zip(wholes, parts, strict=True):
+            whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part
+    return wholes
+
+
+def _empty(shape: tuple[int, ...], like: Array) -> Any:
+    return array_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
 
 
 def _rows(x: Array | None, rows: slice) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, device, require_array, to_words
 
-__all__ = ["noise_keys", "noise_source", "noise_words", "threefry2x32"]
+__all__ = ["noise_at", "noise_keys", "noise_source", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -71,23 +71,43 @@ def noise_source(
     *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
 ) -> Callable[[int, int], Any]:
     """Return what gives the words of a range of the flattened parameter; the arguments are those of `noise_words`."""
-    seed = unsigned("seed", seed, bits=64)
-    step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-    require_array(like, "like")
+    blocks = _cipher(seed, step, index, like)
     xp = array_namespace(like)
-    place = device(like)
-    host_key = noise_keys([seed], [step], [index])
-    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=place)) for word in host_key)
 
     def words_of(start: int, stop: int) -> Any:
         first = start // 4
-        block = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=place)
-        blocks = threefry2x32((key0, key1), (to_words(block & _MASK), to_words(block >> 32)))
-        halves = [half & 0xFFFF for word in blocks for half in (word, word >> 16)]
+        numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(like))
+        halves = [half & 0xFFFF for word in blocks(numbers) for half in (word, word >> 16)]
         words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[start - 4 * first : stop - 4 * first]
         return xp.astype(words, xp.int32)
 
     return words_of
+
+
+def noise_at(*, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array) -> Callable[[Array], Any]:
+    """Return what gives the words at places, in int64, of the flattened parameter; see `noise_words`."""
+    blocks = _cipher(seed, step, index, like)
+    xp = array_namespace(like)
+
+    def words_at(places: Array) -> Any:
+        x0, x1 = blocks(places >> 2)
+        word = xp.where((places & 2) == 0, x0, x1)
+        return xp.astype(xp.where((places & 1) == 0, word, word >> 16) & 0xFFFF, xp.int32)
+
+    return words_at
+
+
+def _cipher(
+    seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
+) -> Callable[[Array], tuple[Any, Any]]:
+    """Return what gives the two words of the blocks of these numbers, in int64 (ROSE-9.3)."""
+    seed = unsigned("seed", seed, bits=64)
+    step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
+    require_array(like, "like")
+    xp = array_namespace(like)
+    host_key = noise_keys([seed], [step], [index])
+    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=device(like))) for word in host_key)
+    return lambda numbers: threefry2x32((key0, key1), (to_words(numbers & _MASK), to_words(numbers >> 32)))
 
 
 def noise_keys(seeds: Sequence[int], steps: Sequence[int], indices: Sequence[int]) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from rose_core.update import checked_compute_dtype, repeats_memory
 from rose_kernels import Kernel, Kind, layout_of
 from rose_torch.placement import same_device
 
-__all__ = ["Checked", "Checks"]
+__all__ = ["Checked", "Checks", "require_own_shape"]
 
 _NAMES: Final = {
     torch.float64: "float64",
@@ -33,6 +33,19 @@ class Checked(NamedTuple):
     compute: ComputeDtype
     stochastic: bool
     kernel: Kernel | None
+
+
+def require_own_shape(param: Tensor, name: str) -> None:
+    """Raise if a parameter is known to be held flattened or in pieces, where its slices are not to be seen.
+
+    A view that FSDP1 gives back with ``use_orig_params=True`` may be whole, but does not tell.
+    """
+    for mark, whose in (("_fsdp_flattened", "FullyShardedDataParallel (FSDP1)"), ("ds_id", "DeepSpeed ZeRO stage 3")):
+        if hasattr(param, mark):
+            raise ValueError(
+                f"{name} is flattened by {whose}, which hides the slices that Rose is made of; allowed are plain "
+                "parameters and DTensors, as torch.distributed.fsdp.fully_shard (FSDP2) makes them"
+            )
 
 
 class Checks:
@@ -101,6 +114,7 @@ def _is_plain(tensor: Tensor) -> bool:
 def _checked(
     param: Tensor, grad: Tensor, options: Hyperparameters, generator: torch.Generator | None, name: str, *, fused: bool
 ) -> Checked:
+    require_own_shape(param, name)
     if grad.layout != torch.strided or param.layout != torch.strided:
         raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
     if repeats_memory(param.shape, param.stride()):

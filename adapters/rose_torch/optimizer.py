@@ -13,10 +13,12 @@ from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_deca
 from rose_core.hyperparameters import unsigned
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
-from rose_torch.checks import Checks
+from rose_torch.agreement import on_every_rank
+from rose_torch.checks import Checks, require_own_shape
 from rose_torch.compiled import Gradients, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
+from rose_torch.placement import dtensor_types
 from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
 
 __all__ = ["Rose"]
@@ -36,8 +38,8 @@ class Rose(torch.optim.Optimizer):
     Parameters
     ----------
     params : iterable of Tensor, of (str, Tensor), or of dict
-        Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors of float64,
-        float32, float16 or bfloat16. A group may override every option.
+        Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors or DTensors of
+        float64, float32, float16 or bfloat16. A group may override every option.
     lr : float or Tensor
         Learning rate, a finite number >= 0; a tensor of rank 0 is read at every step.
     weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize
@@ -141,15 +143,22 @@ class Rose(torch.optim.Optimizer):
         Raises
         ------
         TypeError, ValueError
-            If an option is not allowed, or a parameter is in a group already.
+            If an option is not allowed, a parameter is in a group already, or it is held flattened by FSDP1 or ZeRO.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         options = plain_options({**self.defaults, **param_group})
         super().add_param_group({**param_group, **options, "step": 0})
+        group, number = self.param_groups[-1], len(self.param_groups) - 1
+        try:
+            for position, param in enumerate(group["params"]):
+                require_own_shape(param, _name(group, number, position))
+        except ValueError:
+            self.param_groups.pop()
+            raise
         self._list_params()
         if not self._constructing:
-            _warn_of_groups(self.param_groups, len(self.param_groups) - 1, 3)
+            _warn_of_groups(self.param_groups, number, 3)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -168,7 +177,13 @@ class Rose(torch.optim.Optimizer):
         ------
         TypeError, ValueError, RuntimeError
             If an option, a parameter or a gradient is not allowed. No parameter is changed then
-            (ROSE-11.3).
+            (ROSE-11.3), nor on any other rank that has parts of the same DTensors.
+
+        Notes
+        -----
+        Where a parameter is a DTensor, all ranks of its mesh must call. They tell each other extrema and sums of
+        folds (ROSE-7.4), of all parameters at once. A gradient crosses only where it is Partial, a sum that
+        backward left to be made.
         """
         loss = None
         if closure is not None:
@@ -188,9 +203,14 @@ class Rose(torch.optim.Optimizer):
         """Do the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(_CAPTURING)
-        updates = self._updates(gradients)
-        afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
+        parts: list[Tensor] = []
+        if dtensors := dtensor_types():
+            parts = [param for group in self.param_groups for param in group["params"] if isinstance(param, dtensors)]
+        prepare = functools.partial(self._prepared, gradients)
+        updates, afterwards = on_every_rank(prepare, self.param_groups, _name) if parts else prepare()
         run_updates(updates, self._kernels)
+        # What was written are the local tensors of DTensors; autograd knows the versions of the whole.
+        torch.autograd.graph.increment_version(parts)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 
@@ -240,6 +260,10 @@ class Rose(torch.optim.Optimizer):
         """Keep the groups' lists apart from their options: of what it looks at a compiler makes constants."""
         self._params_of_groups = [group["params"] for group in self.param_groups]
 
+    def _prepared(self, gradients: Gradients | None) -> tuple[list[Update], list[dict[str, Any]]]:
+        """Return the parts of a step, and what the groups keep of it; nothing is changed."""
+        return self._updates(gradients), [after_step(group, float(group["lr"])) for group in self.param_groups]
+
     def _updates(self, gradients: Gradients | None) -> list[Update]:
         """Check the whole step and return its parts; nothing is changed.
 
@@ -260,11 +284,17 @@ class Rose(torch.optim.Optimizer):
         options, generator = hyperparameters(group), generator_of(group)
         factor = scheduled_decay_factor(options, group)
         find = self._checks.of_group(options, generator, functools.partial(_name, group, number))
+        dtensors = dtensor_types()
 
         def update_of(index: int, position: int, param: Tensor, grad: Tensor) -> Update:
+            part = None
+            if dtensors and (isinstance(param, dtensors) or isinstance(grad, dtensors)):
+                from rose_torch.parts import local_part  # noqa: PLC0415  (it is slow to load)
+
+                param, grad, part = local_part(param, grad, _name(group, number, position))
             compute, stochastic, kernel = find(index, position, param, grad)
             noise = self._noise_of(group, options, generator, index) if stochastic else None
-            return Update(param, grad, options, factor, compute, noise, kernel)
+            return Update(param, grad, options, factor, compute, noise, kernel if part is None else None, part)
 
         return update_of
 

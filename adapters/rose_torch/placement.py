@@ -1,14 +1,26 @@
-"""Where tensors are: their device, and the memory they may share with others."""
+"""Where tensors are: on a device, in memory they may share with others, or on many ranks."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-__all__ = ["Memory", "extent", "overlapping", "same_device"]
+__all__ = ["Memory", "dtensor_types", "extent", "is_dtensor", "overlapping", "same_device"]
 
 Memory = tuple[Sequence[int], Sequence[int]]
 """The addresses of some tensors, and how many bytes each takes from there."""
+
+
+def dtensor_types() -> tuple[type, ...]:
+    """Return the type of DTensors; none before its module is loaded, as there is none of them then."""
+    dtensor = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    return () if dtensor is None else (dtensor,)
+
+
+def is_dtensor(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is a DTensor."""
+    return isinstance(tensor, dtensor_types())
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:

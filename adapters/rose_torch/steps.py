@@ -1,18 +1,24 @@
 """A step's parts, checked and ready to be done, and their doing: by compiled kernels, or by the core block by block."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.blocks import updated_blocks
+from rose_core.blocks import NoiseSource, Step, updated_blocks
+from rose_core.namespace import quiet
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
+from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
+from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
+
+if TYPE_CHECKING:
+    from rose_torch.parts import Part
 
 __all__ = ["DrawnNoise", "PortableNoise", "Update", "run_updates"]
 
@@ -32,7 +38,7 @@ class DrawnNoise(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One parameter's part of a step."""
+    """One parameter's part of a step; of a DTensor the local tensors, and what part of the whole they are."""
 
     param: Tensor
     grad: Tensor
@@ -41,12 +47,20 @@ class Update(NamedTuple):
     compute: ComputeDtype
     noise: PortableNoise | DrawnNoise | None
     kernel: Kernel | None
+    part: "Part | None" = None
 
 
 def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
-    """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn."""
+    """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn.
+
+    What ranks tell each other, they tell before the first parameter is written.
+    """
+    has_parts = any(update.part is not None for update in updates)
+    if has_parts:
+        updates = [_reduced(update) for update in updates]
     params, grads = [update.param.data_ptr() for update in updates], [update.grad.data_ptr() for update in updates]
     updates = _apart(updates, params, grads)
+    statistics = _statistics_of_parts(updates) if has_parts else {}
     kernels.prepare([update.kernel for update in updates])
     at_once = [
         place
@@ -58,7 +72,7 @@ def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
     if len(at_once) < len(updates):
         for place in sorted(set(range(len(updates))) - set(at_once)):
             if updates[place].kernel is None:
-                _run_by_core(updates[place])
+                _run_by_core(updates[place], statistics.get(place))
             else:
                 _run_drawing(updates[place], _requests(updates, params, grads, [place]), kernels)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
@@ -113,14 +127,43 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
     kernels.run_drawing(requests, draw, torch.get_num_threads())
 
 
-def _run_by_core(update: Update) -> None:
-    param, noise = update.param, None
-    if isinstance(update.noise, PortableNoise):
-        noise = noise_source(**update.noise._asdict(), like=param)
-    elif isinstance(update.noise, DrawnNoise):
-        noise = drawn_words(param, update.noise.generator)
-    blocks = updated_blocks(
-        param, update.grad, update.options, factor=update.factor, compute=update.compute, noise=noise
-    )
+def _reduced(update: Update) -> Update:
+    """Return the update with the gradient that the ranks have still to sum, as after sequence-parallel layers."""
+    if update.part is None or update.part.reduced is None:
+        return update
+    return update._replace(grad=update.part.reduced())
+
+
+@quiet
+def _statistics_of_parts(updates: Sequence[Update]) -> dict[int, Statistics]:
+    """Return the statistics of those updates that are of parts, by their place."""
+    parts = [(place, update, update.part) for place, update in enumerate(updates) if update.part is not None]
+    statistics = in_lockstep([statistics_of_part(_step(update, None), part) for _, update, part in parts])
+    return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
+
+
+def _run_by_core(update: Update, statistics: Statistics | None) -> None:
+    param, noise = update.param, _noise_source(update)
+    if statistics is not None:
+        blocks = updated_part(_step(update, noise), statistics)
+    else:
+        blocks = updated_blocks(
+            param, update.grad, update.options, factor=update.factor, compute=update.compute, noise=noise
+        )
     for index, values in blocks:
         param[index].copy_(values)
+
+
+def _step(update: Update, noise: NoiseSource | None) -> Step:
+    return Step(update.param, update.grad, update.options, update.factor, update.compute, noise)
+
+
+def _noise_source(update: Update) -> NoiseSource | None:
+    param, noise = update.param, update.noise
+    if noise is None:
+        return None
+    if isinstance(noise, DrawnNoise):
+        return drawn_words(param, noise.generator)
+    if update.part is None:
+        return noise_source(**noise._asdict(), like=param)
+    return noise_of_part(update.part, **noise._asdict(), like=param)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rose_core import noise_words
 from rose_core.namespace import to_words
-from rose_core.noise import noise_source, threefry2x32
+from rose_core.noise import noise_at, noise_source, threefry2x32
 from tests.backends import Backend, backends
 from tests.bits import DTYPES, assert_same_bits, host
 from tests.strategies import examples, shapes
@@ -174,3 +174,19 @@ def test_numpy_integers_are_integers() -> None:
     plain = noise_words((2, 3), seed=1, step=2, index=3, like=LIKE)
     shape = (np.int64(2), np.uint8(3))
     assert_same_bits(noise_words(shape, seed=np.uint64(1), step=np.int32(2), index=np.int8(3), like=LIKE), plain)
+
+
+@backends
+@given(
+    places=st.lists(st.integers(0, 2**40) | st.integers(0, 20), max_size=20),
+    seed=st.integers(0, 2**64 - 1),
+    index=uint32,
+)
+@examples(30)
+def test_the_words_at_any_places_are_those_of_the_whole(
+    backend: Backend, places: list[int], seed: int, index: int
+) -> None:
+    like = backend.array(LIKE)
+    words = noise_at(seed=seed, step=1, index=index, like=like)(backend.array(np.asarray(places, np.int64)))
+    expected = [word_of(place, seed=seed, step=1, index=index) for place in places]
+    assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)

@@ -1,0 +1,114 @@
+"""A run saved by torch.distributed.checkpoint on four ranks continues on any other number with the same bits."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from rose_torch import Rose
+from tests.bits import assert_same_bits
+from tests.distributed.layouts import mesh_of
+from tests.distributed.worlds import World
+
+RATES = [0.25, 0.125, 0.0625, 0.03125]
+OPTIONS: dict[str, Any] = {"wd_schedule": True, "weight_decay": 0.125, "sr_seed": 3, "fused": False}
+# A checkpoint loads only the keys that a new optimizer's state has: an initial_lr if a scheduler gave it one.
+FORMS = {"nested": StateDictOptions(), "flat": StateDictOptions(flatten_optimizer_state_dict=True)}
+
+
+def started(ranks: int, lr: float) -> tuple[nn.Module, Rose]:
+    """Return a model of bfloat16 on so many ranks, and its optimizer."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)).to(torch.bfloat16)
+    if ranks > 1:
+        fully_shard(module, mesh=mesh_of((ranks,)))
+    optimizer = Rose(module.parameters(), lr=lr, **OPTIONS)
+    LambdaLR(optimizer, lambda _: 1.0)
+    return module, optimizer
+
+
+def take_steps(module: nn.Module, optimizer: Rose, steps: Iterable[int]) -> None:
+    """Step with rates and gradients that depend on the step alone."""
+    for step in steps:
+        optimizer.param_groups[0]["lr"] = RATES[step]
+        generator = torch.Generator().manual_seed(step)
+        for param in module.parameters():
+            grad = torch.randn(param.shape, generator=generator).to(param.dtype)
+            if isinstance(param, DTensor):
+                grad = distribute_tensor(grad, param.device_mesh, param.placements, src_data_rank=None)
+            param.grad = grad
+        optimizer.step()
+    optimizer.zero_grad()
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    """Return the whole weights."""
+    return [(p.full_tensor() if isinstance(p, DTensor) else p).detach() for p in module.parameters()]
+
+
+def states(module: nn.Module, optimizer: Rose, form: str) -> dict[str, Any]:
+    """Return the states of a model and its optimizer."""
+    model_state, optimizer_state = get_state_dict(module, optimizer, options=FORMS[form])
+    return {"model": model_state, "optimizer": optimizer_state}
+
+
+def resumed(_: int, ranks: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
+    """Load what was saved, in a run that was started otherwise, and continue to the end."""
+    module, optimizer = started(ranks, 1.0)
+    with torch.no_grad():
+        for param in module.parameters():
+            param.zero_()
+    state = states(module, optimizer, form)
+    dcp.load(state, checkpoint_id=folder, no_dist=ranks == 1)
+    set_state_dict(
+        module,
+        optimizer,
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+        options=FORMS[form],
+    )
+    assert optimizer.param_groups[0]["step"] == saved_after
+    take_steps(module, optimizer, range(saved_after, len(RATES)))
+    return weights(module)
+
+
+def saved(_: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
+    """Run on four ranks, save on the way, and continue to the end."""
+    module, optimizer = started(4, 0.25)
+    take_steps(module, optimizer, range(saved_after))
+    dcp.save(states(module, optimizer, form), checkpoint_id=folder)
+    assert optimizer.param_groups[0]["step"] == saved_after
+    take_steps(module, optimizer, range(saved_after, len(RATES)))
+    return weights(module)
+
+
+def uninterrupted() -> list[Tensor]:
+    """Run on one rank, without a checkpoint."""
+    module, optimizer = started(1, 0.25)
+    take_steps(module, optimizer, range(len(RATES)))
+    return weights(module)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of a single process
+@pytest.mark.parametrize("saved_after", [0, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_saved_on_four_ranks_it_continues_on_two_and_on_one(
+    four: World, two: World, tmp_path: Path, saved_after: int, form: str
+) -> None:
+    expected = uninterrupted()
+    runs = [
+        *four.run(saved, str(tmp_path), saved_after, form),
+        *two.run(resumed, 2, str(tmp_path), saved_after, form),
+        resumed(0, 1, str(tmp_path), saved_after, form),
+    ]
+    for run in runs:
+        for actual, whole in zip(run, expected, strict=True):
+            assert_same_bits(actual, whole)
