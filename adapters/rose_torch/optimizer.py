@@ -223,7 +223,11 @@ class Rose(torch.optim.Optimizer):
             As for every `torch.optim.Optimizer`. JSON can hold it, unless `lr` is a tensor.
         """
         state = super().state_dict()
-        return {**state, "param_groups": pack_generators(state["param_groups"])}
+        # A distributed checkpoint loads only the keys that a new optimizer's state has.
+        groups = [
+            ({"initial_lr": None} if group["wd_schedule"] is True else {}) | group for group in state["param_groups"]
+        ]
+        return {**state, "param_groups": pack_generators(groups)}
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -245,6 +249,8 @@ class Rose(torch.optim.Optimizer):
             if missing := [option for option in OPTIONS if option not in group]:
                 raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
             group.update(plain_options(group))
+            if group.get("initial_lr", 0) is None:  # for schedulers, which set it where it is missing
+                del group["initial_lr"]
             if "step" in group:  # the defaults have none
                 unsigned("step", group["step"], bits=32)
         set_states(generator_states)

@@ -12,7 +12,7 @@ Memory = tuple[Sequence[int], Sequence[int]]
 """The addresses of some tensors, and how many bytes each takes from there."""
 
 
-def dtensor_types() -> tuple[type, ...]:
+def dtensor_types() -> tuple[type[torch.Tensor], ...]:
     """Return the type of DTensors; none before its module is loaded, as there is none of them then."""
     dtensor = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
     return () if dtensor is None else (dtensor,)

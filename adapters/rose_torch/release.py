@@ -77,7 +77,7 @@ class AttachedRose(Rose):
         for _, _, index, param in self._places():
             if self._hooks is not None and index in self._hooks:
                 self._hooks[index].remove()
-                _attached.pop(param, None)
+                _attached.pop(param, None)  # type: ignore[no-untyped-call]
         self._hooks = None
         self._end()
 

@@ -62,5 +62,5 @@ def upstream_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _upstream_group(group: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in group.items() if key not in _OURS}
+    kept = {key: value for key, value in group.items() if key not in _OURS and (key, value) != ("initial_lr", None)}
     return kept | {"compute_dtype": _DTYPES[group["compute_dtype"]]}

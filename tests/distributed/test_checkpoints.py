@@ -20,18 +20,19 @@ from tests.distributed.worlds import World
 
 RATES = [0.25, 0.125, 0.0625, 0.03125]
 OPTIONS: dict[str, Any] = {"wd_schedule": True, "weight_decay": 0.125, "sr_seed": 3, "fused": False}
-# A checkpoint loads only the keys that a new optimizer's state has: an initial_lr if a scheduler gave it one.
+# A flat state has what the groups have: an initial_lr only if a scheduler gave it one, or the first step.
 FORMS = {"nested": StateDictOptions(), "flat": StateDictOptions(flatten_optimizer_state_dict=True)}
 
 
-def started(ranks: int, lr: float) -> tuple[nn.Module, Rose]:
+def started(ranks: int, lr: float, form: str) -> tuple[nn.Module, Rose]:
     """Return a model of bfloat16 on so many ranks, and its optimizer."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)).to(torch.bfloat16)
     if ranks > 1:
         fully_shard(module, mesh=mesh_of((ranks,)))
     optimizer = Rose(module.parameters(), lr=lr, **OPTIONS)
-    LambdaLR(optimizer, lambda _: 1.0)
+    if form == "flat":
+        LambdaLR(optimizer, lambda _: 1.0)
     return module, optimizer
 
 
@@ -62,7 +63,7 @@ def states(module: nn.Module, optimizer: Rose, form: str) -> dict[str, Any]:
 
 def resumed(_: int, ranks: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
     """Load what was saved, in a run that was started otherwise, and continue to the end."""
-    module, optimizer = started(ranks, 1.0)
+    module, optimizer = started(ranks, 1.0, form)
     with torch.no_grad():
         for param in module.parameters():
             param.zero_()
@@ -82,7 +83,7 @@ def resumed(_: int, ranks: int, folder: str, saved_after: int, form: str) -> lis
 
 def saved(_: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
     """Run on four ranks, save on the way, and continue to the end."""
-    module, optimizer = started(4, 0.25)
+    module, optimizer = started(4, 0.25, form)
     take_steps(module, optimizer, range(saved_after))
     dcp.save(states(module, optimizer, form), checkpoint_id=folder)
     assert optimizer.param_groups[0]["step"] == saved_after
@@ -92,7 +93,7 @@ def saved(_: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
 
 def uninterrupted() -> list[Tensor]:
     """Run on one rank, without a checkpoint."""
-    module, optimizer = started(1, 0.25)
+    module, optimizer = started(1, 0.25, "nested")
     take_steps(module, optimizer, range(len(RATES)))
     return weights(module)
 

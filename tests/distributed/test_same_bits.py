@@ -1,18 +1,20 @@
 """A step on parts of parameters has the bits of a step on the whole, however these lie on the ranks."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
+import pytest
 from torch import Tensor, nn
 
-from rose_torch import Rose
+from rose_torch import Rose, collectives
+from rose_torch.collectives import Join
 from tests.bits import DTYPES, TALLY, words
 from tests.distributed.layouts import LAYOUTS, as_tensor, shard
 from tests.distributed.worlds import World
 from tests.strategies import KINDS, fill
 
-DRAWS = 8  # optimizers of each layout
+DRAWS = 16  # optimizers of each layout
 STEPS = 2
 
 SHAPES = [
@@ -96,3 +98,24 @@ def test_on_two_ranks(two: World) -> None:
 
 def test_on_four_ranks(four: World) -> None:
     check(four, 4)
+
+
+def compare_unjoined(_: int, size: int, seed: int) -> Tally:
+    """Compare where each rank takes its own statistics for everyone's."""
+
+    def own(joins: dict[int, Join]) -> dict[int, Tensor]:
+        return {number: join.values for number, join in joins.items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collectives, "_answers", own)
+        return compare(0, size, seed)
+
+
+def test_parts_that_join_nothing_differ_from_the_whole(two: World) -> None:
+    """So that the tests above can fail."""
+    mismatches = Counter[str]()
+    for tally in two.run(compare_unjoined, 2, 5):
+        for (name, _), counts in tally.items():
+            mismatches[name] += counts[2]
+    assert all(mismatches[name] > 0 for name in ("2: rows", "2: columns", "2: last axis"))
+    assert mismatches["2: replicated"] == mismatches["plain"] == 0
