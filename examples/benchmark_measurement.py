@@ -26,7 +26,19 @@ from benchmark_cases import ADD, Contender, Shape, Step, parameters_in
 from torch import Tensor
 from tqdm import tqdm
 
-__all__ = ["DTYPES", "Measurement", "Plan", "Result", "Spread", "TooLargeError", "measure", "memory_obstacle", "normal"]
+__all__ = [
+    "DTYPES",
+    "Measurement",
+    "Plan",
+    "Result",
+    "Spread",
+    "TooLargeError",
+    "measure",
+    "memory_obstacle",
+    "normal",
+    "peak",
+    "reset_peak",
+]
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UPS: Final = 2
@@ -157,7 +169,7 @@ def memory_obstacle() -> str:
     if not _CLEAR_REFS.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
         return "that needs Linux with the GNU C library"
     try:
-        _reset_peak()
+        reset_peak()
     except OSError as error:
         return f"{_CLEAR_REFS} cannot be written: {error}"
     return ""
@@ -166,27 +178,32 @@ def memory_obstacle() -> str:
 def _prepared(contender: Contender, own: Measurement, grads: list[Tensor], *, with_memory: bool) -> Step:
     """Return a step that has been done before, over parameters of its own."""
     parameters = [0.02 * grad for grad in grads]
-    before = _reset_peak() if with_memory else 0
+    before = reset_peak() if with_memory else 0
     step = contender.build(parameters, grads)
     for _ in range(_WARM_UPS):
         step()
     if with_memory and contender.is_optimizer:
-        own.kept_bytes = max(0, _reset_peak() - before)
+        own.kept_bytes = max(0, reset_peak() - before)
     return step
 
 
 def _peak_of(step: Step) -> int:
     """Return by how much the resident memory rises above its start during a step."""
-    before = _reset_peak()
+    before = reset_peak()
     step()
-    return max(0, _status("VmHWM") - before)
+    return max(0, peak() - before)
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Give back what is free, make the present the peak, and return it."""
     ctypes.CDLL(None).malloc_trim(0)
     _CLEAR_REFS.write_text("5")  # as in proc_pid_clear_refs(5)
     return _status("VmRSS")
+
+
+def peak() -> int:
+    """Return the most memory that was resident since the peak was set back."""
+    return _status("VmHWM")
 
 
 def _status(key: str) -> int:

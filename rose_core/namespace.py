@@ -5,6 +5,7 @@ functions. What is here is what the standard does not give: 16-bit storage, bit 
 where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason beside it.
 """
 
+import functools
 from typing import Any, Final, Literal, Protocol
 
 import array_api_compat
@@ -127,9 +128,13 @@ def keep_freed_memory(x: Array) -> None:
     piece, so each would fault its pages in anew, and a step take three times as long. To have unmapped such a
     chunk, which is never touched, is enough (https://man7.org/linux/man-pages/man3/mallopt.3.html).
     """
-    xp = array_namespace(x)
     if block_elements(x) < 2**24:
-        xp.empty((2**23 - 2**12,), dtype=xp.float32, device=device(x))
+        _unmap_a_chunk(array_namespace(x), device(x))
+
+
+@functools.cache
+def _unmap_a_chunk(xp: Any, place: Any) -> None:
+    xp.empty((2**23 - 2**12,), dtype=xp.float32, device=place)
 
 
 def floating_dtype(x: Array, argument: str) -> str:

@@ -41,9 +41,9 @@ def device() -> None:
         pytest.skip(reason)
 
 
-def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     # One thread: these arrays are small, and threads that wait for each other are slow on a busy machine.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **variables}
     command = [sys.executable, str(EXAMPLES / script), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -264,3 +264,18 @@ def test_a_training_on_the_device_is_replayed_to_one_hash(dtype: str, tmp_path: 
     done = run("train_digits.py", "--backend", "cupy", "--dtype", dtype, "--steps", "12", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_one_hash(done.stdout, backends={"training on cupy", "numpy", "torch", "cupy"})
+
+
+def test_the_memory_of_training_is_least_where_gradients_are_released(tmp_path: Path, load: Load) -> None:
+    if reason := load("benchmark_measurement").memory_obstacle():
+        pytest.skip(f"memory cannot be measured: {reason}")
+    options = ("--dtypes", "float32", "--width", "512", "--layers", "4", "--vocabulary", "1000", "--markdown")
+    done = run("memory.py", *options, folder=tmp_path, MALLOC_MMAP_THRESHOLD_="1048576")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "Peak memory of training, float32: 13.1 M parameters take 50 MiB, the largest gradient 4.0"
+    )
+    rows = re.findall(r"^\| (\S.*?) +\| +[\d.,]+ \| +([\d.,]+) \|", done.stdout, re.MULTILINE)
+    beyond = {name: float(value) for name, value in rows[-4:]}
+    assert beyond["Rose, attached"] < 0.7 * beyond["Rose"], done.stdout
+    assert beyond["Rose"] < 0.6 * beyond["AdamW"], done.stdout

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rose_core.blocks import NoiseSource, Step, of_all_slices
 from rose_core.gate import Gate, deviation_folds, gate_of_moments, largest_deviation, range_extrema, range_folds
-from rose_core.namespace import Array, block_elements
+from rose_core.namespace import Array, block_elements, keep_freed_memory
 from rose_core.noise import noise_at, noise_source
 from rose_core.partition import Block, partition
 from rose_core.rounding import operation_dtype
@@ -42,6 +42,8 @@ class Statistics(NamedTuple):
 def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
     """Return the statistics of the local slices, by the lines of the core's `slice_sums` and `gate`."""
     groups = _groups(step.param)
+    if len(groups) > 1:
+        keep_freed_memory(step.param)
     ends, folds = _extrema(step, groups), ()
     ends = yield from extrema_of_all(ends, part.within)
     if step.options.centralize and len(part.shape) >= 2:

@@ -1,0 +1,156 @@
+"""Measure the memory that training takes with rose_torch.attach, beside ordinary steps of Rose, SGD and AdamW.
+
+    MALLOC_MMAP_THRESHOLD_=1048576 python examples/memory.py
+    python examples/memory.py --dtypes bfloat16 --width 1024 --layers 8
+
+The model is a transformer, of 100 M parameters by default, and its batch a short sequence, so that parameters,
+gradients and what an optimizer keeps are nearly all. Measured is the peak of a whole training step: forward, backward
+and update. The gradient of the largest weight, which embeds the tokens and foretells them, is a sum that autograd holds
+together with both of its summands.
+
+NOTE: [the heap in pieces] By default glibc keeps freed memory of up to 32 MiB in its heap, where what is allocated next
+comes to lie in it, so that a large gradient does not fit there again. With MALLOC_MMAP_THRESHOLD_=1048576 in the
+environment every chunk above 1 MiB is given back when it is freed.
+"""
+
+import argparse
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import torch
+from benchmark_measurement import DTYPES, memory_obstacle, peak, reset_peak
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import rose_torch
+
+LR: Final = 1e-3
+OPTIMIZERS: Final[dict[str, Callable[[nn.Module], torch.optim.Optimizer]]] = {
+    "Rose, attached": lambda model: rose_torch.attach(model, lr=LR, sr_seed=0),
+    "Rose": lambda model: rose_torch.Rose(model.parameters(), lr=LR, sr_seed=0),
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=LR),
+    "AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=LR),
+}
+_STEPS: Final = 3
+
+
+class Measured(NamedTuple):
+    """Bytes: of the parameters, of the largest one, and of all that training takes at its peak."""
+
+    parameters: int
+    largest: int
+    peak: int
+
+
+class Transformer(nn.Module):
+    """An encoder whose output layer has the weights of its embedding."""
+
+    def __init__(self, vocabulary: int, width: int, layers: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, dtype=dtype)
+        layer = [
+            nn.TransformerEncoderLayer(width, width // 64, 4 * width, dropout=0.0, batch_first=True, dtype=dtype)
+            for _ in range(layers)
+        ]
+        self.layers = nn.Sequential(*layer)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the loss of foretelling the next token."""
+        logits = self.layers(self.embedding(tokens)) @ self.embedding.weight.T
+        return nn.functional.cross_entropy(logits[0, :-1].float(), tokens[0, 1:])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, show a table for each dtype, and return the exit status."""
+    args = build_parser().parse_args(argv)
+    if obstacle := memory_obstacle():
+        print(f"memory cannot be measured: {obstacle}", file=sys.stderr)
+        return 2
+    console = Console(width=200) if args.markdown else Console()
+    for dtype in args.dtypes:
+        results = {}
+        for name, make in tqdm(OPTIMIZERS.items(), dtype, leave=False):
+            measured(make, args.vocabulary, 64, 1, dtype)  # what libraries load when first used is not the training's
+            results[name] = measured(make, args.vocabulary, args.width, args.layers, dtype)
+        console.print(title(dtype, results), "", table(results, markdown=args.markdown), "", sep="\n", soft_wrap=True)
+    return 0
+
+
+def measured(
+    make: Callable[[nn.Module], torch.optim.Optimizer], vocabulary: int, width: int, layers: int, dtype: str
+) -> Measured:
+    """Train a model for some steps, and return what the last one takes, with all that there is since before."""
+    gc.collect()
+    before = reset_peak()
+    model = Transformer(vocabulary, width, layers, DTYPES[dtype])
+    optimizer = make(model)
+    tokens = torch.arange(32)[None] % vocabulary
+    for _ in range(_STEPS):
+        optimizer.zero_grad()
+        reset_peak()
+        model(tokens).backward()
+        optimizer.step()
+    sizes = [parameter.nbytes for parameter in model.parameters()]
+    return Measured(sum(sizes), max(sizes), peak() - before)
+
+
+def title(dtype: str, results: dict[str, Measured]) -> str:
+    """Return the title of the table of a dtype; all models in it are the same."""
+    size = next(iter(results.values()))
+    return (
+        f"Peak memory of training, {dtype}: {size.parameters // DTYPES[dtype].itemsize / 1e6:,.1f} M parameters take "
+        f"{_mebibytes(size.parameters)} MiB, the largest gradient {_mebibytes(size.largest)} MiB"
+    )
+
+
+def table(results: dict[str, Measured], *, markdown: bool = False) -> Table:
+    """Return the table of a dtype."""
+    grid = Table("", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    for header in ("peak, MiB", "beyond parameters, MiB", "x parameters"):
+        grid.add_column(header, justify="right")
+    for name, own in results.items():
+        times = f"{own.peak / own.parameters:.2f}"
+        grid.add_row(name, _mebibytes(own.peak), _mebibytes(own.peak - own.parameters), times)
+    return grid
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f}" if count >= 10 * 2**20 else f"{count / 2**20:.1f}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure the peak memory of training with Rose, attached or not, SGD and AdamW.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dtypes", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES), help="dtypes of the parameters")
+    add("--width", type=_width, default=768, help="width of the model, a multiple of 64")
+    add("--layers", type=_positive, default=12, help="layers of the model")
+    add("--vocabulary", type=_positive, default=20000, help="tokens that the embedding knows")
+    add("--markdown", action="store_true", help="print the tables in Markdown")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
+    return value
+
+
+def _width(text: str) -> int:
+    value = _positive(text)
+    if value % 64:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 64, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The memory that a step of rose_torch takes and gives back does not grow with the parameter."""
+
+import math
+import tracemalloc
+from typing import Any, Final
+
+import pytest
+import torch
+from torch.autograd.profiler import profile
+
+from rose_torch import Rose
+
+# What the README says of both, the kernels and the core.
+LIMIT: Final = 16 * 2**20
+
+
+def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]) -> int:
+    """Return the most that is allocated at once during a step, by torch and by NumPy."""
+    param = torch.nn.Parameter(torch.ones(shape, dtype=dtype))
+    param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(dtype).reshape(shape)
+    optimizer = Rose([param], lr=1e-3, **options)
+    optimizer.step()  # what is kept from then on is made
+    tracemalloc.start()
+    with profile(profile_memory=True) as profiled:
+        optimizer.step()
+    _, by_numpy = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    changes = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak + by_numpy
+
+
+OPTIONS: Final = {
+    "float32": (torch.float32, {}),
+    "bfloat16 with portable noise": (torch.bfloat16, {"sr_seed": 0}),
+    "bfloat16 with drawn noise": (torch.bfloat16, {}),
+}
+SHAPES: Final = {
+    "rows of 1024": (2**12, 1024),
+    "the most rows that kernels keep": (2**19, 8),
+    "the most rows that the core keeps": (2**17, 32),
+    "more rows": (2**20, 4),
+    "eight long rows": (8, 2**19),
+    "one axis": (2**22,),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+def test_a_step_takes_less_than_a_constant(
+    fused: bool | None, dtype: torch.dtype, options: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    assert math.prod(shape) * 8 > LIMIT  # which a single temporary of float64 would be beyond
+    assert 0 < peak_of_step(shape, dtype, {**options, "fused": fused}) < LIMIT
