@@ -14,7 +14,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Final
 
 import psutil
 import torch
+from arguments import integer_in
 from benchmark_cases import ADD, CASES, CONTENDERS, Contender, parameters_in
 from benchmark_measurement import DTYPES, Plan, Result, TooLargeError, measure, memory_obstacle, normal
 from benchmark_report import legend, plot, save, scaling_table, summary, table
@@ -188,18 +189,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no-plot", action="store_true", help="save no plot")
     parser.set_defaults(**DEFAULTS)
     return parser
-
-
-def integer_in(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of integers in [least, most]."""
-
-    def integer(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be an integer in [{least}, {most}], got {text}")
-        return value
-
-    return integer
 
 
 if __name__ == "__main__":

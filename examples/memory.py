@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
+from arguments import integer_in
 from benchmark_measurement import DTYPES, memory_obstacle, peak, reset_peak
 from rich import box
 from rich.console import Console
@@ -132,21 +133,14 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--dtypes", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES), help="dtypes of the parameters")
     add("--width", type=_width, default=768, help="width of the model, a multiple of 64")
-    add("--layers", type=_positive, default=12, help="layers of the model")
-    add("--vocabulary", type=_positive, default=20000, help="tokens that the embedding knows")
+    add("--layers", type=integer_in(1, 10**6), default=12, help="layers of the model")
+    add("--vocabulary", type=integer_in(1, 10**6), default=20000, help="tokens that the embedding knows")
     add("--markdown", action="store_true", help="print the tables in Markdown")
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
-    return value
-
-
 def _width(text: str) -> int:
-    value = _positive(text)
+    value = integer_in(64, 10**6)(text)
     if value % 64:
         raise argparse.ArgumentTypeError(f"must be a multiple of 64, got {text}")
     return value

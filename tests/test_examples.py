@@ -279,3 +279,13 @@ def test_the_memory_of_training_is_least_where_gradients_are_released(tmp_path: 
     beyond = {name: float(value) for name, value in rows[-4:]}
     assert beyond["Rose, attached"] < 0.7 * beyond["Rose"], done.stdout
     assert beyond["Rose"] < 0.6 * beyond["AdamW"], done.stdout
+
+
+def test_the_benchmark_of_sharded_parameters_counts_what_crosses(tmp_path: Path) -> None:
+    options = ("--ranks", "2", "--blocks", "2", "--width", "16", "--rounds", "1", "--markdown")
+    done = run("benchmark_sharded.py", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "12 parameters, 0.0 M elements of float32, 2 ranks" in done.stdout
+    rows = re.findall(r"^\| (\S.*?) +\| +[\d.]+ \| +[\d.]+-[\d.]+ \| +(\d+) \| +([\d.]+) \|", done.stdout, re.MULTILINE)
+    collectives = {name: int(count) for name, count, _ in rows}
+    assert collectives == {"Rose, one process": 0, "Rose, FSDP2": 4, "Rose, columns": 3, "AdamW, FSDP2": 0}
