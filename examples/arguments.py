@@ -10,7 +10,10 @@ def integer_in(least: int, most: int) -> Callable[[str], int]:
     """Return a reader of integers in [least, most]."""
 
     def integer(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"must be an integer in [{least}, {most}], got {text}")
         return value

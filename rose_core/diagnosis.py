@@ -41,7 +41,7 @@ class ParameterDiagnosis:
     """What a step would do to one parameter, in plain values.
 
     A number is None where there is nothing to tell: without a gradient, and without elements, there is none. One that
-    a NaN or an infinity of the gradient reaches is NaN.
+    a NaN or an infinity of the gradient reaches is not finite itself.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class ParameterDiagnosis:
     relative_update: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes by their names, in values that JSON can hold."""
+        """Return the attributes by their names, in plain values, as `json.dumps` takes them."""
         return asdict(self) | {"shape": list(self.shape)}
 
 
@@ -185,11 +185,22 @@ def _steps(grad: Array, options: Hyperparameters, compute: ComputeDtype) -> Iter
 
 
 def _root_mean_square(parts: Callable[[], Iterator[Any]], count: int) -> float:
-    """Return the root of the mean square of `count` values that lie in parts, the same for every way to cut them."""
+    """Return the root of the mean square of `count` values that lie in parts, the same for every way to cut them.
+
+    A power of two keeps the squares from over- and underflowing, and changes no bit else.
+    """
     largest = magnitude(joined_extrema(extrema(_flat(x), (0,)) for x in parts()))
-    sigmas = fold_sigmas(largest * largest, count)  # rounding is monotonic: the largest square is that of the largest
-    folds = joined_folds(fold_sums(_flat(x) * _flat(x), sigmas, (0,)) for x in parts())
-    return _number(square_root(exact_mean(folds, count)))
+    limit = 1000 if dtype_name(largest) == "float64" else 100
+    exponent = max(-limit, min(limit, math.frexp(_number(largest))[1]))
+    scaled = largest * 2.0**-exponent
+    sigmas = fold_sigmas(scaled * scaled, count)  # rounding is monotonic: the largest square is that of the largest
+    folds = joined_folds(fold_sums(_square(x, 2.0**-exponent), sigmas, (0,)) for x in parts())
+    return _number(square_root(exact_mean(folds, count))) * 2.0**exponent
+
+
+def _square(x: Array, factor: float) -> Any:
+    scaled = _flat(x) * factor
+    return scaled * scaled
 
 
 def _flat(x: Array) -> Any:

@@ -261,7 +261,7 @@ def test_full_measures_everything_but_leaves_what_was_asked_for(load: Load) -> N
         (["--dtypes", "float16"], r"--dtypes: invalid choice: 'float16'"),
         (["--threads", "0"], rf"--threads: must be an integer in \[1, {os.cpu_count()}\], got 0"),
         (["--rounds", "8"], r"--rounds: must be an integer in \[9, 1000000\], got 8"),
-        (["--elements", "x"], r"--elements: invalid integer value: 'x'"),
+        (["--elements", "x"], r"--elements: must be an integer in \[1000, 1000000000000\], got x"),
         (["--scaling", "10"], r"--scaling: must be an integer in \[1000, 1000000000000\], got 10"),
         (["--json", "no/such/folder/run.json"], r"--json .*: there is no such folder"),
         (["--plot", "no/such/folder/plot.png"], r"--plot .*: there is no such folder"),

@@ -12,7 +12,8 @@ __all__ = ["diagnose"]
 def diagnose(optimizer: ArrayOptimizer, grads: Any) -> Diagnosis:
     """Return what a step with these gradients would do to each parameter.
 
-    For telemetry: it costs about three steps, waits for the device to read its numbers back, and changes nothing.
+    For telemetry: it costs about four steps of the core, which are many of the compiled kernels, waits for the device
+    to read its numbers back, and changes nothing.
 
     Parameters
     ----------

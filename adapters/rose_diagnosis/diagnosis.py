@@ -13,8 +13,8 @@ from rose_diagnosis.table import build_table
 __all__ = ["Diagnosis"]
 
 _SCALARS: Final = ("trust", "range_min", "range_median", "range_max", "zero_denominators", "relative_update")
-# No line is broken: whoever prints has the terminal's way with long ones.
-_WIDTH: Final = 1000
+# No line is broken: whoever prints has the terminal's way with long ones. Nor is it for a notebook, or in colours.
+_PLAIN: Final = {"width": 10**6, "force_jupyter": False, "force_terminal": False, "color_system": None}
 
 
 class Diagnosis(Sequence[ParameterDiagnosis]):
@@ -63,11 +63,11 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
     def __str__(self) -> str:
         """Return the table as text."""
         text = io.StringIO()
-        optional_module("rich.console", "the table of a diagnosis").Console(file=text, width=_WIDTH).print(self.table())
+        optional_module("rich.console", "the table of a diagnosis").Console(file=text, **_PLAIN).print(self.table())
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold.
+        """Return plain values, as `json.dumps` takes them; NaN is one, which not every reader of JSON knows.
 
         Returns
         -------

@@ -15,6 +15,9 @@ _DPI: Final = 120
 # In inches; Matplotlib draws less than 2**16 pixels a side, viewers less than that.
 _ROW: Final = 0.22
 _TALLEST: Final = 100.0
+# So many rows have labels of their own.
+_LABELLED: Final = 450
+_LONGEST_NAME: Final = 60
 
 
 def save_plot(entries: Sequence[ParameterDiagnosis], path: str | PathLike[str]) -> None:
@@ -42,7 +45,8 @@ def save_plot(entries: Sequence[ParameterDiagnosis], path: str | PathLike[str]) 
             axes.tick_params(axis="x", which="both", labelrotation=45)
     for axes in (ranges, trust, updates):
         axes.grid(alpha=0.3)
-    ranges.set_yticks(rows, [_label(entry) for entry in entries])
+    labelled = rows[:: -(-len(entries) // _LABELLED) or 1]
+    ranges.set_yticks(labelled, [_label(entries[row]) for row in labelled])
     ranges.set_ylim(max(len(entries), 1) - 0.5, -0.5)
     figure.savefig(path, dpi=_DPI, format="png")
 
@@ -53,6 +57,9 @@ def _column(entries: Sequence[ParameterDiagnosis], number: str) -> list[Any]:
 
 
 def _label(entry: ParameterDiagnosis) -> str:
-    note = remark(entry)
+    """Return the name, its middle left out if it is long, and the remark."""
+    name, note = entry.name, remark(entry)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME // 2]}…{name[-_LONGEST_NAME // 2 :]}"
     # A dollar would begin a formula.
-    return f"{entry.name} ({note})".replace("$", r"\$") if note else entry.name.replace("$", r"\$")
+    return (f"{name} ({note})" if note else name).replace("$", r"\$")

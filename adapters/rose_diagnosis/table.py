@@ -8,19 +8,22 @@ from rose_diagnosis.extras import optional_module
 
 __all__ = ["build_table", "remark"]
 
-_NUMBERS: Final = ("trust", "range min", "median", "max", "zero denominators", "update / weight")
+_NUMBERS: Final = ("trust", "range\nmin", "median", "max", "zero de-\nnominators", "update /\nweight")
 
 
 def build_table(entries: Sequence[ParameterDiagnosis]) -> Any:
-    """Return a `rich.table.Table` of one row a parameter."""
-    table = optional_module("rich.table", "the table of a diagnosis").Table("parameter", "shape", "dtype")
-    escape = optional_module("rich.markup", "the table of a diagnosis").escape
+    """Return a `rich.table.Table` of one row a parameter, whose numbers are whole where it is 80 columns wide."""
+    purpose = "the table of a diagnosis"
+    boxes, text = optional_module("rich.box", purpose), optional_module("rich.text", purpose)
+    table = optional_module("rich.table", purpose).Table(box=boxes.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("parameter", "shape", "dtype"):
+        table.add_column(name, overflow="fold")
     for name in _NUMBERS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("remark")
     for entry in entries:
         shape = " x ".join(map(str, entry.shape)) or "scalar"
-        table.add_row(escape(entry.name), shape, entry.dtype, *_numbers(entry), remark(entry))
+        table.add_row(text.Text(entry.name), shape, entry.dtype, *_numbers(entry), remark(entry))
     return table
 
 

@@ -5,14 +5,14 @@ the lr and of the step count. The graph has the parameters and the gradients, so
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-__all__ = ["Gradients", "number_of", "step_in_graph"]
+__all__ = ["Gradients", "not_traced", "number_of", "step_in_graph"]
 
 Gradients = Mapping[int, tuple[Tensor, Tensor]]
 """Parameters and their gradients, by the index of the parameter."""
@@ -35,6 +35,15 @@ def step_in_graph(number: int, groups: Sequence[Sequence[Tensor]]) -> None:
     _step(params, [params[index].grad for index in indices], indices, number)
 
 
+def not_traced(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function as one that torch.compile does not look into, which it would do even in a hook."""
+    untraced: Callable[..., None] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return untraced
+
+
 @torch.library.custom_op("rose_torch::step", mutates_args=("params",))
 def _step(params: list[Tensor], grads: list[Tensor], indices: list[int], number: int) -> None:
-    _optimizers[number]._apply({index: (params[index], grad) for index, grad in zip(indices, grads, strict=True)})
+    optimizer = _optimizers.get(number)
+    if optimizer is None:
+        raise RuntimeError("the optimizer whose step this graph takes is gone; keep it as long as the graph")
+    optimizer._apply({index: (params[index], grad) for index, grad in zip(indices, grads, strict=True)})

@@ -1,6 +1,7 @@
 """The PyTorch optimizer."""
 
 import functools
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -15,10 +16,10 @@ from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
 from rose_torch.agreement import on_every_rank
 from rose_torch.checks import Checks, require_own_shape
-from rose_torch.compiled import Gradients, number_of, step_in_graph
+from rose_torch.compiled import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.placement import dtensor_types
+from rose_torch.placement import dtensor_types, is_dtensor
 from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
 
 __all__ = ["Rose"]
@@ -41,7 +42,8 @@ class Rose(torch.optim.Optimizer):
         Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors or DTensors of
         float64, float32, float16 or bfloat16. A group may override every option.
     lr : float or Tensor
-        Learning rate, a finite number >= 0; a tensor of rank 0 is read at every step.
+        Learning rate, a finite number >= 0; a tensor of rank 0 is read at every step, which waits for nothing
+        where it is on the CPU.
     weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize
         As in `rose_core.Hyperparameters`.
     bf16_sr : bool or torch.Generator
@@ -130,7 +132,7 @@ class Rose(torch.optim.Optimizer):
     def _use_kernels(self, fused: bool) -> None:
         """Update by kernels, or without; nothing of them is copied or pickled."""
         self._fused, self._checks, self._kernels = fused, Checks(fused=fused), Kernels()
-        self._number = number_of(self)
+        self._number, self._apply_after_graph = number_of(self), not_traced(self._apply)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options that override those given to the constructor.
@@ -152,13 +154,17 @@ class Rose(torch.optim.Optimizer):
         group, number = self.param_groups[-1], len(self.param_groups) - 1
         try:
             for position, param in enumerate(group["params"]):
-                require_own_shape(param, _name(group, number, position))
+                self._require_param(param, _name(group, number, position))
         except ValueError:
             self.param_groups.pop()
             raise
         self._list_params()
         if not self._constructing:
             _warn_of_groups(self.param_groups, number, 3)
+
+    def _require_param(self, param: Tensor, name: str) -> None:
+        """Raise if a parameter cannot be in a group."""
+        require_own_shape(param, name)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -196,13 +202,18 @@ class Rose(torch.optim.Optimizer):
         return loss
 
     def _apply_in_graph(self) -> None:
-        """Let a graph that is being compiled do the step."""
-        step_in_graph(self._number, self._params_of_groups)
+        """Let a graph that is being compiled do the step, or end the graph where there are DTensors."""
+        if self._has_dtensors:
+            self._apply_after_graph()
+        else:
+            step_in_graph(self._number, self._params_of_groups)
 
     def _apply(self, gradients: Gradients | None = None) -> None:
         """Do the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(_CAPTURING)
+        if gradients is not None:
+            self._require_groups_of_graph()
         parts: list[Tensor] = []
         if dtensors := dtensor_types():
             parts = [param for group in self.param_groups for param in group["params"] if isinstance(param, dtensors)]
@@ -265,6 +276,15 @@ class Rose(torch.optim.Optimizer):
     def _list_params(self) -> None:
         """Keep the groups' lists apart from their options: of what it looks at a compiler makes constants."""
         self._params_of_groups = [group["params"] for group in self.param_groups]
+        self._has_dtensors = any(map(is_dtensor, itertools.chain(*self._params_of_groups)))
+
+    def _require_groups_of_graph(self) -> None:
+        """Raise if the groups hold other lists than a graph has seen."""
+        if list(map(id, self._params_of_groups)) != [id(group["params"]) for group in self.param_groups]:
+            raise RuntimeError(
+                "param_groups were changed by hand, which a compiled step does not see; allowed are add_param_group, "
+                "load_state_dict and new options of a group"
+            )
 
     def _prepared(self, gradients: Gradients | None) -> tuple[list[Update], list[dict[str, Any]]]:
         """Return the parts of a step, and what the groups keep of it; nothing is changed."""

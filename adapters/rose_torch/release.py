@@ -1,7 +1,6 @@
 """Gradient release: each parameter is updated in backward, as soon as its gradient is complete, which is then freed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -10,12 +9,14 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from rose_core import Hyperparameters
-from rose_torch.compiled import Gradients
+from rose_core.decay import scheduled_decay_factor
+from rose_torch.compiled import Gradients, not_traced
 from rose_torch.optimizer import Rose
 from rose_torch.options import OPTIONS, hyperparameters
+from rose_torch.placement import is_dtensor
 from rose_torch.steps import Update, run_updates
 
-__all__ = ["AttachedRose", "attach"]
+__all__ = ["AttachedRose", "Released", "attach"]
 
 _RELEASED: Final = (
     "rose_torch.attach has used this gradient in backward and freed it: step() must come before the next backward, and "
@@ -26,6 +27,10 @@ _TWICE: Final = (
     "first; to accumulate gradients use rose_torch.Rose, and for checkpointing use_reentrant=False"
 )
 
+# What a group may have of its own; wd_schedule refers to the last two.
+_OF_GROUPS: Final = (*OPTIONS, "initial_lr", "max_lr")
+# Options that are the same if they are equal.
+_PLAIN: Final = (bool, int, float, str, type(None), torch.dtype)
 _attached: Final = WeakTensorKeyDictionary()
 
 
@@ -48,8 +53,8 @@ class AttachedRose(Rose):
     """
 
     _frames_of_construction = Rose._frames_of_construction + 1
-    # None while not attached, as a copy is; by the index of the parameter.
-    _hooks: dict[int, RemovableHandle] | None = None
+    # None while not attached, as a copy is; of each parameter that was ever in a group, None of a frozen one.
+    _hooks: dict[Tensor, RemovableHandle | None] | None = None
     _begun: "_Begun | None" = None
 
     def __enter__(self) -> "AttachedRose":
@@ -74,53 +79,72 @@ class AttachedRose(Rose):
         >>> model.bias.grad.tolist()
         [4.0, 4.0]
         """
-        for _, _, index, param in self._places():
-            if self._hooks is not None and index in self._hooks:
-                self._hooks[index].remove()
-                _attached.pop(param, None)  # type: ignore[no-untyped-call]
+        for param, hook in (self._hooks or {}).items():
+            if hook is not None:
+                hook.remove()
+            _attached.pop(param, None)  # type: ignore[no-untyped-call]
         self._hooks = None
         self._end()
 
     def _attach(self) -> None:
         """Check whatever there is before there are gradients, then add the hooks."""
         self._hooks = {}
-        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
-        for number, position, index, param in self._places():
-            name = self.param_groups[number]["param_names"][position]
-            if param in _attached:
-                raise ValueError(f"parameter {name!r} is attached already; detach() its optimizer first")
-            if hasattr(param, "device_mesh"):
-                raise ValueError(f"parameter {name!r} is a DTensor; rose_torch.Rose updates these, attach does not")
-            if param.requires_grad:
-                update_of[number](index, position, param, param.detach())
+        for number, group in enumerate(self.param_groups):
+            update_of = self._checked_group(number, group)
+            for position, param in enumerate(group["params"]):
+                if param.requires_grad:
+                    update_of(0, position, param, param.detach())
         self._add_hooks()
+
+    def _require_param(self, param: Tensor, name: str) -> None:
+        super()._require_param(param, name)
+        if self._hooks is None and not self._constructing:
+            return
+        if param in _attached:
+            raise ValueError(f"{name} is attached already; detach() its optimizer first")
+        if is_dtensor(param):
+            raise ValueError(f"{name} is a DTensor; rose_torch.Rose updates these, attach does not")
 
     def _add_hooks(self) -> None:
         """Add hooks where a gradient is expected and there is none yet."""
         if self._hooks is None:
             return
-        for number, position, index, param in self._places():
-            if param.requires_grad and index not in self._hooks:
-                hook = _not_traced(partial(self._release, number, position, index))
-                self._hooks[index] = param.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-                _attached[param] = True
+        for _, _, _, param in self._places():
+            hook = self._hooks.setdefault(param, None)
+            _attached[param] = True
+            if hook is None and param.requires_grad:
+                release = not_traced(self._release)
+                self._hooks[param] = param.register_post_accumulate_grad_hook(release)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def _release(self, number: int, position: int, index: int, param: Tensor) -> None:
+    def _release(self, param: Tensor) -> None:
         """Update a parameter whose gradient is complete, and free the gradient."""
         backward = torch._C._current_graph_task_id()
         if self._begun is None:
             self._begun = self._begin(backward)
-        if self._begun.backward != backward:
-            raise RuntimeError(_TWICE)
-        assert param.grad is not None
-        run_updates([self._begun.update_of[number](index, position, param, param.grad)], self._kernels)
-        param.grad = _Released(param)
+        place, grad = self._begun.places.get(param), param.grad
+        if place is None or grad is None:  # it has left the groups, or another hook has taken its gradient
+            return
+        number, position, index = place
+        try:
+            if self._begun.backward != backward:
+                raise RuntimeError(_TWICE)
+            update = self._begun.update_of[number](index, position, param, grad)
+        except Exception:
+            param.grad = None  # step() is to end what was begun, without what was refused
+            raise
+        run_updates([update], self._kernels)
+        param.grad = Released(param)
 
     def _begin(self, backward: int) -> "_Begun":
         """Check the options of all groups, which hold for the whole step."""
         update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
-        return _Begun(backward, [hyperparameters(group) for group in self.param_groups], update_of)
+        places = {param: (number, position, index) for number, position, index, param in self._places()}
+        return _Begun(backward, self._options_of_step(), update_of, places)
+
+    def _options_of_step(self) -> list["_OptionsOfStep"]:
+        options = [(hyperparameters(group), group) for group in self.param_groups]
+        return [_OptionsOfStep(own, scheduled_decay_factor(own, group)) for own, group in options]
 
     def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[int, int, Tensor, Tensor], Update]:
         options = hyperparameters(group)
@@ -133,30 +157,28 @@ class AttachedRose(Rose):
             )
         return super()._checked_group(number, group)
 
-    def _use_kernels(self, fused: bool) -> None:
-        super()._use_kernels(fused)
-        self._apply_after_graph = _not_traced(self._apply)
-
     def _apply_in_graph(self) -> None:
         """End the graph that is being compiled, since nothing can be computed with the gradients that are left."""
         self._apply_after_graph()
 
     def _apply(self, gradients: Gradients | None = None) -> None:
         """End the step."""
-        begun = self._begun
-        if begun is not None:
-            _refuse_changes(begun.options, [hyperparameters(group) for group in self.param_groups])
-        self._end()
-        self._begun = begun  # until nothing can fail
+        if self._begun is not None:
+            _refuse_changes(self._begun.options, self._options_of_step())
+        self._drop_markers()
         super()._apply(gradients)
         self._begun = None
         self._add_hooks()
 
     def _end(self) -> None:
-        for _, _, _, param in self._places():
-            if isinstance(param.grad, _Released):
-                param.grad = None
+        """Forget a step that has begun."""
+        self._drop_markers()
         self._begun = None
+
+    def _drop_markers(self) -> None:
+        for _, _, _, param in self._places():
+            if isinstance(param.grad, Released):
+                param.grad = None
 
     def _places(self) -> Iterator[tuple[int, int, int, Tensor]]:
         """Yield each parameter after the number of its group, its position there, and its index."""
@@ -172,20 +194,31 @@ class AttachedRose(Rose):
         self._end()
 
 
+class _OptionsOfStep(NamedTuple):
+    """What a group's parameters are updated by, the factor of the decay included, which follows schedules."""
+
+    options: Hyperparameters
+    factor: float
+
+
 class _Begun(NamedTuple):
-    """A step that has begun: which run of backward does it, by what options, and what checks each group's updates."""
+    """A step that has begun: which run of backward does it, by what options, and what checks each group's updates.
+
+    `places` are the group, the position there and the index of each parameter.
+    """
 
     backward: int
-    options: list[Hyperparameters]
+    options: list[_OptionsOfStep]
     update_of: list[Callable[[int, int, Tensor, Tensor], Update]]
+    places: dict[Tensor, tuple[int, int, int]]
 
 
-class _Released(Tensor):
+class Released(Tensor):
     """Stands for a gradient that was freed: it has no memory, and raises wherever it is computed with."""
 
     @staticmethod
-    def __new__(cls, param: Tensor) -> "_Released":
-        made: _Released = Tensor._make_wrapper_subclass(cls, param.shape, dtype=param.dtype, device=param.device)
+    def __new__(cls, param: Tensor) -> "Released":
+        made: Released = Tensor._make_wrapper_subclass(cls, param.shape, dtype=param.dtype, device=param.device)
         return made
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
@@ -216,12 +249,13 @@ def attach(
         As for `Rose`, and as for it a scheduler or the user may change them between steps.
     groups : callable, optional
         Returns, given a parameter's name and the parameter, which options it has instead of these. Those with equal
-        ones make a group, in the order of the model's parameters.
+        ones, or the same tensor or generator, make a group, in the order of the model's parameters.
 
     Returns
     -------
     AttachedRose
-        An optimizer whose `step` is to be called after each backward, and whose `detach` removes it from the model.
+        An optimizer whose `step` is to be called after each backward. It must be kept: only its `detach` removes it
+        from the model.
 
     Raises
     ------
@@ -232,14 +266,17 @@ def attach(
     Notes
     -----
     Options are checked as a whole before the first parameter of a step is changed. A gradient is checked by itself:
-    where one is refused, or backward fails, the parameters before it have been updated, and `step` ends that step.
-    So it is where a graph needs a parameter in backward but has no gradient for it (through `detach`, say): autograd
-    raises a RuntimeError if the parameter has been updated before.
+    where one is refused, or backward fails, the parameters before it have been updated, and `step` ends that step
+    without it. So it is where a graph needs a parameter in backward but has no gradient for it (through `detach`,
+    say): autograd raises a RuntimeError if the parameter has been updated before. Checkpointing does not: what it
+    computes again, it computes with the parameters there are, so that inside of it every use of a parameter must have
+    a gradient.
 
     What needs several gradients at once cannot work. A second backward before `step`, as gradient accumulation and
-    reentrant checkpoints run it, is an error before it changes a parameter. So is the use of gradients after backward,
-    to clip them or by `torch.amp.GradScaler`. `DistributedDataParallel` must not be put around the model later: it
-    would average the gradients after they were used.
+    reentrant checkpoints run it, is an error before it changes a parameter, and leaves no gradient. The use of
+    gradients after backward, to clip them or by `torch.amp.GradScaler`, is an error too, but parameters were updated
+    then. `DistributedDataParallel` must not be put around the model later: it would average the gradients after they
+    were used.
 
     Examples
     --------
@@ -264,12 +301,6 @@ def attach(
     return optimizer
 
 
-def _not_traced(function: Callable[..., None]) -> Callable[..., None]:
-    """Return the function as one that torch.compile does not look into, which it would do even in a hook."""
-    untraced: Callable[..., None] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-    return untraced
-
-
 def _refuse_module(name: str, module: nn.Module) -> None:
     if isinstance(module, nn.parallel.DistributedDataParallel):
         raise ValueError(
@@ -284,24 +315,37 @@ def _grouped(
     named: Iterable[tuple[str, nn.Parameter]], groups: Callable[[str, nn.Parameter], Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return a parameter group for each set of options that `groups` returns."""
+    if not callable(groups):
+        raise TypeError(f"groups must be a function of a parameter's name and the parameter, got {groups!r}")
     grouped: list[tuple[dict[str, Any], list[tuple[str, nn.Parameter]]]] = []
     for name, param in named:
-        options = dict(groups(name, param))
-        same = next((members for others, members in grouped if others == options), None)
+        options = groups(name, param)
+        if not isinstance(options, Mapping) or not set(options) <= set(_OF_GROUPS):
+            allowed = ", ".join(_OF_GROUPS)
+            raise TypeError(f"groups({name!r}, ...) must return a dict of options, of {allowed}; got {options!r}")
+        same = next((members for others, members in grouped if _alike(others, options)), None)
         if same is None:
-            grouped.append((options, [(name, param)]))
+            grouped.append((dict(options), [(name, param)]))
         else:
             same.append((name, param))
     return [{**options, "params": members} for options, members in grouped]
 
 
-def _refuse_changes(before: list[Hyperparameters], now: list[Hyperparameters]) -> None:
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether options are the same: tensors and generators by identity, others by type and value."""
+    return one.keys() == other.keys() and all(
+        value is other[key] or (type(value) is type(other[key]) and type(value) in _PLAIN and value == other[key])
+        for key, value in one.items()
+    )
+
+
+def _refuse_changes(before: list[_OptionsOfStep], now: list[_OptionsOfStep]) -> None:
     """Raise if an option is not what it was when parameters were updated."""
     for number, (was, is_) in enumerate(zip(before, now, strict=False)):  # groups may have been added
-        for option in OPTIONS:
-            old, new = getattr(was, option), getattr(is_, option)
+        values = [(option, getattr(was.options, option), getattr(is_.options, option)) for option in OPTIONS]
+        for name, old, new in [*values, ("the factor of the decay, of lr and its schedule,", was.factor, is_.factor)]:
             if old != new:
                 raise ValueError(
-                    f"{option} of param group {number} was {old!r} when backward updated parameters, and is {new!r} at "
+                    f"{name} of param group {number} was {old!r} when backward updated parameters, and is {new!r} at "
                     "step(); it may change between step() and backward"
                 )

@@ -315,6 +315,99 @@ def test_an_lr_that_changes_between_backward_and_step_is_refused() -> None:
     assert optimizer.param_groups[0]["step"] == 1
 
 
+def test_a_reference_of_the_decay_that_changes_between_backward_and_step_is_refused() -> None:
+    model = Model()
+    optimizer = attach(model, lr=0.5, weight_decay=0.0009765625, wd_schedule=True)
+    lr_scheduler.LinearLR(optimizer, start_factor=0.5)
+    backward(model, 0)
+    optimizer.param_groups[0]["initial_lr"] = 0.25
+    text = (
+        "the factor of the decay, of lr and its schedule, of param group 0 was 0.99951171875 when backward updated "
+        "parameters, and is 0.9990234375 at step(); it may change between step() and backward"
+    )
+    with refuses(optimizer, ValueError, text):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("option", ["lr", "wd_schedule"])
+def test_options_that_only_seem_equal_make_groups_of_their_own(option: str) -> None:
+    """Two tensors may change apart, and a schedule of 1 is no schedule of True."""
+    values = {"lr": [torch.tensor(0.1), torch.tensor(0.1)], "wd_schedule": [True, 1.0]}[option]
+    model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+    optimizer = attach(model, lr=0.1, groups=lambda name, _: {option: values[int(name[0])]})
+    assert [group[option] is value for group, value in zip(optimizer.param_groups, values, strict=True)] == [True] * 2
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
+
+
+GROUPS: dict[str, tuple[Any, str]] = {
+    "a list": ([{"lr": 0.1}], "groups must be a function of a parameter's name and the parameter, got [{'lr': 0.1}]"),
+    "that returns None": (
+        lambda *_: None,
+        "groups('weight', ...) must return a dict of options, of lr, weight_decay, wd_schedule, centralize, stabilize, "
+        "bf16_sr, compute_dtype, maximize, sr_seed, initial_lr, max_lr; got None",
+    ),
+    "that returns another option": (
+        lambda *_: {"momentum": 0.9},
+        "groups('weight', ...) must return a dict of options, of lr, weight_decay, wd_schedule, centralize, stabilize, "
+        "bf16_sr, compute_dtype, maximize, sr_seed, initial_lr, max_lr; got {'momentum': 0.9}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("groups", "text"), GROUPS.values(), ids=GROUPS)
+def test_groups_that_are_no_function_to_options_are_refused(groups: Any, text: str) -> None:
+    with raises(TypeError, text):
+        attach(nn.Linear(3, 2), lr=0.1, groups=groups)
+
+
+def test_parameters_that_leave_the_groups_are_left_alone() -> None:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    optimizer = attach(nn.Sequential(first, second), lr=0.1, groups=lambda name, _: {"lr": 0.1 + float(name[0])})
+    del optimizer.param_groups[0]
+    before = copy.deepcopy(first)
+    second(first(torch.ones(1, 3))).sum().backward()
+    optimizer.step()
+    assert_same_models(first, before)
+    assert type(first.weight.grad) is Tensor
+    assert not torch.equal(second.bias, copy.deepcopy(before).bias)
+    optimizer.detach()
+    assert_no_hooks(first)
+    assert_no_hooks(second)
+
+
+def test_a_gradient_that_another_hook_takes_updates_nothing() -> None:
+    model = Model()
+    model.scale.register_post_accumulate_grad_hook(lambda param: setattr(param, "grad", None))
+    train(model, attach(model, lr=0.1))
+    assert_same_bits(model.scale, Model().scale)
+
+
+def test_step_ends_what_was_begun_without_what_was_refused() -> None:
+    """A second backward leaves no gradient, nor does one of a kind that Rose has no use for."""
+    model = nn.ModuleList([nn.Linear(3, 3), nn.Embedding(4, 3)])
+    optimizer = attach(model, lr=0.1)
+    model[0](torch.ones(1, 3)).sum().backward()
+    with raises(RuntimeError, TWICE):
+        model[1](torch.tensor([1])).sum().backward()
+    model[1].sparse = True
+    optimizer.step()
+    text = "Rose needs dense gradients, the gradient of parameter '1.weight' has layout torch.sparse_coo"
+    with refuses(optimizer, RuntimeError, text):
+        model[1](torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert optimizer.param_groups[0]["step"] == 2
+
+
+def test_a_group_of_parameters_that_are_attached_elsewhere_is_refused() -> None:
+    elsewhere = nn.Linear(3, 2)
+    elsewhere.bias.requires_grad_(False)
+    attach(elsewhere, lr=0.1)
+    optimizer = attach(nn.Linear(3, 2), lr=0.1)
+    for name, param in elsewhere.named_parameters():
+        with refuses(optimizer, ValueError, f"parameter {name!r} is attached already; detach() its optimizer first"):
+            optimizer.add_param_group({"params": [(name, param)]})
+
+
 def test_a_backward_that_fails_leaves_a_step_that_can_be_ended() -> None:
     model = Model()
     optimizer = attach(model, lr=0.1)
@@ -341,6 +434,25 @@ def test_autograd_tells_of_a_parameter_that_it_needs_after_its_update() -> None:
     y = nn.functional.linear(first(torch.ones(1, 3)), second.weight.detach())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         second(y).sum().backward()
+
+
+def test_what_a_checkpoint_computes_again_sees_updated_parameters() -> None:
+    """As the notes of attach say, so that inside of a checkpoint every use of a parameter must have a gradient."""
+
+    def gradient_of_input(wrap: Callable[..., Any], *, attached: bool = True) -> Tensor:
+        torch.manual_seed(0)
+        first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+        if attached:
+            attach(nn.ModuleList([first, second]), lr=0.1)
+        x = torch.ones(1, 3, requires_grad=True)
+        second(wrap(lambda x: nn.functional.linear(first(x), second.weight.detach()), x)).sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradient_of_input(lambda function, x: function(x))
+    again = gradient_of_input(lambda function, x: checkpoint(function, x, use_reentrant=False))
+    assert not torch.equal(again, gradient_of_input(lambda function, x: function(x), attached=False))
 
 
 UNORDERED = (

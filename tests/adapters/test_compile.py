@@ -1,5 +1,6 @@
 """torch.compile(optimizer.step): the bits of eager steps, in one graph, which no lr compiles anew."""
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from rose_torch import Rose, attach
+from rose_torch.compiled import step_in_graph
 from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
-from tests.adapters.refusals import refuses
+from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits
 
 pytestmark = [
@@ -133,6 +135,50 @@ def test_a_compiled_step_that_is_refused_changes_nothing() -> None:
     optimizer.param_groups[0]["lr"] = float("nan")
     with refuses(optimizer, ValueError, "lr must be a finite number >= 0, got nan"):
         step()
+
+
+def test_a_compiled_step_of_groups_that_were_changed_by_hand_is_refused() -> None:
+    params = parameters("float32")
+    first, *others = params.values()
+    optimizer = Rose([{"params": [first]}, {"params": others}], lr=0.1)
+    set_grads(params, 0, "float32")
+    step = torch.compile(optimizer.step, fullgraph=True)
+    step()
+    del optimizer.param_groups[0]
+    text = (
+        "param_groups were changed by hand, which a compiled step does not see; allowed are add_param_group, "
+        "load_state_dict and new options of a group"
+    )
+    with refuses(optimizer, RuntimeError, text):
+        step()
+
+
+def test_a_graph_whose_optimizer_is_gone_says_so() -> None:
+    params = parameters("float32")
+    optimizer = Rose(params.values(), lr=0.1)
+    number = optimizer._number
+    del optimizer
+    gc.collect()
+    with raises(RuntimeError, "the optimizer whose step this graph takes is gone; keep it as long as the graph"):
+        step_in_graph(number, [list(params.values())])
+
+
+def test_a_compiled_step_of_dtensors_ends_the_graph_and_has_the_bits_of_eager() -> None:
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.init_device_mesh("cpu", (1,))
+        weight, expected = parameter(model()["weight"], grads(0)["weight"]), parameter(model()["weight"])
+        expected.grad = weight.grad
+        sharded = nn.Parameter(distribute_tensor(weight.detach(), mesh, [Shard(0)]))
+        sharded.grad = distribute_tensor(weight.grad, mesh, [Shard(0)])
+        optimizer = Rose([sharded], lr=0.1)
+        torch.compile(optimizer.step)()
+        Rose([expected], lr=0.1).step()
+        assert_same_bits(sharded.to_local().detach(), expected, backend="rose_torch compiled")
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_compiled_steps_of_two_optimizers_are_their_own() -> None:

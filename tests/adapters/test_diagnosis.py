@@ -1,6 +1,7 @@
 """`diagnose` of every adapter: the same numbers, from the gradients at hand, and nothing is changed."""
 
 import importlib
+import io
 import json
 import math
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rich.console
 import torch
 from torch import nn
 
@@ -106,7 +108,24 @@ def test_what_a_framework_wraps_the_optimizer_in_is_looked_through() -> None:
     assert rose_torch.diagnose(wrapped) == rose_torch.diagnose(optimizer)
 
 
-def test_other_optimizers_are_refused() -> None:
+def test_names_of_several_groups_are_told_apart() -> None:
+    groups = [{"params": list(nn.Linear(2, 2).named_parameters())} for _ in range(2)]
+    groups[1]["params"] = groups[1]["params"][:1]
+    names = [entry.name for entry in rose_torch.diagnose(rose_torch.Rose(groups, lr=0.1))]
+    assert names == ["weight of group 0", "bias", "weight of group 1"]
+
+
+def test_gradients_that_were_freed_are_told() -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = rose_torch.attach(layer, lr=0.1)
+    layer(torch.ones(1, 3)).sum().backward()
+    with raises(RuntimeError, "the gradient of weight was used in backward and freed by rose_torch.attach"):
+        rose_torch.diagnose(optimizer)
+
+
+def test_other_optimizers_and_models_are_refused() -> None:
+    with raises(TypeError, "model must be a torch.nn.Module or None, got str"):
+        rose_torch.diagnose(of_torch(), "model")  # type: ignore[arg-type]
     with raises(TypeError, "optimizer must be a rose_torch.Rose or a wrapper of one, got SGD"):
         rose_torch.diagnose(torch.optim.SGD([nn.Parameter(torch.ones(2))]))
     with raises(TypeError, "optimizer must be a Rose of rose_numpy or rose_cupy, got Rose"):
@@ -190,8 +209,9 @@ def diagnosis_of_every_kind() -> Diagnosis:
 
 @pytest.mark.filterwarnings("ignore:.*slices of one element:UserWarning")
 def test_it_prints_as_a_table() -> None:
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in str(diagnosis_of_every_kind()).splitlines()]
-    assert [row for row in rows if row] == [
+    found = diagnosis_of_every_kind()
+    rows = [list(map(str, row)) for row in zip(*(column.cells for column in found.table().columns), strict=True)]
+    assert rows == [
         ["w[0] of group 0", "2 x 2", "float64", "", "0.00e+00", "1.00e+00", "2.00e+00", "50.0%", "1.77e-01", ""],
         ["scale of group 0", "scalar", "float64", "", "", "", "", "", "1.25e-01", ""],
         ["unused of group 0", "2", "float64", "", "", "", "", "", "", "no gradient"],
@@ -206,6 +226,50 @@ def test_it_prints_as_a_table() -> None:
             "slices of one element",
         ],
     ]
+    printed = str(found).splitlines()
+    for row, line in zip(rows, printed[-len(rows) :], strict=True):
+        assert all(cell in line for cell in row)
+
+
+def one_of(name: str, values: Any, grad: Any, **options: Any) -> Diagnosis:
+    optimizer = rose_numpy.Rose({name: np.asarray(values)}, **({"lr": 0.25} | options))
+    return rose_numpy.diagnose(optimizer, {name: np.asarray(grad)})
+
+
+@pytest.mark.parametrize("name", ["w[0]", "a:fire:b", "[bold]end\\", "layers." * 300 + "weight"])
+def test_a_name_is_printed_as_it_is(name: str) -> None:
+    found = one_of(name, [[1.0, 2.0]], [[1.0, 3.0]])
+    assert sum(line.strip().startswith(name) for line in str(found).splitlines()) == 1
+
+
+def test_numbers_are_whole_in_a_table_of_80_columns() -> None:
+    name = "model.layers.0.self_attention.query_projection.weight"
+    numbers = {"w": one_of(name, np.ones((2, 2)), np.asarray([[1.0, 3.0], [2e-5, 4e-5]]), lr=1e-4)}["w"]
+    text = io.StringIO()
+    rich.console.Console(file=text, width=80).print(numbers.table())
+    assert all(len(line) <= 80 for line in text.getvalue().splitlines())
+    entry = numbers[0]
+    for value in (entry.range_min, entry.range_median, entry.range_max, entry.relative_update):
+        assert f"{value:.2e}" in text.getvalue()
+
+
+def test_text_is_plain_in_a_notebook_and_where_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = of_numpy()
+    expected = str(found)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert str(found) == expected
+    assert "\x1b" not in expected
+    assert "weight" in expected
+
+
+def test_squares_neither_overflow_nor_underflow() -> None:
+    for size in (1e200, 1e-200, 2.0**-1074, 2.0**1023):
+        entry = one_of("w", np.full((2, 2), size), [[1.0, 3.0], [2.0, 4.0]])[0]
+        assert entry.param_rms == size
+        assert entry.relative_update == 0.125 / size
+    entry = one_of("w", np.ones((2, 2)), [[1.0, 3.0], [2.0, 4.0]], lr=1e200)[0]
+    assert entry.update_rms == 0.5e200
 
 
 @pytest.mark.filterwarnings("ignore:.*slices of one element:UserWarning")
@@ -214,6 +278,13 @@ def test_it_plots_as_one_png(tmp_path: Path) -> None:
     diagnosis_of_every_kind().plot(path)
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_parameters_of_long_names_are_plotted(tmp_path: Path) -> None:
+    names = [f"{'layers.' * 50}{number}.weight" for number in range(1000)]
+    entries = [diagnose_parameter(name, np.ones(2), np.arange(2.0), Hyperparameters(lr=0.25)) for name in names]
+    Diagnosis(entries).plot(tmp_path / "diagnosis.png")
+    assert (tmp_path / "diagnosis.png").stat().st_size > 0
 
 
 def test_nothing_can_be_plotted_and_printed(tmp_path: Path) -> None:

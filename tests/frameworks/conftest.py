@@ -23,7 +23,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def _fresh_accelerate() -> Iterator[None]:
-    """Forget the process-wide state of Accelerate, its mixed precision above all, before and after a test."""
+    """Forget the process-wide state of Accelerate, its mixed precision above all, after a test."""
     from accelerate.state import AcceleratorState, GradientState
 
     yield

@@ -9,6 +9,7 @@ except ImportError as error:
 
 from rose_torch.callbacks.cadence import checked_cadence
 from rose_torch.diagnosis import diagnose
+from rose_torch.optimizer import Rose
 
 __all__ = ["DiagnosisCallback"]
 
@@ -32,8 +33,8 @@ class DiagnosisCallback(Callback):
 
     Notes
     -----
-    Every logger of the trainer gets them, whatever its `log_every_n_steps`. They are of the gradients before any
-    clipping, which a step of Rose does not heed.
+    Every logger of the trainer gets them, whatever its `log_every_n_steps`. They are of the gradients before the
+    trainer clips them. Of several optimizers each that is a Rose is looked at by its own count of steps.
 
     Examples
     --------
@@ -45,7 +46,7 @@ class DiagnosisCallback(Callback):
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Log, with the gradients complete and the parameters as they were."""
-        if trainer.global_step % self._every == 0:
+        if isinstance(optimizer, Rose) and optimizer.param_groups[0]["step"] % self._every == 0:
             scalars = diagnose(optimizer, pl_module).scalars()
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=trainer.global_step)

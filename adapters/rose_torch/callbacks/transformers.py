@@ -33,6 +33,10 @@ class DiagnosisCallback(TrainerCallback):
     --------
     rose_diagnosis.Diagnosis.scalars : the names and the numbers.
 
+    Notes
+    -----
+    They are of the gradients that the trainer has clipped, if it clips any.
+
     Examples
     --------
     ``trainer.add_callback(DiagnosisCallback(trainer.log, every_n_steps=100))``
