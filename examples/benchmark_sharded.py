@@ -5,7 +5,8 @@
 
 The parameters are those of normalised layers of two linear ones, six a block, 102 by default. Processes talk over gloo,
 each with one thread. FSDP2 shards rows, HSDP has replicas of them besides, and tensor parallelism shards columns. AdamW
-stands for a step that tells others nothing, the first row for one that has no others.
+stands for a step that tells others nothing, the first rows for one that has no others; only the first of these may run
+compiled kernels.
 """
 
 import argparse
@@ -41,6 +42,11 @@ Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 def rose(params: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Return Rose."""
     return rose_torch.Rose(params, lr=1e-3, sr_seed=0)
+
+
+def rose_of_core(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Rose without compiled kernels, as it is on shards."""
+    return rose_torch.Rose(params, lr=1e-3, sr_seed=0, fused=False)
 
 
 def adamw(params: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -99,6 +105,7 @@ def run(rank: int, address: str, args: argparse.Namespace) -> None:
 def contenders_on(ranks: int) -> Iterator[Contender]:
     """Yield what is measured on so many ranks."""
     yield Contender("Rose, one process", rose, None)
+    yield Contender("Rose, one process, core", rose_of_core, None)
     yield Contender("Rose, FSDP2", rose, ((ranks,), (Shard(0),)))
     if ranks % 2 == 0 and ranks > 2:
         yield Contender("Rose, HSDP", rose, ((2, ranks // 2), (Replicate(), Shard(0))))

@@ -82,7 +82,8 @@ def _answers(joins: dict[int, Join]) -> dict[int, Tensor]:
     for number, join in joins.items():
         batches.setdefault((join.kind, join.group, join.values.device), []).append(number)
     answers: dict[int, Tensor] = {}
-    for (kind, group, _), numbers in batches.items():
+    # In the order of all ranks, whatever that of their parameters.
+    for (kind, group, _), numbers in sorted(batches.items(), key=lambda batch: (batch[0][0], batch[0][1].group_name)):
         values = torch.cat([joins[number].values.reshape(-1) for number in numbers])
         if values.numel():  # the same for all ranks of the group
             reduce_in_place(kind, values, group)

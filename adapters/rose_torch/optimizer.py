@@ -14,12 +14,11 @@ from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_deca
 from rose_core.hyperparameters import unsigned
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
-from rose_torch.agreement import on_every_rank
 from rose_torch.checks import Checks, require_own_shape
 from rose_torch.compiled import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.placement import dtensor_types, is_dtensor
+from rose_torch.placement import dtensor_types, is_dtensor, is_elsewhere
 from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
 
 __all__ = ["Rose"]
@@ -27,6 +26,11 @@ __all__ = ["Rose"]
 # Keys of a group that upstream's state dicts lack, with what their absence means.
 _NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "step": 0}
 
+_NO_REFERENCE: Final = (
+    "param group {number} of the state has wd_schedule=True and steps behind it, but no initial_lr, to which its decay "
+    "refers: a flattened checkpoint has one only if the optimizer that it is loaded into has it, by a scheduler or as "
+    "group['initial_lr'] = lr"
+)
 _CAPTURING: Final = (
     "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
     "capture forward and backward, and call step() outside"
@@ -56,7 +60,7 @@ class Rose(torch.optim.Optimizer):
         hold the state of a generator given as `bf16_sr`.
     fused : bool or None
         Whether compiled kernels update dense parameters on the CPU, in as many threads as torch uses; None is
-        whether they are there. They need Numba, and change no bit.
+        whether they are there. They need Numba, and change no bit. Shards of DTensors go through the core.
 
     Raises
     ------
@@ -187,9 +191,10 @@ class Rose(torch.optim.Optimizer):
 
         Notes
         -----
-        Where a parameter is a DTensor, all ranks of its mesh must call. They tell each other extrema and sums of
-        folds (ROSE-7.4), of all parameters at once. A gradient crosses only where it is Partial, a sum that
-        backward left to be made.
+        Where a parameter is a DTensor, all ranks of its mesh must call, with the same DTensors in the same order. They
+        tell each other extrema and sums of folds (ROSE-7.4), of all parameters at once. A gradient crosses only where
+        it is Partial, a sum that backward left to be made. Parameters that are offloaded to the CPU need a process
+        group with a backend for it, as ``init_process_group("cpu:gloo,cuda:nccl")`` makes.
         """
         loss = None
         if closure is not None:
@@ -218,10 +223,15 @@ class Rose(torch.optim.Optimizer):
         if dtensors := dtensor_types():
             parts = [param for group in self.param_groups for param in group["params"] if isinstance(param, dtensors)]
         prepare = functools.partial(self._prepared, gradients)
-        updates, afterwards = on_every_rank(prepare, self.param_groups, _name) if parts else prepare()
+        if parts:
+            from rose_torch.agreement import on_every_rank  # noqa: PLC0415  (it is slow to load)
+
+            updates, afterwards = on_every_rank(prepare, self.param_groups, _name)
+        else:
+            updates, afterwards = prepare()
         run_updates(updates, self._kernels)
         # What was written are the local tensors of DTensors; autograd knows the versions of the whole.
-        torch.autograd.graph.increment_version(parts)
+        torch.autograd.graph.increment_version([param for param in parts if param.grad is not None])
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 
@@ -257,13 +267,21 @@ class Rose(torch.optim.Optimizer):
             groups, current = [*groups, state["defaults"]], [*current, None]
         groups, generator_states = unpack_generators(groups, current)
         for number, group in enumerate(groups):
+            if (
+                group.get("wd_schedule") is True
+                and group.get("step")
+                and not (group.get("max_lr") or group.get("initial_lr"))
+            ):
+                raise ValueError(_NO_REFERENCE.format(number=number))
             if missing := [option for option in OPTIONS if option not in group]:
                 raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
             group.update(plain_options(group))
             if group.get("initial_lr", 0) is None:  # for schedulers, which set it where it is missing
                 del group["initial_lr"]
             if "step" in group:  # the defaults have none
-                unsigned("step", group["step"], bits=32)
+                steps = unsigned("step", group["step"], bits=32)
+                if steps and group["wd_schedule"] is True and not (group.get("max_lr") or group.get("initial_lr")):
+                    raise ValueError(_NO_REFERENCE.format(number=number))
         set_states(generator_states)
         if "defaults" in state:
             state = {**state, "defaults": groups.pop()}
@@ -295,12 +313,12 @@ class Rose(torch.optim.Optimizer):
 
         `gradients` are the parameters that have one, each with it, by index; None takes them as they are.
         """
-        updates, index = [], 0
+        updates, index, dtensors = [], 0, dtensor_types()
         for number, group in enumerate(self.param_groups):
             update_of = self._checked_group(number, group)
             for position, param in enumerate(group["params"]):
                 held, grad = (param, param.grad) if gradients is None else gradients.get(index, (param, None))
-                if grad is not None:
+                if grad is not None and not (dtensors and is_elsewhere(held)):
                     updates.append(update_of(index, position, held, grad))
                 index += 1
         return updates

@@ -62,7 +62,7 @@ class Part(NamedTuple):
 def local_part(param: Tensor, grad: Tensor, name: str) -> tuple[Tensor, Tensor, Part | None]:
     """Return the local tensors of a DTensor and its gradient, and the part they are, None if it is all and ready.
 
-    Where the gradient is a sum still to be made, an empty tensor stands for it.
+    Where the gradient is a sum still to be made, a tensor without memory of its own stands for it.
     """
     if not isinstance(param, DTensor) or not isinstance(grad, DTensor):
         raise TypeError(
@@ -81,17 +81,19 @@ def local_part(param: Tensor, grad: Tensor, name: str) -> tuple[Tensor, Tensor, 
         )
     local, local_grad, shape = _local(param), _local(grad), tuple(param.shape)
     coordinate = mesh.get_coordinate()
-    if coordinate is None:  # a rank outside of the mesh has nothing
-        return local, local_grad, None
-    places = _places(shape, tuple(mesh.shape), tuple(coordinate), placements)
-    if tuple(local.shape) != tuple(map(len, places)):
+    assert coordinate is not None, "see is_elsewhere"
+    ways = [
+        _places(shape, tuple(mesh.shape), tuple(coordinate), placements, strided_last=last) for last in (False, True)
+    ]
+    places = next((way for way in ways if tuple(map(len, way)) == tuple(local.shape)), None)
+    if places is None:
         raise ValueError(
             f"{name} has a local shard of shape {tuple(local.shape)}, where its placements {placements} say "
-            f"{tuple(map(len, places))}; a DTensor must be sharded as distribute_tensor does"
+            f"{tuple(map(len, ways[0]))}; a DTensor must be sharded as distribute_tensor or fully_shard does"
         )
     reduced = None
     if any(placement.is_partial() for placement in grad.placements):
-        local_grad = local_grad.new_empty(local.shape)
+        local_grad = local_grad.new_empty(()).expand(local.shape)
         reduced = functools.partial(_reduced, grad, placements)
     within, across = _groups(mesh, placements, shape)
     if not within and not across and reduced is None:
@@ -127,20 +129,42 @@ def _places(
     mesh_shape: tuple[int, ...],
     coordinate: tuple[int, ...],
     placements: tuple[Placement, ...],
+    *,
+    strided_last: bool,
 ) -> tuple[Places, ...]:
-    """Cut the axes as the placements do, one after another."""
+    """Cut the axes as the placements do, one after another.
+
+    A strided shard is cut so that the others cut it into ranges: by `distribute_tensor` before them, in pieces, and
+    by `fully_shard` after them, whole (`strided_last`). Where rows come out even both are the same.
+    """
     places: list[Places] = [range(length) for length in shape]
-    for count, number, placement in zip(mesh_shape, coordinate, placements, strict=True):
-        if isinstance(placement, Shard):
+    cuts = list(zip(mesh_shape, coordinate, placements, strict=True))
+    if strided_last:
+        cuts.sort(key=lambda cut: isinstance(cut[2], _StridedShard))
+    for count, number, placement in cuts:
+        # Where a strided shard is a kind of Shard, it is the first that tells.
+        if isinstance(placement, _StridedShard) and not strided_last:
+            whole = _as_tensor(places[placement.dim])
+            pieces = [piece.chunk(count) for piece in whole.chunk(int(placement.split_factor))]
+            own = [piece[number] for piece in pieces if number < len(piece)]
+            places[placement.dim] = torch.cat(own or [whole[:0]])
+        elif isinstance(placement, Shard | _StridedShard):
             axis = places[placement.dim]
             length = -(-len(axis) // count)  # as torch.chunk does
             places[placement.dim] = axis[number * length : (number + 1) * length]
-        elif isinstance(placement, _StridedShard):
-            axis = places[placement.dim]
-            axis = torch.arange(axis.start, axis.stop) if isinstance(axis, range) else axis
-            pieces = [piece.chunk(count) for piece in axis.chunk(int(placement.split_factor))]
-            places[placement.dim] = torch.cat([piece[number] for piece in pieces if number < len(piece)] or [axis[:0]])
-    return tuple(places)
+    return tuple(map(_as_range, places))
+
+
+def _as_tensor(axis: Places) -> Tensor:
+    return torch.arange(axis.start, axis.stop) if isinstance(axis, range) else axis
+
+
+def _as_range(axis: Places) -> Places:
+    """Return places that follow each other as a range."""
+    if isinstance(axis, range):
+        return axis
+    start = int(axis[0]) if len(axis) else 0
+    return range(start, start + len(axis)) if len(axis) == 0 or int(axis[-1]) - start + 1 == len(axis) else axis
 
 
 def _groups(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-__all__ = ["Memory", "dtensor_types", "extent", "is_dtensor", "overlapping", "same_device"]
+__all__ = ["Memory", "dtensor_types", "extent", "is_dtensor", "is_elsewhere", "overlapping", "same_device"]
 
 Memory = tuple[Sequence[int], Sequence[int]]
 """The addresses of some tensors, and how many bytes each takes from there."""
@@ -21,6 +21,11 @@ def dtensor_types() -> tuple[type[torch.Tensor], ...]:
 def is_dtensor(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is a DTensor."""
     return isinstance(tensor, dtensor_types())
+
+
+def is_elsewhere(param: torch.Tensor) -> bool:
+    """Tell whether a parameter is a DTensor of other ranks only, so that it is not this one's to update."""
+    return is_dtensor(param) and param.device_mesh.get_coordinate() is None  # type: ignore[attr-defined]
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:

@@ -129,9 +129,10 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
 
 def _reduced(update: Update) -> Update:
     """Return the update with the gradient that the ranks have still to sum, as after sequence-parallel layers."""
-    if update.part is None or update.part.reduced is None:
+    part = update.part
+    if part is None or part.reduced is None:
         return update
-    return update._replace(grad=update.part.reduced())
+    return update._replace(grad=part.reduced(), part=part if part.within or part.across else None)
 
 
 @quiet

@@ -8,12 +8,19 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    get_state_dict,
+    set_optimizer_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rose_torch import Rose
+from tests.adapters.refusals import refuses
 from tests.bits import assert_same_bits
 from tests.distributed.layouts import mesh_of
 from tests.distributed.worlds import World
@@ -113,3 +120,21 @@ def test_saved_on_four_ranks_it_continues_on_two_and_on_one(
     for run in runs:
         for actual, whole in zip(run, expected, strict=True):
             assert_same_bits(actual, whole)
+
+
+def test_a_flattened_checkpoint_that_cannot_hold_the_reference_of_the_decay_is_refused() -> None:
+    """Its keys are those of the optimizer that loads, which has no initial_lr before its first step."""
+    module, optimizer = started(1, 0.25, "nested")
+    take_steps(module, optimizer, range(1))
+    state = get_optimizer_state_dict(module, optimizer, options=FORMS["flat"])
+    module, optimizer = started(1, 0.0625, "nested")
+    text = (
+        "param group 0 of the state has wd_schedule=True and steps behind it, but no initial_lr, to which its decay "
+        "refers: a flattened checkpoint has one only if the optimizer that it is loaded into has it, by a scheduler or "
+        "as group['initial_lr'] = lr"
+    )
+    with refuses(optimizer, ValueError, text):
+        set_optimizer_state_dict(module, optimizer, state, options=FORMS["flat"])
+    optimizer.param_groups[0]["initial_lr"] = 0.0625
+    set_optimizer_state_dict(module, optimizer, state, options=FORMS["flat"])
+    assert optimizer.param_groups[0]["initial_lr"] == 0.25

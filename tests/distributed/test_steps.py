@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
+from torch.distributed.tensor.placement_types import _StridedShard
 
-from rose_torch import Rose, collectives
+from rose_torch import Rose, agreement, collectives
+from rose_torch.parts import _places
 from tests.bits import assert_same_bits
 from tests.distributed.layouts import LAYOUTS, Layout, mesh_of, shard
 from tests.distributed.worlds import World
@@ -80,12 +83,10 @@ def count_collectives(_: int, mesh: tuple[int, ...]) -> tuple[int, int]:
         sent.append(values.nbytes)
         reduce_in_place(kind, values, group)
 
-    collectives.reduce_in_place = counted  # type: ignore[assignment]
-    try:
-        with CommDebugMode() as all_of_them:
-            optimizer.step()
-    finally:
-        collectives.reduce_in_place = reduce_in_place  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patch, CommDebugMode() as all_of_them:
+        for asking in (agreement, collectives):
+            patch.setattr(asking, "reduce_in_place", counted)
+        optimizer.step()
     assert len(list(module.parameters())) == 102
     return all_of_them.get_total_counts(), sum(sent)
 
@@ -94,8 +95,8 @@ def count_collectives(_: int, mesh: tuple[int, ...]) -> tuple[int, int]:
 def test_a_step_of_102_parameters_makes_few_small_collectives(four: World, mesh: tuple[int, ...], most: int) -> None:
     for count, sent in four.run(count_collectives, mesh):
         assert count == most
-        # Besides the agreement: 2 extrema each, and 2 times 2 folds for each matrix.
-        assert sent == 102 * 2 * 8 + 34 * 2 * 2 * 8
+        # Of the agreement 3 words for each axis of the mesh; 2 extrema each, and 2 times 2 folds for each matrix.
+        assert sent == len(mesh) * 3 * 8 + 102 * 2 * 8 + 34 * 2 * 2 * 8
 
 
 def train(_: int, mesh: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -142,6 +143,63 @@ def train_by_tensors(_: int) -> None:
 
 def test_tensor_parallelism_trains_as_one_process_with_gradients_that_are_partial(two: World) -> None:
     two.run(train_by_tensors)
+
+
+def step_with_a_partial_scalar(_: int, dtype: torch.dtype) -> None:
+    """Step on a scalar that is replicated and whose gradient is a sum still to be made, beside a sharded weight."""
+    mesh = mesh_of((2,))
+    weight, scalar = part_of_ones(LAYOUTS[2]["2: rows"], (4, 2), dtype), torch.tensor(0.5, dtype=dtype)
+    replicated = nn.Parameter(distribute_tensor(scalar.clone(), mesh, [Replicate()], src_data_rank=None))
+    replicated.grad = DTensor.from_local(torch.tensor(-0.25, dtype=dtype), mesh, [Partial()])
+    Rose([weight, replicated], lr=0.125, sr_seed=0).step()
+    whole, expected = part_of_ones(LAYOUTS[2]["2: replicated"], (4, 2), dtype), nn.Parameter(scalar.clone())
+    expected.grad = torch.tensor(-0.5, dtype=dtype)
+    Rose([whole, expected], lr=0.125, sr_seed=0).step()
+    assert_same_bits(replicated.to_local().detach(), expected.detach())
+    assert_same_bits(weight.full_tensor().detach(), whole.full_tensor().detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_scalar_whose_gradient_is_partial_is_updated_by_its_sign(two: World, dtype: torch.dtype) -> None:
+    two.run(step_with_a_partial_scalar, dtype)
+
+
+def train_in_two_ways(_: int, rows: int) -> None:
+    """Train by FSDP2 over tensor parallelism and compare with one process that has its gradients."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensors"))
+    torch.manual_seed(0)
+    whole, sharded = (nn.Sequential(nn.Linear(6, rows)).bfloat16() for _ in range(2))
+    sharded.load_state_dict(whole.state_dict())
+    parallelize_module(sharded, mesh["tensors"], {"0": ColwiseParallel()})
+    fully_shard(sharded, mesh=mesh["data"])
+    optimizers = [Rose(m.parameters(), lr=0.01, sr_seed=3, fused=False) for m in (whole, sharded)]
+    for _step in range(2):
+        optimizers[1].zero_grad()
+        sharded(torch.ones(3, 6, dtype=torch.bfloat16)).square().sum().backward()
+        for mine, part in zip(whole.parameters(), sharded.parameters(), strict=True):
+            mine.grad = part.grad.full_tensor()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, part in zip(whole.parameters(), sharded.parameters(), strict=True):
+        assert_same_bits(part.full_tensor().detach(), mine.detach())
+
+
+@pytest.mark.parametrize("rows", [8, 7, 5, 3])
+def test_fully_shard_over_tensor_parallelism_trains_as_one_process(four: World, rows: int) -> None:
+    four.run(train_in_two_ways, rows)
+
+
+def test_both_ways_to_cut_strided_shards_are_told_by_their_shapes() -> None:
+    """On 3 x 2 ranks 7 rows do not come out even: DTensor cuts pieces, fully_shard cuts what the others left."""
+    placements = _StridedShard(0, split_factor=2), Shard(0)
+    cut = {
+        last: [
+            list(_places((7, 6), (3, 2), (i, j), placements, strided_last=last)[0]) for i in range(3) for j in range(2)
+        ]
+        for last in (False, True)
+    }
+    assert cut[False] == [[0, 1], [4], [2, 3], [5], [6], []]
+    assert cut[True] == [[0, 1], [4], [2, 3], [5], [], [6]]
 
 
 def part_of_ones(layout: Layout = ROWS, shape: tuple[int, ...] = (8, 4), dtype: torch.dtype = torch.float32) -> Any:
@@ -197,6 +255,90 @@ def with_another_rate_on_rank_3(rank: int) -> str:
 def test_options_that_differ_between_ranks_are_refused_on_all(four: World) -> None:
     text = "parameter 0 of group 0 has other options on other ranks; a step needs the same on every rank"
     assert four.run(with_another_rate_on_rank_3) == [text] * 4
+
+
+def plain_of(rank: int) -> list[nn.Parameter]:
+    """Return parameters of this rank alone, more on each rank than on the one before."""
+    params = [nn.Parameter(torch.ones(2, 3)) for _ in range(1 + rank)]
+    for param in params:
+        param.grad = torch.arange(6.0).reshape(2, 3)
+    return params
+
+
+def step_beside_plain_ones(rank: int) -> Tensor:
+    part = part_of_ones()
+    Rose([part, *plain_of(rank)], lr=0.1).step()
+    return part.full_tensor().detach()
+
+
+def test_plain_parameters_are_no_other_ranks_concern(four: World) -> None:
+    expected = nn.Parameter(torch.ones(8, 4))
+    expected.grad = torch.arange(32.0).reshape(8, 4)
+    Rose([expected], lr=0.1).step()
+    for whole in four.run(step_beside_plain_ones):
+        assert_same_bits(whole, expected.detach())
+
+
+def in_another_order(rank: int, kind: str) -> str:
+    one = part_of_ones(dtype=torch.bfloat16)
+    other = plain_of(0)[0] if kind == "plain" else part_of_ones(shape=(12, 4), dtype=torch.bfloat16)
+    params = [one, other] if rank != 1 else [other, one]
+    optimizer = Rose(params if kind != "fewer" or rank != 1 else [one], lr=0.1, sr_seed=0)
+    try:
+        optimizer.step()
+    except RuntimeError as error:
+        assert optimizer.param_groups[0]["step"] == 0
+        return str(error)
+    raise AssertionError("the step was taken")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            "sharded",
+            "parameter 0 of group 0 has another name, shape, dtype or placement on other ranks; a step needs the same "
+            "DTensors in the same order on every rank",
+        ),
+        ("plain", "has other options on other ranks; a step needs the same on every rank"),
+        ("fewer", "DTensors of a mesh whose other ranks have from 1 to 2; a step needs the same on every rank"),
+    ],
+)
+def test_dtensors_in_another_order_on_a_rank_are_refused_on_all(four: World, kind: str, text: str) -> None:
+    """Even where only the index of the noise would differ."""
+    assert all(error.endswith(text) for error in four.run(in_another_order, kind))
+
+
+def on_two_meshes(rank: int) -> str:
+    """Refuse a step on a rank of a small mesh, whose other rank is in the large one too."""
+    mesh = [DeviceMesh("cpu", ranks) for ranks in ([0, 1], [2, 3])][rank // 2]  # every rank makes every group
+    own = nn.Parameter(distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)], src_data_rank=None))
+    own.grad = distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)], src_data_rank=None)
+    optimizer = Rose([{"params": [part_of_ones()]}, {"params": [own], "lr": 0.1 + (rank == 3)}], lr=0.1)
+    return not_a_step(optimizer)
+
+
+def test_what_ranks_of_one_mesh_refuse_those_of_another_do_too(four: World) -> None:
+    first, second, *errors = four.run(on_two_meshes)
+    assert first == second == "another rank has refused this step, so no rank takes it; the error there says why"
+    text = "parameter 0 of group 1 has other options on other ranks; a step needs the same on every rank"
+    assert errors == [text] * 2
+
+
+def step_on_a_part_of_the_ranks(rank: int) -> None:
+    mesh = DeviceMesh("cpu", [0, 1])
+    own = [nn.Parameter(distribute_tensor(x, mesh, [Replicate()], src_data_rank=None)) for x in torch.ones(2)]
+    for param in own:
+        param.grad = distribute_tensor(torch.tensor(2.0), mesh, [Replicate()], src_data_rank=None)
+    optimizer = Rose([*own, *plain_of(0)], lr=0.25, weight_decay=0.0)
+    optimizer.step()
+    assert optimizer.param_groups[0]["step"] == 1
+    if rank < 2:
+        assert [param.to_local().item() for param in own] == [0.75] * 2
+
+
+def test_ranks_outside_of_a_mesh_leave_its_parameters_alone(four: World) -> None:
+    four.run(step_on_a_part_of_the_ranks)
 
 
 def refused_layouts(_: int) -> list[str]:
@@ -265,13 +407,14 @@ def test_replicas_of_ddp_are_the_same_with_a_seed_and_drift_without(four: World)
 
 
 def versions(_: int) -> list[int]:
-    params = [part_of_ones(), part_of_ones(LAYOUTS[4]["2x2: replicas of rows"])]
+    params = [part_of_ones(), part_of_ones(LAYOUTS[4]["2x2: replicas of rows"]), part_of_ones()]
+    params[2].grad = None
     Rose(params, lr=0.1).step()
     return [param._version for param in params]
 
 
-def test_autograd_sees_that_the_whole_has_changed(four: World) -> None:
-    assert four.run(versions) == [[1, 1]] * 4
+def test_autograd_sees_what_has_changed_of_the_whole(four: World) -> None:
+    assert four.run(versions) == [[1, 1, 0]] * 4
 
 
 def joined_extrema(rank: int, values: list[float]) -> tuple[float, float]:
