@@ -191,7 +191,13 @@ def plot(path: Path, results: list[Result], scaling: list[Result]) -> None:
     for each in reversed(axes.values()):  # bars show a colour better than lines do
         handles |= dict(zip(*reversed(each.get_legend_handles_labels()), strict=True))
     names = [name for name in DRAWN if name in handles]
-    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(
+        [handles[name] for name in names],
+        names,
+        loc="outside lower center",
+        ncols=len(names) if scaling else 3,
+        frameon=False,
+    )
     figure.savefig(path, dpi=120, format="png")
 
 
@@ -208,7 +214,7 @@ def _bars(axes: Any, results: list[Result], dtype: str) -> None:
     axes.axhline(1.0, color=DRAWN[ADD], linewidth=0.8, label=ADD)
     axes.set(title=f"{dtype} parameters", ylabel="time in adds", yscale="log")
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.margins(x=0.01, y=0.16)
+    axes.margins(x=0.01, y=0.2)
     axes.set_xticks(range(len(results)), [result.case for result in results])
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
