@@ -89,11 +89,10 @@ class AttachedRose(Rose):
     def _attach(self) -> None:
         """Check whatever there is before there are gradients, then add the hooks."""
         self._hooks = {}
-        for number, group in enumerate(self.param_groups):
-            update_of = self._checked_group(number, group)
-            for position, param in enumerate(group["params"]):
-                if param.requires_grad:
-                    update_of(0, position, param, param.detach())
+        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        for number, position, index, param in self._places():
+            if param.requires_grad:
+                update_of[number](index, position, param, param.detach())
         self._add_hooks()
 
     def _require_param(self, param: Tensor, name: str) -> None:
