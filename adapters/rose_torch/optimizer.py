@@ -267,12 +267,6 @@ class Rose(torch.optim.Optimizer):
             groups, current = [*groups, state["defaults"]], [*current, None]
         groups, generator_states = unpack_generators(groups, current)
         for number, group in enumerate(groups):
-            if (
-                group.get("wd_schedule") is True
-                and group.get("step")
-                and not (group.get("max_lr") or group.get("initial_lr"))
-            ):
-                raise ValueError(_NO_REFERENCE.format(number=number))
             if missing := [option for option in OPTIONS if option not in group]:
                 raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
             group.update(plain_options(group))

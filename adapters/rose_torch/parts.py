@@ -163,8 +163,10 @@ def _as_range(axis: Places) -> Places:
     """Return places that follow each other as a range."""
     if isinstance(axis, range):
         return axis
-    start = int(axis[0]) if len(axis) else 0
-    return range(start, start + len(axis)) if len(axis) == 0 or int(axis[-1]) - start + 1 == len(axis) else axis
+    if len(axis) == 0:
+        return range(0)
+    first, last = int(axis[0]), int(axis[-1])
+    return range(first, last + 1) if last - first + 1 == len(axis) else axis
 
 
 def _groups(
