@@ -6,7 +6,7 @@ Importing the package loads no compiler; the first step does.
 from rose_kernels.availability import resolve_fused
 from rose_kernels.kernels import Kernels, Requests
 from rose_kernels.layout import Kernel, Kind, Layout, layout_of
-from rose_kernels.threads import get_num_threads, set_num_threads
+from rose_kernels.threads import Threads, get_num_threads, set_num_threads
 
 __all__ = [
     "Kernel",
@@ -14,6 +14,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Requests",
+    "Threads",
     "get_num_threads",
     "layout_of",
     "resolve_fused",

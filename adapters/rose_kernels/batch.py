@@ -10,7 +10,7 @@ from rose_kernels import tables
 from rose_kernels.entry import entry
 from rose_kernels.layout import Layout
 from rose_kernels.schedule import Wave, waves
-from rose_kernels.threads import run_in_threads
+from rose_kernels.threads import Threads
 from rose_kernels.words import WORDS
 
 __all__ = ["Batch"]
@@ -48,12 +48,12 @@ class Batch:
             own["first_row"], own["first_part"] = wave.first_row, wave.first_part
             own["first_draft"], own["block"] = wave.first_draft, wave.block
 
-    def run(self, threads: int) -> None:
+    def run(self, threads: Threads) -> None:
         """Update all tensors."""
         for wave in self._waves:
             self._run(wave, _working_memory(wave), 0, len(wave.tickets), threads)
 
-    def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: int) -> None:
+    def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the only tensor with noise that is drawn in the order of its elements.
 
         `draw(start, stop)` returns the address of the int32 words of some elements, and what keeps them there.
@@ -70,7 +70,7 @@ class Batch:
             first = last
             del words
 
-    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], first: int, last: int, threads: int) -> None:
+    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], first: int, last: int, threads: Threads) -> None:
         """Do the tickets of a wave from one to before another."""
         work = functools.partial(
             self._work,
@@ -81,7 +81,7 @@ class Batch:
             *memory,
             wave.rows_not_kept,
         )
-        run_in_threads(work, 1 if wave.size < _ALONE else min(threads, last - first))
+        threads.run(work, 1 if wave.size < _ALONE else min(threads.count, last - first))
 
 
 def _drawings(wave: Wave, first: int) -> Iterator[tuple[int, int, int]]:

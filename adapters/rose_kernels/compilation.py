@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 __all__ = ["compiled", "indices"]
 
@@ -11,10 +12,23 @@ __all__ = ["compiled", "indices"]
 compiled: Final[Any] = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@compiled
+@intrinsic
+def _in_wide_vectors(typing_context: Any) -> Any:
+    """Have the function that this is in use vectors of 512 bits, where the processor has them and they pay."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if "+avx512vbmi2" in context.codegen().magic_tuple()[2].split(","):
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@njit(inline="always")
 def indices(start, stop):
     """Return the range of unsigned indices.
 
     With signed ones Numba asks for each index whether it counts from the end, and loads become gathers.
     """
+    _in_wide_vectors()
     return range(np.uintp(start), np.uintp(stop))

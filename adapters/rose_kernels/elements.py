@@ -4,27 +4,35 @@ import math
 from typing import Any, Final
 
 import numpy as np
-from numba import types
 from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
+from rose_kernels.division import at, divided, has_reciprocal, multiplies, with_reciprocal
 from rose_kernels.gate import denominator
 from rose_kernels.noise import CHUNK, fill_noise, noise_buffer
 from rose_kernels.tables import NEAREST, PORTABLE
-from rose_kernels.words import flip_of, load, size_of, store, words_at, xor
+from rose_kernels.words import flip_of, load, prefetch, prefetch_far, size_of, store, words_at, xor
 
 __all__ = ["advance_elements", "advance_scalar", "element_buffers"]
 
 _TO_NEAREST: Final = -1
 # Rows shorter than this are updated many at a time, with a mean and a denominator for each element.
 _SHORT: Final = 32
+# So many elements are updated between two requests for memory, which lies so many bytes ahead.
+_GROUP: Final = np.uintp(32)
+_AHEAD: Final = 2048
 
 
 @compiled
 def element_buffers(operation):
-    """Return room for a chunk: its noise, the mean and the denominator of each element, its values and slopes."""
-    spread = np.empty(CHUNK, operation), np.empty(CHUNK, operation)
-    return noise_buffer(), *spread, np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    """Return room for a chunk: its noise, of each element the mean and the divisors, its values and its slopes."""
+    return (
+        noise_buffer(),
+        np.empty(CHUNK, operation),
+        (np.empty(CHUNK, operation), np.empty(CHUNK, operation), np.empty(CHUNK, operation)),
+        np.empty(CHUNK, np.float32),
+        np.empty(CHUNK, np.float32),
+    )
 
 
 @compiled
@@ -45,20 +53,28 @@ def advance_scalar(tensor, param_word, grad_word, operation, buffers):
 def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, buffers):
     """Update the elements from one to before another; `means` and `ranges` begin with the row of the first."""
     length, first_row = tensor.length, start // tensor.length
+    rate, multiply = operation(tensor.rate), multiplies(grad_word, operation)
     dense = tensor.param_pitch == length * size_of(param_word) and tensor.grad_pitch == length * size_of(grad_word)
-    many_rows = dense and length < _SHORT
-    longest = length if size_of(param_word) > 2 else CHUNK  # what the buffers hold
     row, place = first_row, start - first_row * length
     while start < stop:
-        count = min(CHUNK, stop - start) if many_rows else min(longest, stop - start, length - place)
-        x = words_at(tensor.param + row * tensor.param_pitch + place * size_of(param_word), count, param_word)
-        g = words_at(tensor.grad + row * tensor.grad_pitch + place * size_of(grad_word), count, grad_word)
-        if many_rows:
-            _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
-            _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers)
+        x_address = tensor.param + row * tensor.param_pitch + place * size_of(param_word)
+        g_address = tensor.grad + row * tensor.grad_pitch + place * size_of(grad_word)
+        mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
+        many_rows = dense and length < (_SHORT if size_of(param_word) > 2 else 4 * _SHORT)
+        spread = many_rows or (multiply and not has_reciprocal(divisor, rate))
+        piece = CHUNK if spread or size_of(param_word) <= 2 else length
+        count = min(piece, stop - start) if many_rows else min(piece, stop - start, length - place)
+        x, g = words_at(x_address, count, param_word), words_at(g_address, count, grad_word)
+        if spread:
+            all_have = _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
+            if multiply and all_have:
+                _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers)
+            else:
+                _advance(tensor, x, g, start, buffers[1], (buffers[2][0],), grad_word, operation, buffers)
+        elif multiply:
+            _advance(tensor, x, g, start, mean, with_reciprocal(divisor, operation), grad_word, operation, buffers)
         else:
-            mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
-            _advance(tensor, x, g, start, mean, divisor, grad_word, operation, buffers)
+            _advance(tensor, x, g, start, mean, (divisor,), grad_word, operation, buffers)
         start, place = start + count, place + count
         if many_rows:
             row, place = row + place // length, place % length
@@ -74,14 +90,20 @@ def _divisor(tensor, range_, operation):
 
 @compiled
 def _spread(tensor, row, place, count, means, ranges, operation, buffers):
-    """Write the mean and the denominator of each element of some short rows, the first row from a place on."""
-    done = 0
+    """Write the mean and the divisors of each element of some short rows, the first row from a place on.
+
+    Return whether all divisors have a reciprocal.
+    """
+    done, all_have, rate = 0, True, operation(tensor.rate)
     while done < count:
         mean, divisor = operation(means[row]), _divisor(tensor, ranges[row], operation)
+        all_have = all_have and has_reciprocal(divisor, rate)
+        divisor, reciprocal, rest = with_reciprocal(divisor, operation)
         stop = min(count, done + tensor.length - place)
         for i in indices(done, stop):
-            buffers[1][i], buffers[2][i] = mean, divisor
+            buffers[1][i], buffers[2][0][i], buffers[2][1][i], buffers[2][2][i] = mean, divisor, reciprocal, rest
         done, row, place = stop, row + 1, 0
+    return all_have
 
 
 def _advance(  # the compiled one is below
@@ -96,9 +118,15 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
     def at_once(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         flip = flip_of(tensor.negated, grad_word)
-        for i in indices(0, x.size):
-            slope = load(xor(g[i], flip), operation)
-            x[i] = store(_advanced(load(x[i], operation), slope, i, means, divisors, rate, decay), _TO_NEAREST, x[i])
+        whole = np.uintp(x.size) // _GROUP
+        for group in indices(0, whole):
+            first = group * _GROUP
+            prefetch(x, first, first + _GROUP, _AHEAD)
+            prefetch(g, first, first + _GROUP, _AHEAD)
+            for place in indices(0, _GROUP):
+                _advance_one(x, g, first + place, means, divisors, rate, decay, flip, operation)
+        for i in indices(whole * _GROUP, x.size):
+            _advance_one(x, g, i, means, divisors, rate, decay, flip, operation)
 
     def in_stages(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
         _widen(x, g, flip_of(tensor.negated, grad_word), buffers)
@@ -120,8 +148,16 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
 
 
 @compiled
+def _advance_one(x, g, i, means, divisors, rate, decay, flip, operation):
+    slope = load(xor(g[i], flip), operation)
+    x[i] = store(_advanced(load(x[i], operation), slope, i, means, divisors, rate, decay), _TO_NEAREST, x[i])
+
+
+@compiled
 def _widen(x, g, flip, buffers):
     """Write the float32 of each element of a parameter of 16-bit words, and of its gradient, which is not wider."""
+    prefetch_far(x, 0, x.size, _AHEAD)
+    prefetch_far(g, 0, g.size, _AHEAD)
     for i in indices(0, x.size):
         buffers[3][i], buffers[4][i] = load(x[i], np.float32), load(xor(g[i], flip), np.float32)
 
@@ -129,19 +165,7 @@ def _widen(x, g, flip, buffers):
 @compiled
 def _advanced(value, slope, i, means, divisors, rate, decay):
     """Return an element decayed and stepped, not yet rounded; `rate` is -lr (ROSE-3.1, ROSE-6.1)."""
-    return value * decay + ((slope - _at(means, i)) * rate) / _at(divisors, i)
-
-
-def _at(values: Any, i: Any) -> Any:
-    """Return the i-th of an array of values, or the one value of all."""
-    raise NotImplementedError
-
-
-@overload(_at)
-def _compiled_at(values, i):
-    if isinstance(values, types.Array):
-        return lambda values, i: values[i]
-    return lambda values, i: values
+    return value * decay + divided((slope - at(means, i)) * rate, divisors, i)
 
 
 @compiled

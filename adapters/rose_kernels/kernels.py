@@ -8,6 +8,7 @@ import numpy as np
 from rose_core.noise import noise_keys
 from rose_kernels import tables
 from rose_kernels.layout import Kernel, Kind
+from rose_kernels.threads import Threads
 
 __all__ = ["Kernels", "Requests"]
 
@@ -60,7 +61,7 @@ class Kernels:
             self._prepared |= new
         self._prepared_last = kernels
 
-    def run(self, requests: Requests, threads: int) -> None:
+    def run(self, requests: Requests, threads: Threads) -> None:
         """Update all parameters."""
         parts = self._parts(tuple(requests.kernels))
         for batch, places in parts:
@@ -68,7 +69,7 @@ class Kernels:
         for batch, _ in parts:
             batch.run(threads)
 
-    def run_drawing(self, requests: Requests, draw: Callable[[int, int], tuple[int, Any]], threads: int) -> None:
+    def run_drawing(self, requests: Requests, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the one parameter requested with noise that `draw` draws (`Batch.run_drawing`)."""
         ((batch, _),) = self._parts(tuple(requests.kernels))
         _set(batch, requests)

@@ -5,6 +5,7 @@ DEVIATIONS are the sums of the gate, UPDATE the rest. What tickets find is combi
 """
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from rose_kernels.tables import (
 from rose_kernels.words import as_float, as_word, flip_of, size_of, words_at
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
+
+_PIECE: Final = 2048
 
 _range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_term)
 
@@ -99,25 +102,51 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
     tickets = (tensor.length + tensor.block - 1) // tensor.block
     draft = tensor.first_draft + (row * tickets + column // tensor.block) * DRAFT
     if phase == EXTREMA:
-        low_key, high_key, least = extrema(words, flip)
-        low_so_far = atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
-        high_so_far = atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
         if tensor.centered != 0:
-            low, high = limits(low_so_far, high_so_far, flip, operation)
-            quantum = quantum_of_row(least, grad_word, operation)
-            _draft(tensor, words, flip, sigma_of_row(low, high, tensor.scale), quantum, parts, draft, operation)
-    else:
-        low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
-        sigma = sigma_of_row(low, high, tensor.scale)
-        if parts[draft] != as_word(sigma):
-            _draft(tensor, words, flip, sigma, 0.0, parts, draft, operation)
-        for k in range(3):
-            atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
+            low_key, high_key = _draft(tensor, words, flip, parts, part, draft, grad_word, operation)
+        else:
+            low_key, high_key, _ = extrema(words, flip)
+        atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
+        atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
+        return
+    low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
+    sigma = sigma_of_row(low, high, tensor.scale)
+    if parts[draft] != as_word(sigma):
+        _keep(parts, draft, sigma, _sums(tensor, words, flip, sigma, 0.0, operation))
+    for k in range(3):
+        atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
 
 
 @compiled
-def _draft(tensor, words, flip, sigma, quantum, parts, draft, operation):
-    sums = fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds, quantum)
+def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
+    """Find the extrema of a part of a row, and make its draft on the way, as long as the first s stays what it is."""
+    low_key, high_key, least = extrema(words[:1], flip)
+    first_low, first_high = parts[part + LOW], parts[part + HIGH]
+    if first_low <= first_high:  # of the parts that are measured
+        low_key, high_key = min(first_low, low_key), max(first_high, high_key)
+    sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
+    for start in range(0, words.size, _PIECE):
+        piece = words[start : start + _PIECE]
+        low, high, least_here = extrema(piece, flip)
+        low_key, high_key, least = min(low_key, low), max(high_key, high), min(least, least_here)
+        smallest, largest = limits(low_key, high_key, flip, operation)
+        now = sigma_of_row(smallest, largest, tensor.scale)
+        quantum = quantum_of_row(least, grad_word, operation)
+        if as_word(now) != as_word(sigma):
+            sigma, sums = now, _sums(tensor, words[:start], flip, now, quantum, operation)
+        more = _sums(tensor, piece, flip, sigma, quantum, operation)
+        sums = sums[0] + more[0], sums[1] + more[1], sums[2] + more[2]
+    _keep(parts, draft, sigma, sums)
+    return low_key, high_key
+
+
+@compiled
+def _sums(tensor, words, flip, sigma, quantum, operation):
+    return fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds, quantum, _PIECE * words.itemsize)
+
+
+@compiled
+def _keep(parts, draft, sigma, sums):
     parts[draft] = as_word(sigma)
     parts[draft + 1], parts[draft + 2], parts[draft + 3] = sums
 

@@ -15,6 +15,7 @@ from rose_kernels.words import (
     flip_of,
     load,
     ordered,
+    prefetch_far,
     quantum_of,
     remoteness,
     size_of,
@@ -35,9 +36,10 @@ __all__ = [
 
 # So many rows at most are measured together, and so many elements, which stay in the first-level cache.
 _STRIP: Final = 64
-_STRIP_ELEMENTS: Final = 4096
+_STRIP_ELEMENTS: Final = 2048
+_GROUP: Final = 256
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
-_SHORT: Final = 24
+_SHORT: Final = 40
 
 
 @compiled
@@ -45,7 +47,7 @@ def extrema(words, flip):
     """Return the smallest and the largest element as ordered integers, and the most remote (`words.remoteness`)."""
     low = high = ordered(xor(words[0], flip))
     least = remoteness(words[0])
-    for i in indices(1, words.size):
+    for i in indices(0, words.size):
         key = ordered(xor(words[i], flip))
         low, high = min(low, key), max(high, key)
         least = min(least, remoteness(words[i]))
@@ -90,7 +92,7 @@ _fold_sums = fold_sums_of(_element_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, ratio, folds, quantum):
+def fold_row(words, flip, operation, sigma, ratio, folds, quantum, ahead):
     """Return the sums of the folds of a row, or of a part of one, whose elements are multiples of `quantum` or 0.
 
     A fold that leaves nothing of any element is the last that is worth making.
@@ -100,7 +102,12 @@ def fold_row(words, flip, operation, sigma, ratio, folds, quantum):
         needed = np.int64(1)
     elif folds == 3 and quantum >= last_place(sigma * ratio):
         needed = np.int64(2)
-    first, second, third = _fold_sums(words, flip, operation, words.size, sigma, ratio, needed)
+    first = second = third = np.int64(0)
+    for start in range(0, words.size, _GROUP):
+        group = words[start : start + _GROUP]
+        prefetch_far(group, 0, group.size, ahead)
+        sums = _fold_sums(group, flip, operation, group.size, sigma, ratio, needed)
+        first, second, third = first + sums[0], second + sums[1], third + sums[2]
     second_of_nothing, third_of_nothing = sums_of_nothing(words.size, sigma, ratio)
     return first, second if needed >= 2 else second_of_nothing, third if needed == 3 else third_of_nothing
 
@@ -180,7 +187,9 @@ def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operatio
             continue
         quantum = quantum_of_row(keys[2, row], word, operation)
         words = words_at(address + np.int64(row) * pitch, length, word)
-        sums[0, row], sums[1, row], sums[2, row] = fold_row(words, flip, operation, sigmas[row], ratio, folds, quantum)
+        sums[0, row], sums[1, row], sums[2, row] = fold_row(
+            words, flip, operation, sigmas[row], ratio, folds, quantum, count * pitch
+        )
 
 
 @compiled
@@ -214,6 +223,9 @@ def _load_columns(columns, address, pitch, length, flip, word, keys):
     for i in indices(0, length):
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         place = address + np.int64(i) * size_of(word)
+        prefetch_far(
+            words_at(address, 1, word), i * np.uintp(_STRIP), (i + np.uintp(1)) * np.uintp(_STRIP), _STRIP * pitch
+        )
         for row in indices(0, _STRIP):
             column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
         if i == 0:

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["get_num_threads", "run_in_threads", "set_num_threads"]
+__all__ = ["Threads", "get_num_threads", "run_in_threads", "set_num_threads"]
 
 _chosen: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -69,6 +69,13 @@ def run_in_threads(work: Callable[[], Any], count: int) -> None:
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
+
+
+class Threads(NamedTuple):
+    """How many threads run the kernels, and what runs work in them, which must be right with fewer, too."""
+
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
+    run: Callable[[Callable[[], Any], int], None] = run_in_threads
 
 
 def _start(work: Callable[[], Any], count: int) -> list[Future[Any]]:

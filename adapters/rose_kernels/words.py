@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from rose_kernels.compilation import compiled
 
@@ -21,14 +21,19 @@ __all__ = [
     "as_float",
     "as_word",
     "flip_of",
+    "fma",
     "load",
     "ordered",
     "pointer",
+    "prefetch",
+    "prefetch_far",
     "quantum_of",
     "remoteness",
     "rotate_left",
     "size_of",
     "store",
+    "unmanaged",
+    "with_sign_of",
     "words_at",
     "xor",
 ]
@@ -36,6 +41,7 @@ __all__ = [
 WORDS: Final = {"float64": np.int64, "float32": np.int32, "float16": np.int16, "bfloat16": np.uint16}
 
 _FLOATS: Final = {64: types.float64, 32: types.float32}
+_LINE: Final = 64
 _DOUBLE, _FLOAT, _INT32 = ir.DoubleType(), ir.FloatType(), ir.IntType(32)
 
 
@@ -116,6 +122,56 @@ def as_word(typing_context: Any, x: Any) -> Any:
 
 
 @intrinsic
+def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return a(a, b, c), generate
+
+
+@intrinsic
+def with_sign_of(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return x with the sign of y."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (x_value, _) = arguments
+        kind = ir.FunctionType(x_value.type, [x_value.type] * 2)
+        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x_value.type], kind), arguments)
+
+    return x(x, y), generate
+
+
+def _prefetch_of(name: str, locality: int) -> Any:
+    """Return a compiled function that prefetches with a locality of LLVM: 3 into all caches, 2 not into the first."""
+
+    @intrinsic
+    def line(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _INT32, _INT32, _INT32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [cgutils.voidptr_t], kind)
+            builder.call(function, [place, _INT32(0), _INT32(locality), _INT32(1)])  # data, to read
+            return context.get_dummy_value()
+
+        return types.void(address), generate
+
+    def prefetch(words, start, stop, ahead):
+        """Ask for the memory so many bytes behind some elements, which need not be there; who reads it waits less."""
+        address = np.int64(words.ctypes.data) + ahead
+        for offset in range(np.int64(start) * words.itemsize, np.int64(stop) * words.itemsize, _LINE):
+            line(address + offset)
+
+    prefetch.__qualname__ = name  # see NOTE [one name a function]
+    return compiled(prefetch)
+
+
+prefetch = _prefetch_of("prefetch", 3)
+prefetch_far = _prefetch_of("prefetch_far", 2)
+
+
+@intrinsic
 def pointer(typing_context: Any, address: Any) -> Any:
     """Return an address as a pointer, for `carray`."""
 
@@ -129,6 +185,23 @@ def pointer(typing_context: Any, address: Any) -> Any:
 def words_at(address, count, word):
     """Return the memory at an address as an array of so many words of a type."""
     return carray(pointer(address), count, word)
+
+
+def unmanaged(arrays: Any) -> Any:
+    """Return an array, or each of a tuple of tuples, without its count of references, which takes long to keep.
+
+    The arrays themselves must outlive it: what a function is called with does, not what it has made or unpacked.
+    """
+    raise NotImplementedError
+
+
+@overload(unmanaged)
+def _compiled_unmanaged(arrays):
+    if isinstance(arrays, types.Array):
+        return lambda arrays: carray(pointer(arrays.ctypes.data), arrays.shape, arrays.dtype)
+    if len(arrays) == 0:
+        return lambda arrays: ()
+    return lambda arrays: (unmanaged(arrays[0]), *unmanaged(arrays[1:]))
 
 
 @intrinsic

@@ -8,6 +8,7 @@ from rose_kernels.elements import advance_elements, advance_scalar, element_buff
 from rose_kernels.phases import measure, measure_part, note_ranges, proceed, sum_ranges
 from rose_kernels.slices import strip_buffers
 from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
+from rose_kernels.words import unmanaged
 
 __all__ = ["work"]
 
@@ -22,6 +23,13 @@ def work(
     What is its `own` a thread writes for itself alone.
     """
     own = element_buffers(operation), strip_buffers(grad_word, operation), np.empty((2, rows_not_kept), np.float64)
+    arrays = next_ticket, shared, parts, means, ranges, own
+    _take_tickets(tensors, tickets, last, arrays, param_word, grad_word, operation)
+
+
+@compiled
+def _take_tickets(tensors, tickets, last, arrays, param_word, grad_word, operation):
+    next_ticket, shared, parts, means, ranges, own = unmanaged(arrays)
     while True:
         number = atomics.add(next_ticket, 0, 1)
         if number >= last:

@@ -9,7 +9,7 @@ from rose_arrays import ArrayOptimizer, Update
 from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
-from rose_kernels import Kernel, Kernels, Kind, Requests, get_num_threads, layout_of, resolve_fused
+from rose_kernels import Kernel, Kernels, Kind, Requests, Threads, get_num_threads, layout_of, resolve_fused
 from rose_numpy.addresses import address_of
 
 __all__ = ["Rose"]
@@ -95,7 +95,7 @@ class Rose(ArrayOptimizer):
         by_kernels = [update for update in updates if update.kernel is not None]
         self._kernels.prepare([update.kernel for update in by_kernels])
         if by_kernels:
-            self._kernels.run(_requests(by_kernels), get_num_threads())
+            self._kernels.run(_requests(by_kernels), Threads(get_num_threads()))
         super()._run([update for update in updates if update.kernel is None])
 
 

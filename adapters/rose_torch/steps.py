@@ -16,6 +16,7 @@ from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
+from rose_torch.team import threads_of_torch
 
 if TYPE_CHECKING:
     from rose_torch.parts import Part
@@ -68,7 +69,7 @@ def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
         if update.kernel is not None and not isinstance(update.noise, DrawnNoise)
     ]
     if at_once:
-        kernels.run(_requests(updates, params, grads, at_once), torch.get_num_threads())
+        kernels.run(_requests(updates, params, grads, at_once), threads_of_torch())
     if len(at_once) < len(updates):
         for place in sorted(set(range(len(updates))) - set(at_once)):
             if updates[place].kernel is None:
@@ -124,7 +125,7 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
         drawn = words(start, stop)
         return drawn.data_ptr(), drawn
 
-    kernels.run_drawing(requests, draw, torch.get_num_threads())
+    kernels.run_drawing(requests, draw, threads_of_torch())
 
 
 def _reduced(update: Update) -> Update:

@@ -7,7 +7,7 @@ import numpy as np
 from rose_core import decay_factor
 from rose_core.hyperparameters import resolve_compute_dtype
 from rose_core.namespace import dtype_name
-from rose_kernels import Kernel, Kernels, Kind, Layout, Requests, layout_of
+from rose_kernels import Kernel, Kernels, Kind, Layout, Requests, Threads, layout_of
 
 __all__ = ["KINDS", "layout_of_arrays", "update_by_kernels"]
 
@@ -64,9 +64,9 @@ def update_by_kernels(
         [portable],
     )
     if isinstance(noise, np.ndarray):
-        kernels.run_drawing(requests, _Words(noise), threads)
+        kernels.run_drawing(requests, _Words(noise), Threads(threads))
     else:
-        kernels.run(requests, threads)
+        kernels.run(requests, Threads(threads))
     return True
 
 

@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ import rose_core
 import rose_kernels
 import rose_numpy
 import rose_torch
-from rose_kernels import Kernels, availability, get_num_threads, set_num_threads
+from rose_kernels import Kernels, Threads, availability, get_num_threads, set_num_threads
+from rose_torch.team import threads_of_torch
 from tests.adapters.models import normal, parameter
 from tests.adapters.refusals import raises
 from tests.bits import assert_same_bits
@@ -40,7 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     run = Kernels.run
 
-    def counting(self: Kernels, requests: Any, threads: int) -> None:
+    def counting(self: Kernels, requests: Any, threads: Threads) -> None:
         counted.append(len(requests.kernels))
         run(self, requests, threads)
 
@@ -162,6 +164,47 @@ def test_a_forked_process_steps_with_threads_of_its_own() -> None:
         assert child.exitcode == 0
     finally:
         set_num_threads(None)
+
+
+def _large_step_in_a_child(queue: Any, param: torch.nn.Parameter) -> None:
+    rose_torch.Rose([param], lr=0.1, fused=True).step()
+    queue.put(param.detach().numpy())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
+    before = normal(2, (300, 1000))
+    param, same = parameter(before, before), parameter(before, before)
+    rose_torch.Rose([same], lr=0.1, fused=True).step()
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_large_step_in_a_child, args=(queue, param))
+    child.start()
+    assert_same_bits(queue.get(), same, backend="kernels")
+    child.join(60)
+    assert child.exitcode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has another OpenMP, or none")
+def test_steps_run_in_torchs_own_threads() -> None:
+    threads = threads_of_torch()
+    assert threads.count == torch.get_num_threads()
+    both_are_here, members = threading.Barrier(2, timeout=60), []
+
+    def work() -> None:
+        both_are_here.wait()
+        members.append(threading.get_ident())
+
+    threads.run(work, 2)
+    assert len(set(members)) == 2
+    assert threading.get_ident() in members
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_goes_wrong_in_torchs_threads_is_raised(count: int) -> None:
+    with raises(ZeroDivisionError, "integer division or modulo by zero"):
+        threads_of_torch().run(lambda: 1 // 0, count)
 
 
 def test_the_number_of_threads_is_numbas_until_it_is_set() -> None:

@@ -1,0 +1,83 @@
+"""Division by what many elements are divided by, to the same bits, without a division for each.
+
+A division takes a processor as long as a dozen multiplications. With the reciprocal of the divisor and what that lacks
+a quotient is estimated to within a unit in the last place, and one fused step more leads to the nearest float
+(P. Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", 1990). It takes operands so
+far from the ends of float64 that nothing over- or underflows.
+"""
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic, overload
+
+from rose_kernels.compilation import compiled
+from rose_kernels.words import fma, with_sign_of
+
+__all__ = ["at", "divided", "has_reciprocal", "multiplies", "with_reciprocal"]
+
+# Divisors between these have a reciprocal that will do, and rates of these magnitudes keep what is divided within
+# 2**-665 and 2**529: the difference of an element and a mean is 0 or at least 2**-265, if the elements are of 32 bits
+# or fewer and a row has fewer than 2**63 of them.
+_LEAST_DIVISOR, _MOST_DIVISOR = 2.0**-300, 2.0**300
+_LEAST_RATE, _MOST_RATE = 2.0**-400, 2.0**400
+
+
+@intrinsic
+def multiplies(typing_context: Any, grad_word: Any, operation: Any) -> Any:
+    """Tell whether this machine can multiply in place of dividing, for gradients of a word and an operation dtype."""
+    fits = operation.instance_type == types.float64 and grad_word.instance_type.bitwidth <= 32
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.boolean, fits and _fuses(context.codegen()))
+
+    return types.boolean(grad_word, operation), generate
+
+
+def _fuses(codegen: Any) -> bool:
+    """Tell whether the processor that code is made for has a fused multiply-add."""
+    triple, _, features = codegen.magic_tuple()
+    return triple.startswith(("aarch64", "arm64")) or "+fma" in features.split(",")
+
+
+@compiled
+def has_reciprocal(divisor, rate):
+    """Tell whether quotients by a divisor are right, of elements less a mean, times a rate; NaN is none."""
+    return (_LEAST_DIVISOR <= divisor <= _MOST_DIVISOR) and (rate == 0.0 or _LEAST_RATE <= abs(rate) <= _MOST_RATE)
+
+
+@compiled
+def with_reciprocal(divisor, operation):
+    """Return a divisor, its reciprocal rounded to nearest, and what that lacks."""
+    reciprocal = operation(1.0) / divisor
+    return divisor, reciprocal, fma(-divisor, reciprocal, operation(1.0)) * reciprocal
+
+
+def divided(x: Any, divisors: Any, i: Any) -> Any:
+    """Return x / d, where `divisors` is (d,) or what `with_reciprocal` makes of d, or the arrays that have d at i."""
+    raise NotImplementedError
+
+
+@overload(divided)
+def _compiled_divided(x, divisors, i):
+    def by_division(x, divisors, i):
+        return x / at(divisors[0], i)
+
+    def by_multiplication(x, divisors, i):
+        divisor, reciprocal, rest = at(divisors[0], i), at(divisors[1], i), at(divisors[2], i)
+        estimate = fma(x, reciprocal, x * rest)
+        return with_sign_of(fma(fma(-divisor, estimate, x), reciprocal, estimate), x)
+
+    return by_multiplication if len(divisors) == 3 else by_division
+
+
+def at(values: Any, i: Any) -> Any:
+    """Return the i-th of an array of values, or the one value of all."""
+    raise NotImplementedError
+
+
+@overload(at)
+def _compiled_at(values, i):
+    if isinstance(values, types.Array):
+        return lambda values, i: values[i]
+    return lambda values, i: values

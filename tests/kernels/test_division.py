@@ -1,0 +1,92 @@
+"""Division by multiplication gives the bits of division, for all that may be divided so."""
+
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+import rose_core
+from rose_kernels.compilation import indices
+from rose_kernels.division import divided, has_reciprocal, with_reciprocal
+from tests.bits import assert_same_bits
+from tests.core.test_same_bits import OPTIONS
+from tests.kernels.stepping import update_by_kernels
+from tests.strategies import examples, generators
+
+BITS: Final = 53
+
+
+@njit(error_model="numpy")
+def divided_all(x: Any, divisor: Any, quotients: Any) -> None:
+    """Divide each element by one divisor, by multiplication."""
+    by = with_reciprocal(divisor, np.float64)
+    for i in indices(0, x.size):
+        quotients[i] = divided(x[i], by, i)
+
+
+def quotients_of(x: np.ndarray, divisor: float) -> np.ndarray:
+    """Return the quotients, by multiplication."""
+    quotients = np.empty_like(x)
+    divided_all(x, divisor, quotients)
+    return quotients
+
+
+def hard_dividends(divisor: int) -> list[int]:
+    """Return integers of 53 bits whose quotients by another lie as near to a tie as they can, but are none.
+
+    The quotient is a float, or half way between two, and one part in 2 * divisor: its significand with a last bit more,
+    m, is the solution of m * divisor = +-1 modulo a power of 2.
+    """
+    dividends = []
+    odd = divisor // (divisor & -divisor)
+    for rest in range(-5, 6):
+        for shift in (BITS, BITS + 1):
+            m = rest * pow(odd, -1, 2**shift) % 2**shift
+            dividends.append((m * odd - rest) >> shift)
+    return [x << (BITS - x.bit_length()) for x in dividends if x > 0]
+
+
+@given(significand=st.integers(2**52, 2**53 - 1) | st.integers(1, 64).map(lambda n: 2**53 - n), rng=generators())
+@examples(300)
+def test_quotients_that_are_nearly_ties(significand: int, rng: np.random.Generator) -> None:
+    x = np.asarray(hard_dividends(significand), float)
+    x = np.concatenate([x, rng.integers(2**52, 2**53, 500).astype(float), significand + np.arange(-9, 9)])
+    divisor = float(significand)
+    assert_same_bits(quotients_of(x, divisor), x / divisor, backend="division")
+
+
+@given(
+    divisor=st.floats(2.0**-300, 2.0**300),
+    exponents=st.tuples(st.integers(-665, 529), st.integers(-665, 529)),
+    rng=generators(),
+)
+@examples(300)
+def test_quotients_of_every_magnitude(divisor: float, exponents: tuple[int, int], rng: np.random.Generator) -> None:
+    x = np.ldexp(rng.uniform(-2, 2, 500), rng.integers(min(exponents), max(exponents) + 1, 500))
+    x = np.concatenate([x, [0.0, -0.0], np.ldexp(1.0, exponents), -np.ldexp(1.0, exponents)])
+    assert has_reciprocal.py_func(divisor, 1.0)
+    assert_same_bits(quotients_of(x, divisor), x / divisor, backend="division")
+
+
+@pytest.mark.parametrize("divisor", [0.0, -1.0, np.nan, np.inf, 5e-324, 2.0**-301, 2.0**301])
+def test_divisors_that_have_no_reciprocal(divisor: float) -> None:
+    assert not has_reciprocal.py_func(divisor, 1.0)
+
+
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lr", [0.0, 5e-324, 1e-310, 2.0**-401, 2.0**-400, 1e-30, 1e30, 2.0**400, 2.0**401, 1e308])
+@pytest.mark.parametrize("scale", [1e-45, 1e-30, 1.0, 1e38])
+@pytest.mark.parametrize("shape", [(3, 100), (9, 5)])
+def test_updates_at_the_ends_of_the_exponents(shape: tuple[int, int], scale: float, lr: float, grad_dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    grad = (rng.integers(-3, 4, shape) * scale).astype(grad_dtype)
+    param = np.where(rng.random(shape) < 0.5, -0.0, rng.standard_normal(shape)).astype(grad_dtype)
+    for centralize in (True, False):
+        options = OPTIONS | {"lr": lr, "weight_decay": 0.0, "centralize": centralize, "stabilize": False}
+        expected = rose_core.update(param, grad, **options)
+        own = param.copy()
+        assert update_by_kernels(own, grad, **options)
+        assert_same_bits(own, expected, backend="kernels", what=f"{options}")
