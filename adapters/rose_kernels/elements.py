@@ -16,9 +16,12 @@ from rose_kernels.words import flip_of, load, prefetch, prefetch_far, size_of, s
 __all__ = ["advance_elements", "advance_scalar", "element_buffers"]
 
 _TO_NEAREST: Final = -1
-# Rows shorter than this are updated many at a time, with a mean and a denominator for each element.
+# Rows shorter than this are updated many at a time, with a mean and divisors for each element; those of words of 16
+# bits, which are updated in stages, sooner.
 _SHORT: Final = 32
-# So many elements are updated between two requests for memory, which lies so many bytes ahead.
+_SHORT_16: Final = 128
+# Memory is asked for so many elements at a time, and so many bytes ahead: a processor by itself looks no further than
+# the page.
 _GROUP: Final = np.uintp(32)
 _AHEAD: Final = 2048
 
@@ -53,25 +56,24 @@ def advance_scalar(tensor, param_word, grad_word, operation, buffers):
 def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, buffers):
     """Update the elements from one to before another; `means` and `ranges` begin with the row of the first."""
     length, first_row = tensor.length, start // tensor.length
-    rate, multiply = operation(tensor.rate), multiplies(grad_word, operation)
-    dense = tensor.param_pitch == length * size_of(param_word) and tensor.grad_pitch == length * size_of(grad_word)
     row, place = first_row, start - first_row * length
+    x_size, g_size, multiplying = size_of(param_word), size_of(grad_word), multiplies(grad_word, operation)
+    dense = tensor.param_pitch == length * x_size and tensor.grad_pitch == length * g_size
+    many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
-        x_address = tensor.param + row * tensor.param_pitch + place * size_of(param_word)
-        g_address = tensor.grad + row * tensor.grad_pitch + place * size_of(grad_word)
         mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
-        many_rows = dense and length < (_SHORT if size_of(param_word) > 2 else 4 * _SHORT)
-        spread = many_rows or (multiply and not has_reciprocal(divisor, rate))
-        piece = CHUNK if spread or size_of(param_word) <= 2 else length
-        count = min(piece, stop - start) if many_rows else min(piece, stop - start, length - place)
-        x, g = words_at(x_address, count, param_word), words_at(g_address, count, grad_word)
+        spread = many_rows or (multiplying and not has_reciprocal(divisor, operation(tensor.rate)))
+        count = stop - start if many_rows else min(stop - start, length - place)
+        count = min(count, CHUNK) if spread or x_size == 2 else count  # what the buffers hold
+        x = words_at(tensor.param + row * tensor.param_pitch + place * x_size, count, param_word)
+        g = words_at(tensor.grad + row * tensor.grad_pitch + place * g_size, count, grad_word)
         if spread:
-            all_have = _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
-            if multiply and all_have:
+            have_reciprocals = _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
+            if multiplying and have_reciprocals:
                 _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers)
             else:
-                _advance(tensor, x, g, start, buffers[1], (buffers[2][0],), grad_word, operation, buffers)
-        elif multiply:
+                _advance(tensor, x, g, start, buffers[1], buffers[2][:1], grad_word, operation, buffers)
+        elif multiplying:
             _advance(tensor, x, g, start, mean, with_reciprocal(divisor, operation), grad_word, operation, buffers)
         else:
             _advance(tensor, x, g, start, mean, (divisor,), grad_word, operation, buffers)
@@ -90,9 +92,9 @@ def _divisor(tensor, range_, operation):
 
 @compiled
 def _spread(tensor, row, place, count, means, ranges, operation, buffers):
-    """Write the mean and the divisors of each element of some short rows, the first row from a place on.
+    """Write the mean and the divisors of each element of some rows, the first row from a place on.
 
-    Return whether all divisors have a reciprocal.
+    Return whether all of them have a reciprocal.
     """
     done, all_have, rate = 0, True, operation(tensor.rate)
     while done < count:
@@ -118,14 +120,14 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
     def at_once(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         flip = flip_of(tensor.negated, grad_word)
-        whole = np.uintp(x.size) // _GROUP
-        for group in indices(0, whole):
+        groups = np.uintp(x.size) // _GROUP
+        for group in indices(0, groups):
             first = group * _GROUP
             prefetch(x, first, first + _GROUP, _AHEAD)
             prefetch(g, first, first + _GROUP, _AHEAD)
             for place in indices(0, _GROUP):
                 _advance_one(x, g, first + place, means, divisors, rate, decay, flip, operation)
-        for i in indices(whole * _GROUP, x.size):
+        for i in indices(groups * _GROUP, x.size):
             _advance_one(x, g, i, means, divisors, rate, decay, flip, operation)
 
     def in_stages(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
@@ -149,6 +151,7 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
 
 @compiled
 def _advance_one(x, g, i, means, divisors, rate, decay, flip, operation):
+    """Update an element of 32 bits or more."""
     slope = load(xor(g[i], flip), operation)
     x[i] = store(_advanced(load(x[i], operation), slope, i, means, divisors, rate, decay), _TO_NEAREST, x[i])
 

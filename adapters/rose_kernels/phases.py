@@ -37,6 +37,7 @@ from rose_kernels.words import as_float, as_word, flip_of, size_of, words_at
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
 
+# So many elements of a long row are in the first-level cache between the search for extrema and the sums.
 _PIECE: Final = 2048
 
 _range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_term)

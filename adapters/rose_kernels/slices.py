@@ -37,6 +37,7 @@ __all__ = [
 # So many rows at most are measured together, and so many elements, which stay in the first-level cache.
 _STRIP: Final = 64
 _STRIP_ELEMENTS: Final = 2048
+# While so many elements are summed, as many are asked for of the memory that comes next.
 _GROUP: Final = 256
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
 _SHORT: Final = 40
@@ -95,7 +96,8 @@ _fold_sums = fold_sums_of(_element_term)
 def fold_row(words, flip, operation, sigma, ratio, folds, quantum, ahead):
     """Return the sums of the folds of a row, or of a part of one, whose elements are multiples of `quantum` or 0.
 
-    A fold that leaves nothing of any element is the last that is worth making.
+    A fold that leaves nothing of any element is the last that is worth making. What lies `ahead` bytes behind the row
+    is asked for on the way.
     """
     needed = folds
     if quantum >= last_place(sigma):
@@ -187,9 +189,8 @@ def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operatio
             continue
         quantum = quantum_of_row(keys[2, row], word, operation)
         words = words_at(address + np.int64(row) * pitch, length, word)
-        sums[0, row], sums[1, row], sums[2, row] = fold_row(
-            words, flip, operation, sigmas[row], ratio, folds, quantum, count * pitch
-        )
+        own = fold_row(words, flip, operation, sigmas[row], ratio, folds, quantum, count * pitch)
+        sums[0, row], sums[1, row], sums[2, row] = own
 
 
 @compiled
@@ -223,9 +224,7 @@ def _load_columns(columns, address, pitch, length, flip, word, keys):
     for i in indices(0, length):
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         place = address + np.int64(i) * size_of(word)
-        prefetch_far(
-            words_at(address, 1, word), i * np.uintp(_STRIP), (i + np.uintp(1)) * np.uintp(_STRIP), _STRIP * pitch
-        )
+        prefetch_far(words_at(address, 1, word), i * _STRIP, (i + 1) * _STRIP, _STRIP * pitch)
         for row in indices(0, _STRIP):
             column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
         if i == 0:

@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from rose_kernels.compilation import compiled
 
@@ -187,21 +187,26 @@ def words_at(address, count, word):
     return carray(pointer(address), count, word)
 
 
-def unmanaged(arrays: Any) -> Any:
-    """Return an array, or each of a tuple of tuples, without its count of references, which takes long to keep.
+@intrinsic
+def unmanaged(typing_context: Any, arrays: Any) -> Any:
+    """Return an array, or a tuple of such or of tuples, without the count of its references, which takes time to keep.
 
     The arrays themselves must outlive it: what a function is called with does, not what it has made or unpacked.
     """
-    raise NotImplementedError
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _without_owner(context, builder, arrays, arguments[0])
+
+    return arrays(arrays), generate
 
 
-@overload(unmanaged)
-def _compiled_unmanaged(arrays):
-    if isinstance(arrays, types.Array):
-        return lambda arrays: carray(pointer(arrays.ctypes.data), arrays.shape, arrays.dtype)
-    if len(arrays) == 0:
-        return lambda arrays: ()
-    return lambda arrays: (unmanaged(arrays[0]), *unmanaged(arrays[1:]))
+def _without_owner(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.BaseTuple):
+        members = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
+        return context.make_tuple(builder, kind, [_without_owner(context, builder, *member) for member in members])
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo, array.parent = (cgutils.get_null_value(owner.type) for owner in (array.meminfo, array.parent))
+    return array._getvalue()
 
 
 @intrinsic

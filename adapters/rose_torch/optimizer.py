@@ -312,7 +312,7 @@ class Rose(torch.optim.Optimizer):
             update_of = self._checked_group(number, group)
             for position, param in enumerate(group["params"]):
                 held, grad = (param, param.grad) if gradients is None else gradients.get(index, (param, None))
-                if grad is not None and not (dtensors and is_elsewhere(held)):
+                if grad is not None and not (isinstance(held, dtensors) and is_elsewhere(held)):
                     updates.append(update_of(index, position, held, grad))
                 index += 1
         return updates
@@ -326,7 +326,7 @@ class Rose(torch.optim.Optimizer):
 
         def update_of(index: int, position: int, param: Tensor, grad: Tensor) -> Update:
             part = None
-            if dtensors and (isinstance(param, dtensors) or isinstance(grad, dtensors)):
+            if isinstance(param, dtensors) or isinstance(grad, dtensors):
                 from rose_torch.parts import local_part  # noqa: PLC0415  (it is slow to load)
 
                 param, grad, part = local_part(param, grad, _name(group, number, position))

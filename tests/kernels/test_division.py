@@ -1,5 +1,9 @@
 """Division by multiplication gives the bits of division, for all that may be divided so."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -90,3 +94,34 @@ def test_updates_at_the_ends_of_the_exponents(shape: tuple[int, int], scale: flo
         own = param.copy()
         assert update_by_kernels(own, grad, **options)
         assert_same_bits(own, expected, backend="kernels", what=f"{options}")
+
+
+BY_DIVISION: Final = """
+import numpy as np
+import rose_core
+from tests.bits import assert_same_bits
+from tests.kernels.stepping import update_by_kernels
+
+rng = np.random.default_rng(5)
+for shape in [(3, 100), (9, 5), (70,)]:
+    param, grad = rng.standard_normal((2, *shape)).astype(np.float32)
+    grad[0] = np.where(rng.random(shape[1:]) < 0.1, np.nan, grad[0])
+    expected = rose_core.update(param, grad, lr=0.1)
+    assert update_by_kernels(param, grad, lr=0.1)
+    assert_same_bits(param, expected)
+print("same bits")
+"""
+
+
+def test_a_processor_that_cannot_multiply_and_add_at_once_divides(tmp_path: Path) -> None:
+    processor = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", BY_DIVISION],
+        env=os.environ | processor,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.stdout == "same bits\n", run.stderr

@@ -112,3 +112,17 @@ def test_portable_noise(
     expected = rose_core.update(param, grad, lr=0.01, noise=words)
     assert update_by_kernels(param, grad, lr=0.01, noise=noise, threads=threads)
     assert_same_bits(param, expected, backend="kernels")
+
+
+@pytest.mark.parametrize("last", [1.0, np.inf, np.nan])
+@pytest.mark.parametrize("growth", [-3, 0, 3])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_rows_whose_magnitude_changes_on_the_way(threads: int, growth: int, last: float) -> None:
+    rng, length = np.random.default_rng(4), 20_001
+    grad = (rng.standard_normal((2, length)) * 2.0 ** (growth * np.arange(length) // 1000)).astype(np.float32)
+    grad[0, -1] *= last
+    case = UpdateCase(fill("normal", rng, grad.shape, "float32"), grad, None, OPTIONS)
+    for block in (1000, 5000, 8192, 2**16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schedule, "BLOCK", block)
+            assert assert_kernels_have_the_bits_of_the_core(case, threads=threads)
