@@ -8,11 +8,11 @@ far from the ends of float64 that nothing over- or underflows.
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
 from rose_kernels.compilation import compiled
-from rose_kernels.words import fma, with_sign_of
 
 __all__ = ["at", "divided", "has_reciprocal", "multiplies", "with_reciprocal"]
 
@@ -50,7 +50,29 @@ def has_reciprocal(divisor, rate):
 def with_reciprocal(divisor, operation):
     """Return a divisor, its reciprocal rounded to nearest, and what that lacks."""
     reciprocal = operation(1.0) / divisor
-    return divisor, reciprocal, fma(-divisor, reciprocal, operation(1.0)) * reciprocal
+    return divisor, reciprocal, _fma(-divisor, reciprocal, operation(1.0)) * reciprocal
+
+
+@intrinsic
+def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return a(a, b, c), generate
+
+
+@intrinsic
+def _with_sign_of(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return x with the sign of y."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (x_value, _) = arguments
+        kind = ir.FunctionType(x_value.type, [x_value.type] * 2)
+        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x_value.type], kind), arguments)
+
+    return x(x, y), generate
 
 
 def divided(x: Any, divisors: Any, i: Any) -> Any:
@@ -65,8 +87,8 @@ def _compiled_divided(x, divisors, i):
 
     def by_multiplication(x, divisors, i):
         divisor, reciprocal, rest = at(divisors[0], i), at(divisors[1], i), at(divisors[2], i)
-        estimate = fma(x, reciprocal, x * rest)
-        return with_sign_of(fma(fma(-divisor, estimate, x), reciprocal, estimate), x)
+        estimate = _fma(x, reciprocal, x * rest)
+        return _with_sign_of(_fma(_fma(-divisor, estimate, x), reciprocal, estimate), x)
 
     return by_multiplication if len(divisors) == 3 else by_division
 

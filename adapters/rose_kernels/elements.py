@@ -9,9 +9,10 @@ from numba.extending import overload
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.division import at, divided, has_reciprocal, multiplies, with_reciprocal
 from rose_kernels.gate import denominator
+from rose_kernels.memory import prefetch, prefetch_far, words_at
 from rose_kernels.noise import CHUNK, fill_noise, noise_buffer
 from rose_kernels.tables import NEAREST, PORTABLE
-from rose_kernels.words import flip_of, load, prefetch, prefetch_far, size_of, store, words_at, xor
+from rose_kernels.words import flip_of, load, size_of, store, xor
 
 __all__ = ["advance_elements", "advance_scalar", "element_buffers"]
 

@@ -13,6 +13,7 @@ from rose_kernels import atomics
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.folds import first_sigma, fold_sums_of, total
 from rose_kernels.gate import deviation_term, range_term, trust_factor
+from rose_kernels.memory import words_at
 from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measure_rows, quantum_of_row, sigma_of_row
 from rose_kernels.tables import (
     DEVIATION_SUMS,
@@ -33,7 +34,7 @@ from rose_kernels.tables import (
     SUMS,
     UPDATE,
 )
-from rose_kernels.words import as_float, as_word, flip_of, size_of, words_at
+from rose_kernels.words import as_float, as_word, flip_of, size_of
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
 

@@ -8,6 +8,7 @@ from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.folds import first_sigma, fold_sums_of, last_place, sums_of_nothing, total
+from rose_kernels.memory import prefetch_far, words_at
 from rose_kernels.words import (
     add,
     and_,
@@ -15,11 +16,9 @@ from rose_kernels.words import (
     flip_of,
     load,
     ordered,
-    prefetch_far,
     quantum_of,
     remoteness,
     size_of,
-    words_at,
     xor,
 )
 

@@ -5,10 +5,10 @@ import numpy as np
 from rose_kernels import atomics
 from rose_kernels.compilation import compiled
 from rose_kernels.elements import advance_elements, advance_scalar, element_buffers
+from rose_kernels.memory import unmanaged
 from rose_kernels.phases import measure, measure_part, note_ranges, proceed, sum_ranges
 from rose_kernels.slices import strip_buffers
 from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
-from rose_kernels.words import unmanaged
 
 __all__ = ["work"]
 
