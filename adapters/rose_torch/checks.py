@@ -15,7 +15,7 @@ from rose_core.update import checked_compute_dtype, repeats_memory
 from rose_kernels import Kernel, Kind, layout_of
 from rose_torch.placement import same_device
 
-__all__ = ["Checked", "Checks", "require_own_shape"]
+__all__ = ["Checked", "Checks", "is_plain", "require_own_shape"]
 
 _NAMES: Final = {
     torch.float64: "float64",
@@ -66,7 +66,7 @@ class Checks:
             known = known_of(index)
             if known is not None and known[1] == chosen and known[0].is_still(param, grad):
                 return known[2]
-            plain = _is_plain(param) and _is_plain(grad)
+            plain = is_plain(param) and is_plain(grad)
             found = _checked(param, grad, options, generator, name(position), fused=self._fused and plain)
             if plain:
                 self._known[index] = _Seen(param, grad), chosen, found
@@ -105,7 +105,7 @@ class _Seen:
         )
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is a dense one on the CPU, and of no subclass, so that its memory is all there is to it."""
     is_dense = type(tensor) in _PLAIN and tensor.layout is torch.strided
     return is_dense and tensor.is_cpu and not tensor.is_neg()

@@ -1,6 +1,6 @@
 """A step's parts, checked and ready to be done, and their doing: by compiled kernels, or by the core block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
+from rose_torch.small import as_numpy, in_numpy, is_small
 from rose_torch.team import threads_of_torch
 
 if TYPE_CHECKING:
@@ -145,27 +146,38 @@ def _statistics_of_parts(updates: Sequence[Update]) -> dict[int, Statistics]:
 
 
 def _run_by_core(update: Update, statistics: Statistics | None) -> None:
-    param, noise = update.param, _noise_source(update)
+    param, grad = update.param, update.grad
     if statistics is not None:
-        blocks = updated_part(_step(update, noise), statistics)
+        for index, values in updated_part(_step(update, _noise_source(update, param)), statistics):
+            param[index].copy_(values)
+    elif is_small(param, grad):
+        array = as_numpy(param)
+        for index, values in _updated_blocks(update, array, as_numpy(grad)):
+            array[index] = values
+        torch.autograd.graph.increment_version(param)
     else:
-        blocks = updated_blocks(
-            param, update.grad, update.options, factor=update.factor, compute=update.compute, noise=noise
-        )
-    for index, values in blocks:
-        param[index].copy_(values)
+        for index, values in _updated_blocks(update, param, grad):
+            param[index].copy_(values)
+
+
+def _updated_blocks(update: Update, param: Any, grad: Any) -> Iterator[tuple[tuple[slice, ...], Any]]:
+    """Return what the core makes of a parameter and its gradient, tensors or the arrays in their place."""
+    noise = _noise_source(update, like=param)
+    return updated_blocks(param, grad, update.options, factor=update.factor, compute=update.compute, noise=noise)
 
 
 def _step(update: Update, noise: NoiseSource | None) -> Step:
     return Step(update.param, update.grad, update.options, update.factor, update.compute, noise)
 
 
-def _noise_source(update: Update) -> NoiseSource | None:
-    param, noise = update.param, update.noise
+def _noise_source(update: Update, like: Any) -> NoiseSource | None:
+    """Return the source of a parameter's noise, in arrays of the library of `like`."""
+    noise = update.noise
     if noise is None:
         return None
     if isinstance(noise, DrawnNoise):
-        return drawn_words(param, noise.generator)
+        words = drawn_words(update.param, noise.generator)
+        return words if like is update.param else in_numpy(words)
     if update.part is None:
-        return noise_source(**noise._asdict(), like=param)
-    return noise_of_part(update.part, **noise._asdict(), like=param)
+        return noise_source(**noise._asdict(), like=like)
+    return noise_of_part(update.part, **noise._asdict(), like=like)

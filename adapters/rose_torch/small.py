@@ -1,0 +1,34 @@
+"""Small tensors as NumPy arrays of the same memory: where a call costs more than its work, NumPy's cost less."""
+
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor
+
+from rose_core.blocks import NoiseSource
+from rose_torch.checks import is_plain
+
+__all__ = ["as_numpy", "in_numpy", "is_small"]
+
+# Above so many elements torch divides an operation among threads.
+_SMALL: Final = 2**15
+
+
+def is_small(*tensors: Tensor) -> bool:
+    """Tell whether tensors are better off as NumPy arrays, and can be."""
+    return all(is_plain(tensor) and tensor.numel() <= _SMALL for tensor in tensors)
+
+
+def as_numpy(tensor: Tensor) -> Any:
+    """Return the array that has a tensor's memory."""
+    values = tensor.detach()
+    if values.dtype is torch.bfloat16:
+        return values.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return values.numpy()
+
+
+def in_numpy(noise: NoiseSource) -> NoiseSource:
+    """Return a source of noise whose words, those of a tensor, are arrays."""
+    return lambda start, stop: np.asarray(noise(start, stop))
