@@ -33,7 +33,7 @@ def element_buffers(operation):
     return (
         noise_buffer(),
         np.empty(CHUNK, operation),
-        (np.empty(CHUNK, operation), np.empty(CHUNK, operation), np.empty(CHUNK, operation)),
+        (np.empty(CHUNK, operation), np.empty(CHUNK, operation)),
         np.empty(CHUNK, np.float32),
         np.empty(CHUNK, np.float32),
     )
@@ -63,13 +63,16 @@ def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, 
     many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
         mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
+        # A long row without a reciprocal is updated like short ones, which spares a fourth copy of the loop.
         spread = many_rows or (multiplying and not has_reciprocal(divisor, operation(tensor.rate)))
         count = stop - start if many_rows else min(stop - start, length - place)
         count = min(count, CHUNK) if spread or x_size == 2 else count  # what the buffers hold
         x = words_at(tensor.param + row * tensor.param_pitch + place * x_size, count, param_word)
         g = words_at(tensor.grad + row * tensor.grad_pitch + place * g_size, count, grad_word)
         if spread:
-            have_reciprocals = _spread(tensor, row - first_row, place, count, means, ranges, operation, buffers)
+            have_reciprocals = _spread(
+                tensor, row - first_row, place, count, means, ranges, multiplying, operation, buffers
+            )
             if multiplying and have_reciprocals:
                 _advance(tensor, x, g, start, buffers[1], buffers[2], grad_word, operation, buffers)
             else:
@@ -92,19 +95,22 @@ def _divisor(tensor, range_, operation):
 
 
 @compiled
-def _spread(tensor, row, place, count, means, ranges, operation, buffers):
-    """Write the mean and the divisors of each element of some rows, the first row from a place on.
+def _spread(tensor, row, place, count, means, ranges, multiplying, operation, buffers):
+    """Write the mean and the divisor of each element of some rows, the first row from a place on.
 
     Return whether all of them have a reciprocal.
     """
     done, all_have, rate = 0, True, operation(tensor.rate)
     while done < count:
         mean, divisor = operation(means[row]), _divisor(tensor, ranges[row], operation)
-        all_have = all_have and has_reciprocal(divisor, rate)
-        divisor, reciprocal, rest = with_reciprocal(divisor, operation)
         stop = min(count, done + tensor.length - place)
         for i in indices(done, stop):
-            buffers[1][i], buffers[2][0][i], buffers[2][1][i], buffers[2][2][i] = mean, divisor, reciprocal, rest
+            buffers[1][i], buffers[2][0][i] = mean, divisor
+        if multiplying:
+            all_have = all_have and has_reciprocal(divisor, rate)
+            _, reciprocal = with_reciprocal(divisor, operation)
+            for i in indices(done, stop):
+                buffers[2][1][i] = reciprocal
         done, row, place = stop, row + 1, 0
     return all_have
 

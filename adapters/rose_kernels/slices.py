@@ -33,13 +33,14 @@ __all__ = [
     "strip_buffers",
 ]
 
-# So many rows at most are measured together, and so many elements, which stay in the first-level cache.
+# So many rows at most are measured together.
 _STRIP: Final = 64
-_STRIP_ELEMENTS: Final = 2048
 # While so many elements are summed, as many are asked for of the memory that comes next.
 _GROUP: Final = 256
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
 _SHORT: Final = 40
+# So many elements at most are measured together, which stay in the first-level cache.
+_STRIP_ELEMENTS: Final = _STRIP * _SHORT
 
 
 @compiled

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rose_kernels import Threads
+from rose_kernels.threads import run_in_threads
 
 __all__ = ["threads_of_torch"]
 
@@ -28,6 +29,9 @@ def threads_of_torch() -> Threads:
 
 
 def _run(work: Callable[[], Any], count: int) -> None:
+    if count < max(2, torch.get_num_threads()):  # for a smaller team the runtime would end some of torch's threads
+        run_in_threads(work, count)
+        return
     errors: list[BaseException] = []
 
     def member(_: Any) -> None:
@@ -36,9 +40,6 @@ def _run(work: Callable[[], Any], count: int) -> None:
         except BaseException as error:
             errors.append(error)
 
-    if count == 1:
-        work()
-        return
     _parallel()(_Member(member), None, count, 0)
     if errors:
         raise errors[0]

@@ -23,6 +23,7 @@ import rose_kernels
 import rose_numpy
 import rose_torch
 from rose_kernels import Kernels, Threads, availability, get_num_threads, set_num_threads
+from rose_kernels.threads import run_in_threads
 from rose_torch.team import threads_of_torch
 from tests.adapters.models import normal, parameter
 from tests.adapters.refusals import raises
@@ -178,10 +179,10 @@ def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
     param, same = parameter(before, before), parameter(before, before)
     rose_torch.Rose([same], lr=0.1, fused=True).step()
     context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=_large_step_in_a_child, args=(queue, param))
+    queue = context.Queue()
+    child = context.Process(target=_large_step_in_a_child, args=(queue, param), daemon=True)
     child.start()
-    assert_same_bits(queue.get(), same, backend="kernels")
+    assert_same_bits(queue.get(timeout=60), same, backend="kernels")
     child.join(60)
     assert child.exitcode == 0
 
@@ -190,6 +191,7 @@ def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
 def test_steps_run_in_torchs_own_threads() -> None:
     threads = threads_of_torch()
     assert threads.count == torch.get_num_threads()
+    assert threads.run is not run_in_threads
     both_are_here, members = threading.Barrier(2, timeout=60), []
 
     def work() -> None:
