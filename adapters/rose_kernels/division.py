@@ -1,10 +1,10 @@
 """Division by what many elements are divided by, to the same bits, without a division for each.
 
 A division takes a processor as long as a dozen multiplications. Here the product with the reciprocal, rounded to
-nearest, is an estimate, which one step with fused operations corrects: x / d is `q + (x - d * q) * y`, with `y` for 1
-/ d and `q` for x * y. That is Markstein's way (IBM Journal of Research and Development 34, 1990), and it rounds as
-division does. Let x and d lie in [1, 2). The correction is off by less than 1.5 * 2**-52 units in the last place of x
-/ d, so that it could be wrong only as near as that to a tie. There `q` is one of the two floats beside the tie (but
+nearest, is an estimate, which one step with fused operations corrects: x / d is `q + (x - d * q) * y`, where `y` is
+1 / d and `q` is x * y. That is Markstein's way (IBM Journal of Research and Development 34, 1990), and it rounds as
+division does. Let x and d lie in [1, 2). The correction is off by less than 1.5 * 2**-52 units in the last place of
+x / d, so that it could be wrong only as near as that to a tie. There `q` is one of the two floats beside the tie (but
 for an x next to 2, whose quotients are nearly floats), the remainder is exact, and the error below d * 2**-55 units; a
 quotient that is no tie, and none is, lies 2**-53 / d units away from one at least, which is more, since d**2 < 4.
 

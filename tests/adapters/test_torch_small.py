@@ -25,6 +25,7 @@ def stepped(dtype: str, layout: str, limit: int, **options: Any) -> tuple[list[t
         for step in range(3):
             for param, grad in zip(params, grads(step, dtype).values(), strict=True):
                 param.grad = lay_out(tensor, grad)
+            assert all(is_small(param, param.grad) == (limit > 0) for param in params if param.numel() > 0)
             before = [param._version for param in params]
             optimizer.step()
             assert all(param._version > version for param, version in zip(params, before, strict=True))

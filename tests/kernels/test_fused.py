@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import rose_kernels
 import rose_numpy
 import rose_torch
 from rose_kernels import Kernels, Threads, availability, get_num_threads, set_num_threads
-from rose_kernels.threads import run_in_threads
 from rose_torch.team import threads_of_torch
 from tests.adapters.models import normal, parameter
 from tests.adapters.refusals import raises
@@ -167,11 +166,21 @@ def test_a_forked_process_steps_with_threads_of_its_own() -> None:
         set_num_threads(None)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let torch have two threads, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def _large_step_in_a_child(queue: Any, param: torch.nn.Parameter) -> None:
     rose_torch.Rose([param], lr=0.1, fused=True).step()
     queue.put(param.detach().numpy())
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
@@ -187,22 +196,23 @@ def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
     assert child.exitcode == 0
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has another OpenMP, or none")
 def test_steps_run_in_torchs_own_threads() -> None:
     threads = threads_of_torch()
-    assert threads.count == torch.get_num_threads()
-    assert threads.run is not run_in_threads
     both_are_here, members = threading.Barrier(2, timeout=60), []
 
     def work() -> None:
         both_are_here.wait()
-        members.append(threading.get_ident())
+        members.append(threading.current_thread())
 
-    threads.run(work, 2)
+    threads.run(work, threads.count)
     assert len(set(members)) == 2
-    assert threading.get_ident() in members
+    assert threading.current_thread() in members
+    assert not any(member.name.startswith("rose") for member in members), "those of the pool"
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_goes_wrong_in_torchs_threads_is_raised(count: int) -> None:
     with raises(ZeroDivisionError, "integer division or modulo by zero"):
