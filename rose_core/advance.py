@@ -9,11 +9,11 @@ __all__ = ["advance", "advance_by_sign"]
 
 
 def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
-    """Step against the gradient divided by its slice's denominator (ROSE-6.1)."""
-    step = g * round_number(-lr, compute)
-    step /= denominator  # in place: less memory is touched
-    step += x
-    return round_to_compute(step, compute)
+    """Step against the gradient divided by its slice's denominator (ROSE-6.1); `g` is written over."""
+    g *= round_number(-lr, compute)
+    g /= denominator
+    g += x
+    return round_to_compute(g, compute)
 
 
 def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:

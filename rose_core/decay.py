@@ -128,7 +128,8 @@ def recorded_initial_lr(initial_lr: Any, lr: float) -> Any:
 
 
 def apply_decay(x: Array, factor: float, compute: ComputeDtype) -> Any:
-    """Shrink the parameter, held in the operation dtype (ROSE-3.1)."""
+    """Shrink the parameter, held in the operation dtype, which is written over (ROSE-3.1)."""
     if factor == 1.0:
         return x
-    return round_to_compute(x * round_number(factor, compute), compute)
+    x *= round_number(factor, compute)
+    return round_to_compute(x, compute)

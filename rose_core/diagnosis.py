@@ -150,8 +150,8 @@ def diagnose_parameter(name: str, param: Array, grad: Array | None, options: Hyp
 
 def _statistics(grad: Array, options: Hyperparameters, compute: ComputeDtype) -> dict[str, Any]:
     """Return what there is to tell of the slices of a gradient of rank 1 or more."""
-    xp = array_namespace(grad)
-    _, range_, through = statistics_of_blocks(-grad if options.maximize else grad, options, compute)
+    _, range_, through = statistics_of_blocks(grad, options, compute)
+    xp = array_namespace(range_)
     is_zero = gated_ranges(range_, through, compute) == 0.0
     range_ = xp.reshape(range_, (-1,))
     count = range_.shape[0]

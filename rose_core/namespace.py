@@ -16,8 +16,11 @@ __all__ = [
     "Array",
     "OperationDtype",
     "array_namespace",
+    "as_array_beside",
+    "as_light_array",
     "bfloat16_from_float32_bits",
     "block_elements",
+    "comparable",
     "device",
     "dtype_name",
     "float32_bits",
@@ -27,6 +30,7 @@ __all__ = [
     "has_float64",
     "keep_freed_memory",
     "narrow",
+    "narrows_in_writing",
     "quiet",
     "require_array",
     "require_integer_words",
@@ -137,6 +141,22 @@ def _unmap_a_chunk(xp: Any, place: Any) -> None:
     xp.empty((2**23 - 2**12,), dtype=xp.float32, device=place)
 
 
+def as_light_array(x: Any) -> Any:
+    """Return an array of few elements in the library whose calls cost least.
+
+    That is NumPy for what lies in the memory of the CPU, which is shared: a call of torch costs twice to thrice as
+    much, and a step makes some fifty of them on one value a slice.
+    """
+    return x.numpy() if array_api_compat.is_torch_array(x) and device(x).type == "cpu" else x
+
+
+def as_array_beside(x: Any, other: Array) -> Any:
+    """Return an array that may have become light in the library of `other`, where its memory is."""
+    if isinstance(x, np.ndarray) and not isinstance(other, np.ndarray):
+        return array_namespace(other).from_numpy(x)
+    return x
+
+
 def floating_dtype(x: Array, argument: str) -> str:
     """Return the name of a dtype that Rose can update (ROSE-1.1), or raise a TypeError that names the argument."""
     require_array(x, argument)
@@ -195,15 +215,25 @@ def has_float64(x: Array) -> bool:
     return "float64" in array_namespace(x).__array_namespace_info__().dtypes(device=device(x))
 
 
-def widen(x: Any, dtype: OperationDtype) -> Any:
-    """Convert an array of any floating dtype to the operation dtype; exact, except float64 to float32."""
+def widen(x: Any, dtype: OperationDtype, *, copy: bool = False) -> Any:
+    """Convert an array of any floating dtype to the operation dtype; exact, except float64 to float32.
+
+    `copy` says whether to return an array of its own, which may be written over, even where nothing is converted.
+    """
     x = _detached(x)
-    if dtype_name(x) == "bfloat16":
+    if dtype_name(x) == "bfloat16" and not array_api_compat.is_torch_array(x):
         xp = array_namespace(x)
-        x = float32_from_bits(xp.astype(x.view(xp.int16), xp.int32) * 65536)
+        x, copy = float32_from_bits(xp.astype(x.view(xp.int16), xp.int32) * 65536), False
     if dtype == "float64" and dtype_name(x) == "float32" and _flushes_float32_subnormals(x):
         return _widen_by_bits(x)
-    return _astype(x, dtype)
+    return _astype(x, dtype, copy=copy)
+
+
+def comparable(x: Array, dtype: OperationDtype) -> Any:
+    """Return an array to look for extrema in: as it is stored, where its library compares that well, else widened."""
+    x = _detached(x)
+    stored = array_api_compat.is_torch_array(x) or dtype_name(x) in ("float64", "float32")
+    return x if stored and not _flushes_float32_subnormals(x) else widen(x, dtype)
 
 
 def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
@@ -213,6 +243,14 @@ def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
     if dtype_name(x) == "float64" and _flushes_float32_subnormals(x):
         x = _narrow_by_bits(x)
     return _astype(_astype(x, "float32"), dtype)
+
+
+def narrows_in_writing(x: Array, target: Array) -> bool:
+    """Tell whether to write `x` to an array like `target` does what `narrow` does to it, and no more.
+
+    torch copies in one pass; NumPy would warn of an overflow.
+    """
+    return array_api_compat.is_torch_array(x) and dtype_name(target) == "float32"
 
 
 def float32_bits(x: Any) -> Any:
@@ -269,11 +307,11 @@ def _detached(x: Any) -> Any:
     return x
 
 
-def _astype(x: Array, name: str) -> Any:
-    if dtype_name(x) == name:
+def _astype(x: Array, name: str, *, copy: bool = False) -> Any:
+    if dtype_name(x) == name and not copy:
         return x
     xp = array_namespace(x)
-    return xp.astype(x, getattr(xp, name), copy=False)
+    return xp.astype(x, getattr(xp, name), copy=copy)
 
 
 def _stores_bfloat16(x: Array) -> bool:

@@ -12,7 +12,15 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 
 from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, array_namespace, device, require_array, to_words
+from rose_core.namespace import (
+    Array,
+    array_namespace,
+    as_array_beside,
+    as_light_array,
+    device,
+    require_array,
+    to_words,
+)
 
 __all__ = ["noise_at", "noise_keys", "noise_source", "noise_words", "threefry2x32"]
 
@@ -71,15 +79,16 @@ def noise_source(
     *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
 ) -> Callable[[int, int], Any]:
     """Return what gives the words of a range of the flattened parameter; the arguments are those of `noise_words`."""
-    blocks = _cipher(seed, step, index, like)
-    xp = array_namespace(like)
+    empty = _light_empty(like)
+    blocks = _cipher(seed, step, index, empty)
+    xp = array_namespace(empty)
 
     def words_of(start: int, stop: int) -> Any:
         first = start // 4
-        numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(like))
+        numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
         halves = [half & 0xFFFF for word in blocks(numbers) for half in (word, word >> 16)]
         words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[start - 4 * first : stop - 4 * first]
-        return xp.astype(words, xp.int32)
+        return as_array_beside(xp.astype(words, xp.int32), like)
 
     return words_of
 
@@ -97,13 +106,19 @@ def noise_at(*, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, 
     return words_at
 
 
+def _light_empty(like: Array) -> Any:
+    """Return an empty array of the library that makes the words fastest: NumPy on a CPU, of few threads at least."""
+    require_array(like, "like")
+    xp = array_namespace(like)
+    return as_light_array(xp.empty((0,), dtype=xp.int64, device=device(like)))
+
+
 def _cipher(
     seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
 ) -> Callable[[Array], tuple[Any, Any]]:
     """Return what gives the two words of the blocks of these numbers, in int64 (ROSE-9.3)."""
     seed = unsigned("seed", seed, bits=64)
     step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-    require_array(like, "like")
     xp = array_namespace(like)
     host_key = noise_keys([seed], [step], [index])
     key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=device(like))) for word in host_key)
@@ -128,15 +143,20 @@ def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, A
     keys = (*key, key[0] ^ key[1] ^ _PARITY)
     x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
     for number in range(_ROUNDS):
-        x0 = x0 + x1
-        x1 = _rotate_left(x1, _ROTATIONS[number % 8]) ^ x0
+        x0 += x1
+        x1 = _rotated_left(x1, _ROTATIONS[number % 8])
+        x1 ^= x0
         if number % 4 == 3:
             injection = number // 4 + 1
-            x0 = x0 + keys[injection % 3]
-            x1 = x1 + (keys[(injection + 1) % 3] + injection)
+            x0 += keys[injection % 3]
+            x1 += keys[(injection + 1) % 3] + injection
     return x0, x1
 
 
-def _rotate_left(x: Any, distance: int) -> Any:
-    """Rotate 32-bit words; the mask undoes the sign that a signed shift brings in."""
-    return (x << distance) | ((x >> (32 - distance)) & ((1 << distance) - 1))
+def _rotated_left(x: Any, distance: int) -> Any:
+    """Rotate 32-bit words, which are written over; the mask undoes the sign that a signed shift brings in."""
+    above = x << distance
+    x >>= 32 - distance
+    x &= (1 << distance) - 1
+    x |= above
+    return x

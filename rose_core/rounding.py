@@ -9,6 +9,7 @@ from rose_core.namespace import (
     OperationDtype,
     array_namespace,
     bfloat16_from_float32_bits,
+    device,
     dtype_name,
     float32_bits,
     float32_from_bits,
@@ -89,12 +90,15 @@ def operation_dtype(compute: ComputeDtype) -> OperationDtype:
     return "float64" if compute == "fp64" else "float32"
 
 
-def to_compute(x: Array, compute: ComputeDtype) -> Any:
-    """Return an array of any floating dtype in the operation dtype, rounded to C (ROSE-2.3, ROSE-2.6)."""
+def to_compute(x: Array, compute: ComputeDtype, *, copy: bool = False) -> Any:
+    """Return an array of any floating dtype in the operation dtype, rounded to C (ROSE-2.3, ROSE-2.6).
+
+    `copy` says whether it must be one that may be written over.
+    """
     operation = operation_dtype(compute)
     if operation == "float32" and dtype_name(x) == "float64":
-        x = narrow(x, "float32")
-    return round_to_compute(widen(x, operation), compute)
+        x, copy = narrow(x, "float32"), False
+    return round_to_compute(widen(x, operation, copy=copy), compute)
 
 
 def round_to_compute(x: Array, compute: ComputeDtype) -> Any:
@@ -123,10 +127,10 @@ def _rounded_bits(x: Array, noise: Array | None) -> Any:
     xp = array_namespace(x)
     bits = float32_bits(x)
     # With every NaN the same, no sum below leaves the range of int32 (ROSE-8.2).
-    bits = xp.where(xp.isnan(x), xp.full_like(bits, _QUIET_NAN), bits)
-    if noise is None:
-        return bits + (((bits >> 16) & 1) + _JUST_BELOW_HALF)
-    return bits + (xp.astype(noise, xp.int32) & 0xFFFF)
+    nan = xp.full((), _QUIET_NAN, dtype=bits.dtype, device=device(x))
+    bits = xp.where(xp.isnan(x), nan, bits)
+    bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else xp.astype(noise, xp.int32) & 0xFFFF
+    return bits
 
 
 def _to_float16_by_arithmetic(x: Array) -> Any:

@@ -1,36 +1,23 @@
 """The statistics of each slice: the first of the rule's three phases (ROSE-4)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rose_core.gate import Gate, denominators, gate
+from rose_core.gradient import Gradient
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
-from rose_core.namespace import Array, array_namespace, block_elements, floating_dtype, quiet
+from rose_core.namespace import Array, array_namespace, as_array_beside, block_elements, floating_dtype, quiet
 from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
-from rose_core.summation import (
-    Extrema,
-    Folds,
-    exact_mean,
-    extrema,
-    fold_sigmas,
-    fold_sums,
-    joined_extrema,
-    joined_folds,
-    magnitude,
-    to_summand,
-)
+from rose_core.summation import Extrema, Folds, exact_mean, fold_sigmas, magnitude
 
 __all__ = [
     "SliceStatistics",
     "center",
     "mean_and_range",
-    "measure",
-    "slice_extrema",
-    "slice_folds",
+    "measured",
     "slice_statistics",
-    "slice_sums",
     "statistics_of_blocks",
     "stays_in_place",
     "warning_of_slices",
@@ -109,11 +96,15 @@ def slice_statistics(
     compute = resolve_compute_dtype(options.compute_dtype, grad, stochastic=False)
     mean, range_, through = statistics_of_blocks(grad, options, compute)
     xp = array_namespace(grad)
+
+    def shown(values: Any, shape: tuple[int, ...]) -> Any:
+        return None if values is None else xp.reshape(as_array_beside(values, grad), shape)
+
     return SliceStatistics(
-        mean=None if mean is None else xp.reshape(mean, (-1,)),
-        range=xp.reshape(range_, (-1,)),
-        trust=None if through is None else xp.reshape(through.trust, ()),
-        denominator=xp.reshape(denominators(range_, through, compute), (-1,)),
+        mean=shown(mean, (-1,)),
+        range=shown(range_, (-1,)),
+        trust=shown(through and through.trust, ()),
+        denominator=shown(denominators(range_, through, compute), (-1,)),
     )
 
 
@@ -122,65 +113,27 @@ def statistics_of_blocks(grad: Array, options: Hyperparameters, compute: Compute
 
     It is read block by block, so that beside one value a slice there are the temporaries of a block only.
     """
-    groups = partition(grad.shape, block_elements(grad))
-    measured = [
-        measure(_Widened(grad, group, compute), grad.shape, centralize=options.centralize, compute=compute)
-        for group in groups
-    ]
-    means, ranges = zip(*measured, strict=True)
-    xp = array_namespace(grad)
-    range_ = xp.concat(ranges, axis=0)
-    mean = None if means[0] is None else xp.concat(means, axis=0)
+    gradient = Gradient(grad, compute, options.maximize)
+    mean, range_ = measured(gradient, partition(grad.shape, block_elements(grad)), centralize=options.centralize)
     return mean, range_, gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
 
 
-class _Widened:
-    """Blocks of an array in the operation dtype, made anew whenever they are iterated over."""
+def measured(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: bool) -> tuple[Any, Any]:
+    """Return the mean (or None) and the range of each slice of a run, the reduced axes kept with size 1.
 
-    def __init__(self, x: Array, blocks: Sequence[Block], compute: ComputeDtype) -> None:
-        self._x, self._blocks, self._compute = x, blocks, compute
-
-    def __iter__(self) -> Iterator[Any]:
-        return (to_compute(self._x[block.index], self._compute) for block in self._blocks)
-
-
-def measure(
-    parts: Iterable[Array], shape: Sequence[int], *, centralize: bool, compute: ComputeDtype
-) -> tuple[Any, Any]:
-    """Return the mean (or None) and the range of each slice, the reduced axes kept with size 1.
-
-    `shape` is that of the whole gradient, of rank 1 or more. The parts, which may split slices, are held in the
-    operation dtype and iterated over twice.
+    Who has not all of a slice follows these lines, and joins what each stage returns with that of the others.
     """
-    return mean_and_range(*slice_sums(parts, shape, centralize=centralize), shape, compute)
-
-
-def slice_sums(parts: Iterable[Array], shape: Sequence[int], *, centralize: bool) -> tuple[Extrema, Folds]:
-    """Return the extrema of each slice and the folds of its sum, none where nothing is centred.
-
-    Who has not all parts follows these lines, and joins what each stage returns with that of the others.
-    """
-    ends = joined_extrema(map(slice_extrema, parts))
-    if not centralize or len(shape) < 2:
-        return ends, ()
-    sigmas = fold_sigmas(magnitude(ends), math.prod(shape[1:]))
-    return ends, joined_folds(slice_folds(g, sigmas) for g in parts)
-
-
-def slice_extrema(g: Array) -> Extrema:
-    """Return the extrema of each slice (ROSE-4.1)."""
-    return extrema(g, _within_slices(g))
-
-
-def slice_folds(g: Array, sigmas: Folds) -> Folds:
-    """Return the folds of the sum of each slice."""
-    return fold_sums(to_summand(g), sigmas, _within_slices(g))
+    shape = gradient.stored.shape
+    ends, folds = gradient.extrema(run), ()
+    if centralize and len(shape) >= 2:
+        folds = gradient.folds(run, fold_sigmas(magnitude(ends), math.prod(shape[1:])))
+    return mean_and_range(ends, folds, shape, gradient.compute)
 
 
 def mean_and_range(ends: Extrema, folds: Folds, shape: Sequence[int], compute: ComputeDtype) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice from its extrema and the folds of its sum, if any.
 
-    The extrema are centred instead of the slice: rounding is monotonic (ROSE-4.3).
+    The extrema are centred instead of the slice: rounding is monotonic (ROSE-4.3). They are written over.
     """
     mean = _clipped_mean(ends, folds, math.prod(shape[1:]), compute) if folds else None
     low, high = (center(end, mean, compute) for end in ends)
@@ -188,8 +141,11 @@ def mean_and_range(ends: Extrema, folds: Folds, shape: Sequence[int], compute: C
 
 
 def center(g: Array, mean: Array | None, compute: ComputeDtype) -> Any:
-    """Subtract the mean of each slice, if there is one (ROSE-4.2)."""
-    return g if mean is None else round_to_compute(g - mean, compute)
+    """Subtract the mean of each slice, if there is one, from values that are written over (ROSE-4.2)."""
+    if mean is None:
+        return g
+    g -= mean
+    return round_to_compute(g, compute)
 
 
 def stays_in_place(shape: tuple[int, ...], *, centralize: bool) -> bool:
@@ -203,11 +159,6 @@ def warning_of_slices(places: str) -> str:
         f"{places}: slices of one element are their own mean, so centralize=True leaves nothing of their "
         "gradient; put them in a group with centralize=False"
     )
-
-
-def _within_slices(g: Array) -> tuple[int, ...]:
-    """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
-    return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
 
 
 def _clipped_mean(ends: Extrema, folds: Folds, count: int, compute: ComputeDtype) -> Any:

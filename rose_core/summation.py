@@ -42,7 +42,7 @@ Extrema = tuple[Any, Any]
 """The smallest and the largest value, NaN if there is one."""
 
 Folds = tuple[Any, ...]
-"""One array for each fold of a sum, the largest first."""
+"""One array for each fold of a sum, the largest first; every other one has the opposite sign."""
 
 
 @quiet
@@ -127,8 +127,8 @@ def fold_sigmas(largest: Array, count: int) -> Folds:
         return ()
     level = max(2, (count - 1).bit_length())
     xp = array_namespace(largest)
-    power = (largest - xp.nextafter(largest, xp.zeros_like(largest))) * 2.0**52
-    sigmas = [power * (1.5 * 2.0**level)]
+    last_place = largest - xp.nextafter(largest, xp.zeros_like(largest))
+    sigmas = [last_place * (1.5 * 2.0 ** (level + 52))]
     for _ in range(1 if level <= 20 else 2):
         sigmas.append(sigmas[-1] * 2.0 ** (level - 54))
     return tuple(sigmas)
@@ -139,16 +139,19 @@ def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...]) -> Folds:
     xp = array_namespace(x)
     if not sigmas:
         return (xp.sum(x, axis=axis, keepdims=True),)
+    *others, last = sigmas
     sums: list[Any] = []
     rest = x
-    for sigma in sigmas:
+    for sigma in others:
         # The next two lines are not `rest`: they round it to a multiple of sigma's last place.
         fold = rest + sigma
         fold -= sigma
         sums.append(xp.sum(fold, axis=axis, keepdims=True))
-        if len(sums) < len(sigmas):
-            rest = rest - fold
-    return tuple(sums)
+        fold -= rest
+        rest = fold  # negated, which no rounding minds: made in place, less memory is touched
+    rest += last
+    rest -= last
+    return *sums, xp.sum(rest, axis=axis, keepdims=True)
 
 
 def joined_folds(parts: Iterable[Folds]) -> Folds:
@@ -158,7 +161,7 @@ def joined_folds(parts: Iterable[Folds]) -> Folds:
 
 def folded_sum(sums: Folds) -> Any:
     """Return the sum whose folds have these sums, added from the last one (ROSE-7.2)."""
-    return functools.reduce(lambda total, fold: fold + total, reversed(sums))
+    return functools.reduce(lambda total, fold: fold - total, reversed(sums))
 
 
 def exact_mean(sums: Folds, count: int) -> Any:

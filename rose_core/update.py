@@ -135,9 +135,10 @@ def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 def _joined(param: Array, blocks: list[Any]) -> Any:
     """Return the array that consists of blocks in C order."""
+    xp = array_namespace(param)
+    blocks = [xp.astype(values, param.dtype, copy=False) for values in blocks]
     if len(blocks) == 1:
         return blocks[0]
-    xp = array_namespace(param)
     return xp.reshape(xp.concat([xp.reshape(values, (-1,)) for values in blocks]), param.shape)
 
 

@@ -8,22 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rose_core.blocks import NoiseSource, Step, of_all_slices
+from rose_core.blocks import NoiseSource, Step
 from rose_core.gate import Gate, deviation_folds, gate_of_moments, largest_deviation, range_extrema, range_folds
-from rose_core.namespace import Array, block_elements, keep_freed_memory
+from rose_core.namespace import Array, as_array_beside, block_elements, keep_freed_memory
 from rose_core.noise import noise_at, noise_source
 from rose_core.partition import Block, partition
 from rose_core.rounding import operation_dtype
-from rose_core.statistics import mean_and_range, slice_extrema, slice_folds
-from rose_core.summation import (
-    Extrema,
-    Folds,
-    exact_mean,
-    fold_sigmas,
-    joined_extrema,
-    joined_folds,
-    magnitude,
-)
+from rose_core.statistics import mean_and_range
+from rose_core.summation import Extrema, Folds, exact_mean, fold_sigmas, magnitude
 from rose_torch.collectives import Joining, extrema_of_all, folds_of_all
 
 if TYPE_CHECKING:
@@ -40,7 +32,7 @@ class Statistics(NamedTuple):
 
 
 def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
-    """Return the statistics of the local slices, by the lines of the core's `slice_sums` and `gate`."""
+    """Return the statistics of the local slices, by the lines of the core's `measured` and `gate`."""
     groups = _groups(step.param)
     if len(groups) > 1:
         keep_freed_memory(step.param)
@@ -82,7 +74,7 @@ def _extrema(step: Step, groups: Sequence[Sequence[Block]]) -> Extrema:
     """Return the extrema of the local elements of each slice; where there are none, what changes nobody's."""
     if not groups:
         return _nobodys_extrema(step, _shape_of_slices(step.param))
-    low, high = of_all_slices(groups, lambda group: joined_extrema(map(slice_extrema, map(step.gradient, group))))
+    low, high = (as_array_beside(end, step.param) for end in step.gradient.extrema(groups))
     return low, high
 
 
@@ -90,12 +82,7 @@ def _folds(step: Step, groups: Sequence[Sequence[Block]], sigmas: Folds) -> Fold
     """Return the folds of the sum of the local elements of each slice."""
     if not groups:
         return tuple(map(torch.zeros_like, sigmas))
-
-    def of_group(group: Sequence[Block]) -> Folds:
-        own = tuple(sigma[group[0].slices] for sigma in sigmas)
-        return joined_folds(slice_folds(g, own) for g in map(step.gradient, group))
-
-    return tuple(of_all_slices(groups, of_group))
+    return tuple(as_array_beside(sums, step.param) for sums in step.gradient.folds(groups, sigmas))
 
 
 def _gate_of_all(range_: Any, part: "Part", step: Step) -> Joining[Gate]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rose_core import Hyperparameters
 from rose_core.blocks import NoiseSource, Step, updated_blocks
+from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
@@ -167,7 +168,8 @@ def _updated_blocks(update: Update, param: Any, grad: Any) -> Iterator[tuple[tup
 
 
 def _step(update: Update, noise: NoiseSource | None) -> Step:
-    return Step(update.param, update.grad, update.options, update.factor, update.compute, noise)
+    gradient = Gradient(update.grad, update.compute, update.options.maximize)
+    return Step(update.param, gradient, update.options, update.factor, noise)
 
 
 def _noise_source(update: Update, like: Any) -> NoiseSource | None:

@@ -52,6 +52,7 @@ def assert_blocks_are_the_whole(backend: Backend, case: UpdateCase, size: int | 
         result[index] = host(values)
     assert_same_bits(result, expected, backend=backend.name, what=f"blocks of {size} of {case.param.shape}")
     assert_same_bits(arrays["param"], case.param, what="param after the update")
+    assert_same_bits(arrays["grad"], case.grad, what="grad after the update")
 
 
 @backends
@@ -83,8 +84,8 @@ def test_blocks_of_the_size_that_is_chosen_are_the_whole(backend: Backend, shape
     param, grad = fill("normal", rng, shape, "float32"), fill("normal", rng, shape, "float32")
     case = UpdateCase(param, grad, None, OPTIONS | {"centralize": shape[1:] != (1,)})
     arrays = {"param": param, "grad": grad}
-    ((_, expected),) = updates(case, arrays, param.size)
-    result = np.zeros_like(param)
+    result, expected = np.zeros_like(param), np.zeros_like(param)
+    ((_, expected[...]),) = updates(case, arrays, param.size)
     indices = []
     for index, values in updates(case, {name: backend.array(x) for name, x in arrays.items()}, None):
         indices.append(index)

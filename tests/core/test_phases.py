@@ -1,5 +1,6 @@
 """The three phases give the same bits when a parameter lies in parts, by rows or by columns (ROSE-7.4)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +21,11 @@ from rose_core.gate import (
     range_extrema,
     range_folds,
 )
+from rose_core.gradient import Gradient
+from rose_core.namespace import as_array_beside
+from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
-from rose_core.statistics import center, mean_and_range, measure, slice_extrema, slice_folds
+from rose_core.statistics import center, mean_and_range, measured
 from rose_core.summation import exact_mean, fold_sigmas, joined_extrema, joined_folds, magnitude
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, host
@@ -49,36 +53,48 @@ def _parts(array: Callable[[np.ndarray], Any], x: np.ndarray, cuts: Sequence[int
     return [array(part) for part in np.split(x, sorted(set(cuts)), axis=axis)]
 
 
+def _run(x: Any) -> list[list[Block]]:
+    """Return an array as one block."""
+    return partition(x.shape, math.prod(x.shape))
+
+
 def _advanced(
-    param: Any, g: Any, statistics: tuple[Any, Any], through: Gate | None, compute: ComputeDtype
+    param: Any, grad: Any, statistics: tuple[Any, Any], through: Gate | None, compute: ComputeDtype
 ) -> np.ndarray:
     mean, range_ = statistics
-    denominator = denominators(range_, through, compute)
-    x = advance(to_compute(param, compute), center(g, mean, compute), denominator, lr=LR, compute=compute)
-    return host(to_storage(x, "float32", None))
+    mean, denominator = (as_array_beside(x, grad) for x in (mean, denominators(range_, through, compute)))
+    g = center(to_compute(grad, compute, copy=True), mean, compute)
+    return host(
+        to_storage(advance(to_compute(param, compute), g, denominator, lr=LR, compute=compute), "float32", None)
+    )
 
 
 def _step_of_rows(params: list[Any], grads: list[Any], compute: ComputeDtype) -> list[np.ndarray]:
     """Step with parts that have whole slices: they join what the gate is made of."""
-    measured = [measure([g], SHAPE, centralize=True, compute=compute) for g in grads]
-    ranges = [range_ for _, range_ in measured]
+    statistics = [measured(Gradient(grad, compute), _run(grad), centralize=True) for grad in grads]
+    ranges = [range_ for _, range_ in statistics]
     ends = joined_extrema([range_extrema(range_) for range_ in ranges])
     sigmas = fold_sigmas(ends[1], ROWS)
     mean64 = exact_mean(joined_folds([range_folds(range_, sigmas) for range_ in ranges]), ROWS)
     sigmas = fold_sigmas(largest_deviation(ends, mean64), ROWS)
     folds = joined_folds([deviation_folds(range_, mean64, sigmas) for range_ in ranges])
     through = gate_of_moments(mean64, exact_mean(folds, ROWS), compute)
-    return [_advanced(*part, through, compute) for part in zip(params, grads, measured, strict=True)]
+    return [_advanced(*part, through, compute) for part in zip(params, grads, statistics, strict=True)]
 
 
 def _step_of_columns(params: list[Any], grads: list[Any], compute: ComputeDtype) -> list[np.ndarray]:
     """Step with parts that have part of each slice: they join what its statistics are made of."""
-    ends = joined_extrema([slice_extrema(g) for g in grads])
-    sigmas = fold_sigmas(magnitude(ends), COLUMNS)
-    folds = joined_folds([slice_folds(g, sigmas) for g in grads])
-    statistics = mean_and_range(ends, folds, SHAPE, compute)
+    statistics = _measured_in_columns(grads, compute)
     through = gate([statistics[1]], SHAPE, stabilize=True, compute=compute)
     return [_advanced(*part, statistics, through, compute) for part in zip(params, grads, strict=True)]
+
+
+def _measured_in_columns(grads: list[Any], compute: ComputeDtype) -> tuple[Any, Any]:
+    parts = [Gradient(grad, compute) for grad in grads]
+    ends = joined_extrema([part.extrema(_run(part.stored)) for part in parts])
+    sigmas = fold_sigmas(magnitude(ends), COLUMNS)
+    folds = joined_folds([part.folds(_run(part.stored), sigmas) for part in parts])
+    return mean_and_range(ends, folds, SHAPE, compute)
 
 
 SPLITS = {"rows": (0, _step_of_rows), "columns": (1, _step_of_columns)}
@@ -97,7 +113,7 @@ def test_parts_join_counts_extrema_and_folds_only(
     param, grad = _data(rng, data.draw(st.sampled_from(_kinds(backend, compute))))
     params, grads = (_parts(backend.array, x, cuts, axis) for x in (param, grad))
     with np.errstate(all="ignore"):
-        results = step(params, [to_compute(g, compute) for g in grads], compute)
+        results = step(params, grads, compute)
     joined = np.concatenate(results, axis=axis)
     assert_same_bits(joined, _whole(param, grad, compute), backend=backend.name)
 
@@ -107,10 +123,9 @@ def test_parts_join_counts_extrema_and_folds_only(
 def test_shuffled_parts_change_no_bit(rng: np.random.Generator, kind: str, compute: ComputeDtype) -> None:
     param, grad = _data(rng, kind)
     with np.errstate(all="ignore"):
-        g = to_compute(grad, compute)
-        statistics = measure(shuffled_parts(rng, g, 1), SHAPE, centralize=True, compute=compute)
+        statistics = _measured_in_columns(shuffled_parts(rng, grad, 1), compute)
         through = gate(shuffled_parts(rng, statistics[1], 0), SHAPE, stabilize=True, compute=compute)
-        result = _advanced(param, g, statistics, through, compute)
+        result = _advanced(param, grad, statistics, through, compute)
     assert_same_bits(result, _whole(param, grad, compute))
 
 

@@ -71,7 +71,7 @@ def test_every_order_of_adding_up_a_fold_is_exact(rng: np.random.Generator, kind
         sigmas = fold_sigmas(magnitude(extrema(x, (0,))), n)
         sums = fold_sums(x, sigmas, (0,))
         folds = [(x + sigmas[0]) - sigmas[0]]
-        folds.append(((x - folds[0]) + sigmas[1]) - sigmas[1])
+        folds.append(((folds[0] - x) + sigmas[1]) - sigmas[1])
         for fold, expected in zip(folds, sums, strict=True):
             for order in (fold, fold[::-1], rng.permutation(fold)):
                 assert_same_bits(np.add.accumulate(order)[-1:] + 0.0, expected + 0.0)

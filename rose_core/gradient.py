@@ -1,0 +1,82 @@
+"""A gradient as it is read, block by block: by the statistics of its slices as it is stored, by the update widened."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rose_core.namespace import Array, array_namespace, as_array_beside, as_light_array, comparable, device
+from rose_core.partition import Block
+from rose_core.rounding import ComputeDtype, operation_dtype, to_compute
+from rose_core.summation import Extrema, Folds, extrema, fold_sums, joined_extrema, joined_folds, to_summand
+
+__all__ = ["Gradient"]
+
+
+class Gradient(NamedTuple):
+    """A gradient, and what it is rounded to.
+
+    What its methods return of a run, consecutive groups of blocks, is one row a slice, in light arrays.
+    """
+
+    stored: Array
+    compute: ComputeDtype
+    maximize: bool = False
+
+    def values(self, block: Block) -> Any:
+        """Return a block in the operation dtype, an array that may be written over."""
+        g = to_compute(self.stored[block.index], self.compute, copy=True)
+        return -g if self.maximize else g  # ROSE-1.3
+
+    def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:
+        """Return the extrema of each slice (ROSE-4.1).
+
+        They are found before anything is rounded or negated: rounding is monotonic.
+        """
+        operation, axes = operation_dtype(self.compute), _within_slices(self.stored)
+
+        def of_group(group: Sequence[Block]) -> Extrema:
+            parts = (comparable(self.stored[block.index], operation) for block in group)
+            low, high = joined_extrema(extrema(part, axes) for part in parts)
+            return to_compute(low, self.compute), to_compute(high, self.compute)
+
+        low, high = _of_all_slices(run, of_group)
+        return (-high, -low) if self.maximize else (low, high)
+
+    def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:
+        """Return the folds of the sum of each slice; `sigmas` are those of the run."""
+        axes, first = _within_slices(self.stored), run[0][0].slices.start
+
+        def of_group(group: Sequence[Block]) -> Folds:
+            rows = slice(group[0].slices.start - first, group[0].slices.stop - first)
+            own = tuple(as_array_beside(sigma[rows, ...], self.stored) for sigma in sigmas)
+            return joined_folds(fold_sums(to_summand(self.values(block)), own, axes) for block in group)
+
+        return tuple(_of_all_slices(run, of_group))
+
+
+def _within_slices(g: Array) -> tuple[int, ...]:
+    """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
+    return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
+
+
+def _of_all_slices(
+    run: Sequence[Sequence[Block]], of_group: Callable[[Sequence[Block]], Sequence[Array]]
+) -> Sequence[Any]:
+    """Return what `of_group` returns of each group of a run, one row a slice, in arrays that are made once.
+
+    What each block leaves behind would come to lie between its temporaries, so that their memory, in pieces, is
+    not used again.
+    """
+    if len(run) == 1:
+        return [as_light_array(part) for part in of_group(run[0])]
+    first, last = run[0][0].slices.start, run[-1][0].slices.stop
+    wholes: list[Any] = []
+    for group in run:
+        parts = [as_light_array(part) for part in of_group(group)]
+        wholes = wholes or [_empty((last - first, *part.shape[1:]), part) for part in parts]
+        for whole, part in zip(wholes, parts, strict=True):
+            whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part
+    return wholes
+
+
+def _empty(shape: tuple[int, ...], like: Array) -> Any:
+    return array_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
