@@ -17,14 +17,14 @@ _KEPT_BATCHES: Final = 256
 
 
 class Requests(NamedTuple):
-    """Parts of a step that are checked, one parameter's at each place of the lists."""
+    """Parts of a step that are checked, one parameter's at each place of the columns."""
 
     kernels: Sequence[Kernel]
     params: Sequence[int]  # addresses
     grads: Sequence[int]
-    rates: Sequence[float]  # lr
-    factors: Sequence[float]  # of the decay
-    negated: Sequence[bool]  # maximize
+    rates: Sequence[float] | np.ndarray  # lr
+    factors: Sequence[float] | np.ndarray  # of the decay
+    negated: Sequence[bool] | np.ndarray  # maximize
     noise: Sequence[tuple[int, int, int] | None]  # seed, step and index of portable noise
 
     def at(self, places: Sequence[int]) -> "Requests":

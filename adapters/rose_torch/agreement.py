@@ -13,7 +13,7 @@ import torch
 from rose_torch.collectives import reduce_in_place
 from rose_torch.parts import groups_of
 from rose_torch.placement import is_dtensor, is_elsewhere
-from rose_torch.steps import PortableNoise, Update
+from rose_torch.steps import PortableNoise, Update, Updates
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -34,11 +34,11 @@ class _Known(NamedTuple):
 
 
 def on_every_rank(
-    prepare: Callable[[], tuple[Sequence[Update], T]],
+    prepare: Callable[[], tuple[Sequence[Updates], T]],
     groups: Iterable[Mapping[str, Any]],
     name: Callable[[Mapping[str, Any], int, int], str],
-) -> tuple[Sequence[Update], T]:
-    """Return a step's updates, one for each gradient, if they can be prepared on every rank; otherwise raise on all.
+) -> tuple[Sequence[Updates], T]:
+    """Return a step's updates, one for each group, if they can be prepared on every rank; otherwise raise on all.
 
     Ranks are asked by the process groups that the meshes of DTensors consist of, once each: whether the step has
     failed on one, and whether all have the same DTensors in the same order and do the same with them. What else is
@@ -60,7 +60,7 @@ def on_every_rank(
     known: dict[int, _Known] = {}
     try:
         updates, others = prepare()
-        remaining = iter(updates)
+        remaining = itertools.chain.from_iterable(own.each() for own in updates)
         found = [None if param.grad is None or is_elsewhere(param) else next(remaining) for param, *_ in places]
         known = {
             place: _Known(places[place][2], _identity(*places[place]), _word_of(found[place]))

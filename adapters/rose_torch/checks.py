@@ -3,8 +3,10 @@
 Both are the same at every step of a training, so what was found is kept, and found again by a look at what it hangs on.
 """
 
-from collections.abc import Callable, Hashable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter, eq, is_
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +15,9 @@ from rose_core import Hyperparameters
 from rose_core.rounding import ComputeDtype
 from rose_core.update import checked_compute_dtype, repeats_memory
 from rose_kernels import Kernel, Kind, layout_of
-from rose_torch.placement import same_device
+from rose_torch.placement import extent, same_device
 
-__all__ = ["Checked", "Checks", "is_plain", "require_own_shape"]
+__all__ = ["Checks", "Found", "Given", "is_plain", "require_own_shape"]
 
 _NAMES: Final = {
     torch.float64: "float64",
@@ -23,16 +25,37 @@ _NAMES: Final = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
+C = TypeVar("C", bound=tuple[Any, ...])
+
 _PLAIN: Final = (Tensor, torch.nn.Parameter)
-_STRIDED: Final = torch.strided
+# Mapped over tensors, which is faster than a loop over them.
+_dtype_of, _shape_of, _layout_of, _is_on_cpu = map(attrgetter, ("dtype", "shape", "layout", "is_cpu"))
 
 
-class Checked(NamedTuple):
-    """What the checks find: the compute dtype, whether there is noise, and the kernel that may update in place."""
+class Given(NamedTuple):
+    """Parameters, of DTensors the local tensors, in columns: their indices in the optimizer, themselves, gradients."""
 
-    compute: ComputeDtype
-    stochastic: bool
-    kernel: Kernel | None
+    indices: Sequence[int]
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+
+
+class Found(NamedTuple):
+    """What the checks find of some parameters, in columns.
+
+    Attributes
+    ----------
+    computes : the compute dtypes.
+    stochastic : whether there is noise.
+    kernels : the kernels that may update in place.
+    param_extents, grad_extents : how many bytes the tensors take from their first element on.
+    """
+
+    computes: Sequence[ComputeDtype]
+    stochastic: Sequence[bool]
+    kernels: Sequence[Kernel | None]
+    param_extents: Sequence[int]
+    grad_extents: Sequence[int]
 
 
 def require_own_shape(param: Tensor, name: str) -> None:
@@ -53,56 +76,96 @@ class Checks:
 
     def __init__(self, *, fused: bool) -> None:
         self._fused = fused
-        self._known: dict[int, tuple[_Seen, Hashable, Checked]] = {}
+        self._known: dict[int, _Known] = {}
+        self._together: dict[int, _Known] = {}  # those found at once, by the first of their indices
 
     def of_group(
         self, options: Hyperparameters, generator: torch.Generator | None, name: Callable[[int], str]
-    ) -> Callable[[int, int, Tensor, Tensor], Checked]:
-        """Return what finds, or raises, for a parameter of a group, its index, position and gradient given."""
+    ) -> Callable[[Given], Found]:
+        """Return what finds, or raises, for parameters of a group; `name` says what to call that of an index."""
         chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, generator
-        known_of = self._known.get
 
-        def find(index: int, position: int, param: Tensor, grad: Tensor) -> Checked:
-            known = known_of(index)
-            if known is not None and known[1] == chosen and known[0].is_still(param, grad):
-                return known[2]
+        def find(given: Given) -> Found:
+            if not given.indices:
+                return Found([], [], [], [], [])
+            if (known := self._known_of(given.indices, chosen)) is not None and known.seen.are_still(given):
+                return known.found
+            ones = [Given([index], [param], [grad]) for index, param, grad in zip(*given, strict=True)]
+            return check(given) if len(ones) == 1 else _together(Found, map(find, ones))
+
+        def check(given: Given) -> Found:
+            ((index,), (param,), (grad,)) = given
             plain = is_plain(param) and is_plain(grad)
-            found = _checked(param, grad, options, generator, name(position), fused=self._fused and plain)
+            found = _checked(param, grad, options, generator, name(index), fused=self._fused and plain)
+            self._together.clear()
             if plain:
-                self._known[index] = _Seen(param, grad), chosen, found
+                self._known[index] = _Known([index], chosen, _seen(param, grad), found)
             return found
 
         return find
 
+    def _known_of(self, indices: Sequence[int], chosen: Hashable) -> "_Known | None":
+        """Return what is known of some parameters together, None unless it is of all of them and such options."""
+        known = self._together.get(indices[0])
+        if known is None or known.indices != indices:
+            ones = [own for index in indices if (own := self._known.get(index)) is not None and own.chosen == chosen]
+            if len(ones) < len(indices):
+                return None
+            seen, found = _together(_Seen, (one.seen for one in ones)), _together(Found, (one.found for one in ones))
+            known = self._together[indices[0]] = _Known(indices, chosen, seen, found)
+        return known if known.chosen == chosen else None
 
-class _Seen:
-    """What the checks looked at of a plain parameter and gradient."""
 
-    def __init__(self, param: Tensor, grad: Tensor) -> None:
-        self._param = param
-        self._param_dtype, self._grad_dtype = param.dtype, grad.dtype
-        self._shape = param.shape
-        self._strides = param.stride(), grad.stride()
-        self._contiguous = param.is_contiguous() and grad.is_contiguous()
+class _Seen(NamedTuple):
+    """What the checks looked at of plain parameters and their gradients, in columns."""
 
-    def is_still(self, param: Tensor, grad: Tensor) -> bool:
+    params: Sequence[Tensor]
+    param_dtypes: Sequence[torch.dtype]
+    grad_dtypes: Sequence[torch.dtype]
+    shapes: Sequence[tuple[int, ...]]
+    strides: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+    contiguous: Sequence[bool]
+
+    def are_still(self, given: Given) -> bool:
         """Tell whether all of it is the same."""
+        _, params, grads = given
         return (
-            param is self._param
-            and type(grad) is Tensor
-            and grad.layout is _STRIDED
-            and param.dtype is self._param_dtype
-            and grad.dtype is self._grad_dtype
-            and param.shape == self._shape == grad.shape
-            and param.is_cpu
-            and grad.is_cpu
-            and not grad.is_neg()
-            and (
-                param.is_contiguous() and grad.is_contiguous()
-                if self._contiguous
-                else (param.stride(), grad.stride()) == self._strides
-            )
+            all(map(is_, params, self.params))
+            and {Tensor}.issuperset(map(type, grads))
+            and {torch.strided}.issuperset(map(_layout_of, grads))
+            and all(map(_is_on_cpu, params))
+            and all(map(_is_on_cpu, grads))
+            and not any(map(Tensor.is_neg, grads))
+            and all(map(is_, map(_dtype_of, params), self.param_dtypes))
+            and all(map(is_, map(_dtype_of, grads), self.grad_dtypes))
+            and all(map(eq, map(_shape_of, params), self.shapes))
+            and all(map(eq, map(_shape_of, grads), self.shapes))
+            and self._lie_as_before(params, grads)
         )
+
+    def _lie_as_before(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
+        if all(self.contiguous):
+            return all(map(Tensor.is_contiguous, params)) and all(map(Tensor.is_contiguous, grads))
+        return all(map(eq, zip(map(Tensor.stride, params), map(Tensor.stride, grads), strict=True), self.strides))
+
+
+class _Known(NamedTuple):
+    """What is known of plain parameters: what of their groups' options it hangs on, what was seen, what was found."""
+
+    indices: Sequence[int]
+    chosen: Hashable
+    seen: _Seen
+    found: Found
+
+
+def _together(columns: Callable[..., C], ones: Iterable[C]) -> C:
+    """Return the columns of some parameters together."""
+    return columns(*(list(chain.from_iterable(column)) for column in zip(*ones, strict=True)))
+
+
+def _seen(param: Tensor, grad: Tensor) -> _Seen:
+    contiguous = param.is_contiguous() and grad.is_contiguous()
+    return _Seen([param], [param.dtype], [grad.dtype], [param.shape], [(param.stride(), grad.stride())], [contiguous])
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -113,7 +176,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 def _checked(
     param: Tensor, grad: Tensor, options: Hyperparameters, generator: torch.Generator | None, name: str, *, fused: bool
-) -> Checked:
+) -> Found:
     require_own_shape(param, name)
     if grad.layout != torch.strided or param.layout != torch.strided:
         raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
@@ -127,7 +190,8 @@ def _checked(
     if stochastic and generator is not None and not same_device(generator.device, param.device):
         raise ValueError(f"bf16_sr is a generator on device {generator.device}, {name} is on {param.device}")
     kernel = _kernel_of(param, grad, options, compute, stochastic=stochastic) if fused else None
-    return Checked(compute, stochastic, kernel)
+    extents = (extent(param), extent(grad)) if kernel is None else kernel.layout[-2:]
+    return Found([compute], [stochastic], [kernel], *([own] for own in extents))
 
 
 def _kernel_of(

@@ -1,9 +1,9 @@
 """The PyTorch optimizer."""
 
 import functools
-import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import torch
@@ -14,12 +14,12 @@ from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_deca
 from rose_core.hyperparameters import unsigned
 from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_kernels import Kernels, resolve_fused
-from rose_torch.checks import Checks, require_own_shape
+from rose_torch.checks import Checks, Given, require_own_shape
 from rose_torch.compiled import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.placement import dtensor_types, is_dtensor, is_elsewhere
-from rose_torch.steps import DrawnNoise, PortableNoise, Update, run_updates
+from rose_torch.placement import any_dtensors, is_dtensor, is_elsewhere
+from rose_torch.steps import DrawnNoise, PortableNoise, Updates, run_updates
 
 __all__ = ["Rose"]
 
@@ -220,8 +220,9 @@ class Rose(torch.optim.Optimizer):
         if gradients is not None:
             self._require_groups_of_graph()
         parts: list[Tensor] = []
-        if dtensors := dtensor_types():
-            parts = [param for group in self.param_groups for param in group["params"] if isinstance(param, dtensors)]
+        for group in self.param_groups:
+            if any_dtensors(group["params"]):
+                parts += filter(is_dtensor, group["params"])
         prepare = functools.partial(self._prepared, gradients)
         if parts:
             from rose_torch.agreement import on_every_rank  # noqa: PLC0415  (it is slow to load)
@@ -288,7 +289,7 @@ class Rose(torch.optim.Optimizer):
     def _list_params(self) -> None:
         """Keep the groups' lists apart from their options: of what it looks at a compiler makes constants."""
         self._params_of_groups = [group["params"] for group in self.param_groups]
-        self._has_dtensors = any(map(is_dtensor, itertools.chain(*self._params_of_groups)))
+        self._has_dtensors = any(map(is_dtensor, chain(*self._params_of_groups)))
 
     def _require_groups_of_graph(self) -> None:
         """Raise if the groups hold other lists than a graph has seen."""
@@ -298,43 +299,48 @@ class Rose(torch.optim.Optimizer):
                 "load_state_dict and new options of a group"
             )
 
-    def _prepared(self, gradients: Gradients | None) -> tuple[list[Update], list[dict[str, Any]]]:
+    def _prepared(self, gradients: Gradients | None) -> tuple[list[Updates], list[dict[str, Any]]]:
         """Return the parts of a step, and what the groups keep of it; nothing is changed."""
         return self._updates(gradients), [after_step(group, float(group["lr"])) for group in self.param_groups]
 
-    def _updates(self, gradients: Gradients | None) -> list[Update]:
+    def _updates(self, gradients: Gradients | None) -> list[Updates]:
         """Check the whole step and return its parts; nothing is changed.
 
         `gradients` are the parameters that have one, each with it, by index; None takes them as they are.
         """
-        updates, index, dtensors = [], 0, dtensor_types()
+        updates, first = [], 0
         for number, group in enumerate(self.param_groups):
-            update_of = self._checked_group(number, group)
-            for position, param in enumerate(group["params"]):
-                held, grad = (param, param.grad) if gradients is None else gradients.get(index, (param, None))
-                if grad is not None and not (isinstance(held, dtensors) and is_elsewhere(held)):
-                    updates.append(update_of(index, position, held, grad))
-                index += 1
+            updates.append(self._checked_group(number, group)(_given(first, group["params"], gradients)))
+            first += len(group["params"])
         return updates
 
-    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[int, int, Tensor, Tensor], Update]:
-        """Check a group's options, and return what checks a parameter's index, position, values and gradient."""
+    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[Given], Updates]:
+        """Check a group's options, and return what checks some of its parameters."""
         options, generator = hyperparameters(group), generator_of(group)
         factor = scheduled_decay_factor(options, group)
-        find = self._checks.of_group(options, generator, functools.partial(_name, group, number))
-        dtensors = dtensor_types()
+        first = sum(len(before["params"]) for before in self.param_groups[:number])
+        name: Callable[[int], str] = lambda index: _name(group, number, index - first)  # noqa: E731
+        find = self._checks.of_group(options, generator, name)
 
-        def update_of(index: int, position: int, param: Tensor, grad: Tensor) -> Update:
-            part = None
-            if isinstance(param, dtensors) or isinstance(grad, dtensors):
-                from rose_torch.parts import local_part  # noqa: PLC0415  (it is slow to load)
+        def updates_of(given: Given) -> Updates:
+            parts: Sequence[Any] | None = None
+            if any_dtensors(given.params) or any_dtensors(given.grads):
+                local = [_local(*one, name) for one in zip(*given, strict=True)]
+                params, grads, parts = map(list, zip(*local, strict=True))
+                given = given._replace(params=params, grads=grads)
+            found = find(given)
+            if parts is not None:
+                own = zip(found.kernels, parts, strict=True)
+                found = found._replace(kernels=[kernel if part is None else None for kernel, part in own])
+            noise: list[PortableNoise | DrawnNoise | None] = [None] * len(given.indices)
+            if any(found.stochastic):
+                noise = [
+                    self._noise_of(group, options, generator, index) if stochastic else None
+                    for index, stochastic in zip(given.indices, found.stochastic, strict=True)
+                ]
+            return Updates(given.params, given.grads, options, factor, found, noise, parts)
 
-                param, grad, part = local_part(param, grad, _name(group, number, position))
-            compute, stochastic, kernel = find(index, position, param, grad)
-            noise = self._noise_of(group, options, generator, index) if stochastic else None
-            return Update(param, grad, options, factor, compute, noise, kernel if part is None else None, part)
-
-        return update_of
+        return updates_of
 
     def _noise_of(
         self, group: Mapping[str, Any], options: Hyperparameters, generator: torch.Generator | None, index: int
@@ -356,6 +362,27 @@ class Rose(torch.optim.Optimizer):
                 UserWarning,
                 stacklevel=2,
             )
+
+
+def _given(first: int, params: Sequence[Tensor], gradients: Gradients | None) -> Given:
+    """Return the parameters of a group to update, whose indices begin at `first`."""
+    grads: Sequence[Any] = [param.grad for param in params]
+    if gradients is not None:
+        held = [gradients.get(first + place, (param, None)) for place, param in enumerate(params)]
+        params, grads = [param for param, _ in held], [grad for _, grad in held]
+    own = [place for place, grad in enumerate(grads) if grad is not None]
+    if any_dtensors(params):
+        own = [place for place in own if not is_elsewhere(params[place])]
+    return Given([first + place for place in own], [params[place] for place in own], [grads[place] for place in own])
+
+
+def _local(index: int, param: Tensor, grad: Tensor, name: Callable[[int], str]) -> tuple[Tensor, Tensor, Any]:
+    """Return the local tensors of a parameter and its gradient, and what part of it they are, None if all."""
+    if not (is_dtensor(param) or is_dtensor(grad)):
+        return param, grad, None
+    from rose_torch.parts import local_part  # noqa: PLC0415  (it is slow to load)
+
+    return local_part(param, grad, name(index))
 
 
 def _name(group: Mapping[str, Any], number: int, position: int) -> str:

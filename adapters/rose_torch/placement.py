@@ -1,18 +1,26 @@
 """Where tensors are: on a device, in memory they may share with others, or on many ranks."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
-__all__ = ["Memory", "dtensor_types", "extent", "is_dtensor", "is_elsewhere", "overlapping", "same_device"]
+__all__ = [
+    "Memory",
+    "any_dtensors",
+    "extent",
+    "is_dtensor",
+    "is_elsewhere",
+    "overlapping",
+    "same_device",
+]
 
 Memory = tuple[Sequence[int], Sequence[int]]
 """The addresses of some tensors, and how many bytes each takes from there."""
 
 
-def dtensor_types() -> tuple[type[torch.Tensor], ...]:
+def _dtensor_types() -> tuple[type[torch.Tensor], ...]:
     """Return the type of DTensors; none before its module is loaded, as there is none of them then."""
     dtensor = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
     return () if dtensor is None else (dtensor,)
@@ -20,7 +28,12 @@ def dtensor_types() -> tuple[type[torch.Tensor], ...]:
 
 def is_dtensor(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is a DTensor."""
-    return isinstance(tensor, dtensor_types())
+    return isinstance(tensor, _dtensor_types())
+
+
+def any_dtensors(tensors: Iterable[torch.Tensor]) -> bool:
+    """Tell whether there is a DTensor among tensors."""
+    return any(issubclass(kind, _dtensor_types()) for kind in set(map(type, tensors)))
 
 
 def is_elsewhere(param: torch.Tensor) -> bool:

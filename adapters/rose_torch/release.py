@@ -10,11 +10,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from rose_core import Hyperparameters
 from rose_core.decay import scheduled_decay_factor
+from rose_torch.checks import Given
 from rose_torch.compiled import Gradients, not_traced
 from rose_torch.optimizer import Rose
 from rose_torch.options import OPTIONS, hyperparameters
 from rose_torch.placement import is_dtensor
-from rose_torch.steps import Update, run_updates
+from rose_torch.steps import Updates, run_updates
 
 __all__ = ["AttachedRose", "Released", "attach"]
 
@@ -89,10 +90,10 @@ class AttachedRose(Rose):
     def _attach(self) -> None:
         """Check whatever there is before there are gradients, then add the hooks."""
         self._hooks = {}
-        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
-        for number, position, index, param in self._places():
+        updates_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        for number, index, param in self._places():
             if param.requires_grad:
-                update_of[number](index, position, param, param.detach())
+                updates_of[number](Given([index], [param], [param.detach()]))
         self._add_hooks()
 
     def _require_param(self, param: Tensor, name: str) -> None:
@@ -108,7 +109,7 @@ class AttachedRose(Rose):
         """Add hooks where a gradient is expected and there is none yet."""
         if self._hooks is None:
             return
-        for _, _, _, param in self._places():
+        for _, _, param in self._places():
             hook = self._hooks.setdefault(param, None)
             _attached[param] = True
             if hook is None and param.requires_grad:
@@ -124,28 +125,28 @@ class AttachedRose(Rose):
         place, grad = self._begun.places.get(param), param.grad
         if place is None or grad is None:  # it has left the groups, or another hook has taken its gradient
             return
-        number, position, index = place
+        number, index = place
         try:
             if self._begun.backward != backward:
                 raise RuntimeError(_TWICE)
-            update = self._begun.update_of[number](index, position, param, grad)
+            updates = self._begun.updates_of[number](Given([index], [param], [grad]))
         except Exception:
             param.grad = None  # step() is to end what was begun, without what was refused
             raise
-        run_updates([update], self._kernels)
+        run_updates([updates], self._kernels)
         param.grad = Released(param)
 
     def _begin(self, backward: int) -> "_Begun":
         """Check the options of all groups, which hold for the whole step."""
-        update_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
-        places = {param: (number, position, index) for number, position, index, param in self._places()}
-        return _Begun(backward, self._options_of_step(), update_of, places)
+        updates_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        places = {param: (number, index) for number, index, param in self._places()}
+        return _Begun(backward, self._options_of_step(), updates_of, places)
 
     def _options_of_step(self) -> list["_OptionsOfStep"]:
         options = [(hyperparameters(group), group) for group in self.param_groups]
         return [_OptionsOfStep(own, scheduled_decay_factor(own, group)) for own, group in options]
 
-    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[int, int, Tensor, Tensor], Update]:
+    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[Given], Updates]:
         options = hyperparameters(group)
         draws = any(param.requires_grad and options.rounds_stochastically(param) for param in group["params"])
         if self._hooks is not None and draws and options.sr_seed is None:
@@ -175,16 +176,16 @@ class AttachedRose(Rose):
         self._begun = None
 
     def _drop_markers(self) -> None:
-        for _, _, _, param in self._places():
+        for _, _, param in self._places():
             if isinstance(param.grad, Released):
                 param.grad = None
 
-    def _places(self) -> Iterator[tuple[int, int, int, Tensor]]:
-        """Yield each parameter after the number of its group, its position there, and its index."""
+    def _places(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield each parameter after the number of its group and its index."""
         index = 0
         for number, group in enumerate(self.param_groups):
-            for position, param in enumerate(group["params"]):
-                yield number, position, index, param
+            for param in group["params"]:
+                yield number, index, param
                 index += 1
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,13 +204,13 @@ class _OptionsOfStep(NamedTuple):
 class _Begun(NamedTuple):
     """A step that has begun: which run of backward does it, by what options, and what checks each group's updates.
 
-    `places` are the group, the position there and the index of each parameter.
+    `places` are the group and the index of each parameter.
     """
 
     backward: int
     options: list[_OptionsOfStep]
-    update_of: list[Callable[[int, int, Tensor, Tensor], Update]]
-    places: dict[Tensor, tuple[int, int, int]]
+    updates_of: list[Callable[[Given], Updates]]
+    places: dict[Tensor, tuple[int, int]]
 
 
 class Released(Tensor):

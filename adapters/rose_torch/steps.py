@@ -1,8 +1,10 @@
 """A step's parts, checked and ready to be done, and their doing: by compiled kernels, or by the core block by block."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from rose_core.namespace import quiet
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
+from rose_torch.checks import Found
 from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
@@ -23,7 +26,10 @@ from rose_torch.team import threads_of_torch
 if TYPE_CHECKING:
     from rose_torch.parts import Part
 
-__all__ = ["DrawnNoise", "PortableNoise", "Update", "run_updates"]
+__all__ = ["DrawnNoise", "PortableNoise", "Update", "Updates", "run_updates"]
+
+
+T = TypeVar("T")
 
 
 class PortableNoise(NamedTuple):
@@ -53,71 +59,111 @@ class Update(NamedTuple):
     part: "Part | None" = None
 
 
-def run_updates(updates: Sequence[Update], kernels: Kernels) -> None:
+class Updates(NamedTuple):
+    """A group's part of a step, in columns of one entry a parameter where these differ; `parts` None is all whole."""
+
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    options: Hyperparameters
+    factor: float
+    found: Found
+    noise: Sequence[PortableNoise | DrawnNoise | None]
+    parts: "Sequence[Part | None] | None" = None
+
+    def each(self) -> list[Update]:
+        """Return the parameters' parts of the step one by one."""
+        parts = [None] * len(self.params) if self.parts is None else self.parts
+        columns = zip(self.params, self.grads, self.found.computes, self.noise, self.found.kernels, parts, strict=True)
+        return [
+            Update(param, grad, self.options, self.factor, compute, noise, kernel, part)
+            for param, grad, compute, noise, kernel, part in columns
+        ]
+
+
+def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn.
 
     What ranks tell each other, they tell before the first parameter is written.
     """
-    has_parts = any(update.part is not None for update in updates)
-    if has_parts:
-        updates = [_reduced(update) for update in updates]
-    params, grads = [update.param.data_ptr() for update in updates], [update.grad.data_ptr() for update in updates]
-    updates = _apart(updates, params, grads)
-    statistics = _statistics_of_parts(updates) if has_parts else {}
-    kernels.prepare([update.kernel for update in updates])
-    at_once = [
-        place
-        for place, update in enumerate(updates)
-        if update.kernel is not None and not isinstance(update.noise, DrawnNoise)
-    ]
+    groups = list(map(_reduced, groups))
+    requests = _requests(groups)
+    if places := _in_parameters(groups, requests):
+        groups = _apart(groups, places)
+        requests = _requests(groups)
+    own, noise = requests.kernels, requests.noise
+    at_once = [place for place, kernel in enumerate(own) if kernel and not isinstance(noise[place], DrawnNoise)]
+    ones = [] if len(at_once) == len(own) else _column(group.each() for group in groups)
+    others = {place: ones[place] for place in sorted(set(range(len(ones))) - set(at_once))}
+    statistics = _statistics_of_parts(others)
+    kernels.prepare(own)
     if at_once:
-        kernels.run(_requests(updates, params, grads, at_once), threads_of_torch())
-    if len(at_once) < len(updates):
-        for place in sorted(set(range(len(updates))) - set(at_once)):
-            if updates[place].kernel is None:
-                _run_by_core(updates[place], statistics.get(place))
-            else:
-                _run_drawing(updates[place], _requests(updates, params, grads, [place]), kernels)
+        kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
+    for place, update in others.items():
+        if update.kernel is None:
+            _run_by_core(update, statistics.get(place))
+        else:
+            _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
-    torch.autograd.graph.increment_version([update.param for update in updates if update.kernel is not None])
+    params = chain.from_iterable(group.params for group in groups)
+    torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
 
 
-def _apart(updates: Sequence[Update], params: Sequence[int], grads: Sequence[int]) -> Sequence[Update]:
-    """Return the updates with copies of the gradients that lie in a parameter's memory, at some addresses.
+def _reduced(group: Updates) -> Updates:
+    """Return a group with the gradients that the ranks have still to sum, as after sequence-parallel layers."""
+    if group.parts is None:
+        return group
+    summed = [_summed(grad, part) for grad, part in zip(group.grads, group.parts, strict=True)]
+    grads = [grad for grad, _ in summed]
+    found = group.found._replace(grad_extents=list(map(extent, grads)))
+    return group._replace(grads=grads, found=found, parts=[part for _, part in summed])
 
-    Such a gradient would change with the parameter before its own turn. The core takes the copy, which may lie in
-    another order.
+
+def _summed(grad: Tensor, part: "Part | None") -> "tuple[Tensor, Part | None]":
+    if part is None or part.reduced is None:
+        return grad, part
+    return part.reduced(), part if part.within or part.across else None
+
+
+def _requests(groups: Sequence[Updates]) -> Requests:
+    """Return what is asked of kernels; at the places of what they do not do, it stays unasked."""
+    counts = [len(group.params) for group in groups]
+    return Requests(
+        kernels=_column(group.found.kernels for group in groups),  # type: ignore[misc]
+        params=[param.data_ptr() for group in groups for param in group.params],
+        grads=[grad.data_ptr() for group in groups for grad in group.grads],
+        rates=np.repeat([group.options.lr for group in groups], counts),
+        factors=np.repeat([group.factor for group in groups], counts),
+        negated=np.repeat([group.options.maximize for group in groups], counts),
+        noise=_column(group.noise for group in groups),  # type: ignore[misc]
+    )
+
+
+def _in_parameters(groups: Sequence[Updates], requests: Requests) -> list[int]:
+    """Return the places of the gradients that lie in a parameter's memory."""
+    param_extents = _column(group.found.param_extents for group in groups)
+    grad_extents = _column(group.found.grad_extents for group in groups)
+    return overlapping((requests.params, param_extents), (requests.grads, grad_extents))
+
+
+def _apart(groups: Sequence[Updates], places: Iterable[int]) -> list[Updates]:
+    """Return the groups with copies of the gradients at some places.
+
+    They would change with the parameters in whose memory they lie, before their own turn. The core takes the copies,
+    which may lie in another order.
     """
-    if not updates:
-        return updates
-    param_extents = [extent(u.param) if u.kernel is None else u.kernel.layout.param_extent for u in updates]
-    grad_extents = [extent(u.grad) if u.kernel is None else u.kernel.layout.grad_extent for u in updates]
-    places = overlapping((params, param_extents), (grads, grad_extents))
-    if not places:
-        return updates
-    separate = list(updates)
-    for place in places:
-        separate[place] = updates[place]._replace(grad=updates[place].grad.clone(), kernel=None)
+    separate, first = [], 0
+    for group in groups:
+        grads, kernels = list(group.grads), list(group.found.kernels)
+        for place in places:
+            if first <= place < first + len(grads):
+                grads[place - first], kernels[place - first] = grads[place - first].clone(), None
+        separate.append(group._replace(grads=grads, found=group.found._replace(kernels=kernels)))
+        first += len(grads)
     return separate
 
 
-def _requests(
-    updates: Sequence[Update], params: Sequence[int], grads: Sequence[int], places: Sequence[int]
-) -> Requests:
-    """Return the requests of some of the updates, with the addresses of all parameters and gradients given."""
-    own = updates
-    if len(places) < len(updates):
-        own = [updates[place] for place in places]
-        params, grads = [params[place] for place in places], [grads[place] for place in places]
-    return Requests(
-        kernels=[update.kernel for update in own],  # type: ignore[misc]
-        params=params,
-        grads=grads,
-        rates=[update.options.lr for update in own],
-        factors=[update.factor for update in own],
-        negated=[update.options.maximize for update in own],
-        noise=[update.noise if isinstance(update.noise, PortableNoise) else None for update in own],
-    )
+def _column(columns: Iterable[Sequence[T]]) -> list[T]:
+    return list(chain.from_iterable(columns))
 
 
 def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
@@ -130,18 +176,10 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
     kernels.run_drawing(requests, draw, threads_of_torch())
 
 
-def _reduced(update: Update) -> Update:
-    """Return the update with the gradient that the ranks have still to sum, as after sequence-parallel layers."""
-    part = update.part
-    if part is None or part.reduced is None:
-        return update
-    return update._replace(grad=part.reduced(), part=part if part.within or part.across else None)
-
-
 @quiet
-def _statistics_of_parts(updates: Sequence[Update]) -> dict[int, Statistics]:
+def _statistics_of_parts(updates: Mapping[int, Update]) -> dict[int, Statistics]:
     """Return the statistics of those updates that are of parts, by their place."""
-    parts = [(place, update, update.part) for place, update in enumerate(updates) if update.part is not None]
+    parts = [(place, update, update.part) for place, update in updates.items() if update.part is not None]
     statistics = in_lockstep([statistics_of_part(_step(update, None), part) for _, update, part in parts])
     return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
 
