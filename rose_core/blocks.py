@@ -21,7 +21,7 @@ from rose_core.namespace import (
 )
 from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
-from rose_core.statistics import center, measured
+from rose_core.statistics import center, measure
 
 __all__ = ["NoiseSource", "Step", "updated_blocks"]
 
@@ -96,7 +96,7 @@ class Step(NamedTuple):
         """Return the mean and the range of each slice, None where it has none."""
         if self.param.ndim == 0:
             return None, None
-        return measured(self.gradient, run, centralize=self.options.centralize)
+        return measure(self.gradient, run, centralize=self.options.centralize)
 
     @quiet
     def gate(self, measured: Iterable[tuple[Any, Any]]) -> Gate | None:

@@ -16,7 +16,7 @@ __all__ = [
     "SliceStatistics",
     "center",
     "mean_and_range",
-    "measured",
+    "measure",
     "slice_statistics",
     "statistics_of_blocks",
     "stays_in_place",
@@ -114,11 +114,11 @@ def statistics_of_blocks(grad: Array, options: Hyperparameters, compute: Compute
     It is read block by block, so that beside one value a slice there are the temporaries of a block only.
     """
     gradient = Gradient(grad, compute, options.maximize)
-    mean, range_ = measured(gradient, partition(grad.shape, block_elements(grad)), centralize=options.centralize)
+    mean, range_ = measure(gradient, partition(grad.shape, block_elements(grad)), centralize=options.centralize)
     return mean, range_, gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
 
 
-def measured(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: bool) -> tuple[Any, Any]:
+def measure(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: bool) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice of a run, the reduced axes kept with size 1.
 
     Who has not all of a slice follows these lines, and joins what each stage returns with that of the others.

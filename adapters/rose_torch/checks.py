@@ -25,9 +25,10 @@ _NAMES: Final = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
+_PLAIN: Final = (Tensor, torch.nn.Parameter)
+
 C = TypeVar("C", bound=tuple[Any, ...])
 
-_PLAIN: Final = (Tensor, torch.nn.Parameter)
 # Mapped over tensors, which is faster than a loop over them.
 _dtype_of, _shape_of, _layout_of, _is_on_cpu = map(attrgetter, ("dtype", "shape", "layout", "is_cpu"))
 

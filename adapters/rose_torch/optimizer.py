@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Final
 
 import torch
@@ -308,18 +308,24 @@ class Rose(torch.optim.Optimizer):
 
         `gradients` are the parameters that have one, each with it, by index; None takes them as they are.
         """
-        updates, first = [], 0
-        for number, group in enumerate(self.param_groups):
-            updates.append(self._checked_group(number, group)(_given(first, group["params"], gradients)))
-            first += len(group["params"])
-        return updates
+        return [
+            self._checked_group(number, group, first)(_given(first, group["params"], gradients))
+            for number, (group, first) in enumerate(self._groups_and_indices())
+        ]
 
-    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[Given], Updates]:
-        """Check a group's options, and return what checks some of its parameters."""
+    def _groups_and_indices(self) -> list[tuple[dict[str, Any], int]]:
+        """Return the groups, each with the index of its first parameter."""
+        counts = accumulate((len(group["params"]) for group in self.param_groups), initial=0)
+        return list(zip(self.param_groups, counts, strict=False))
+
+    def _checked_group(self, number: int, group: Mapping[str, Any], first: int) -> Callable[[Given], Updates]:
+        """Check the options of a group with indices from `first` on, and return what checks some of its parameters."""
         options, generator = hyperparameters(group), generator_of(group)
         factor = scheduled_decay_factor(options, group)
-        first = sum(len(before["params"]) for before in self.param_groups[:number])
-        name: Callable[[int], str] = lambda index: _name(group, number, index - first)  # noqa: E731
+
+        def name(index: int) -> str:
+            return _name(group, number, index - first)
+
         find = self._checks.of_group(options, generator, name)
 
         def updates_of(given: Given) -> Updates:
@@ -366,8 +372,9 @@ class Rose(torch.optim.Optimizer):
 
 def _given(first: int, params: Sequence[Tensor], gradients: Gradients | None) -> Given:
     """Return the parameters of a group to update, whose indices begin at `first`."""
-    grads: Sequence[Any] = [param.grad for param in params]
-    if gradients is not None:
+    if gradients is None:
+        grads: Sequence[Any] = [param.grad for param in params]
+    else:
         held = [gradients.get(first + place, (param, None)) for place, param in enumerate(params)]
         params, grads = [param for param, _ in held], [grad for _, grad in held]
     own = [place for place, grad in enumerate(grads) if grad is not None]

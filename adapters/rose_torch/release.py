@@ -90,7 +90,7 @@ class AttachedRose(Rose):
     def _attach(self) -> None:
         """Check whatever there is before there are gradients, then add the hooks."""
         self._hooks = {}
-        updates_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
+        updates_of = self._checked_groups()
         for number, index, param in self._places():
             if param.requires_grad:
                 updates_of[number](Given([index], [param], [param.detach()]))
@@ -138,15 +138,20 @@ class AttachedRose(Rose):
 
     def _begin(self, backward: int) -> "_Begun":
         """Check the options of all groups, which hold for the whole step."""
-        updates_of = [self._checked_group(number, group) for number, group in enumerate(self.param_groups)]
         places = {param: (number, index) for number, index, param in self._places()}
-        return _Begun(backward, self._options_of_step(), updates_of, places)
+        return _Begun(backward, self._options_of_step(), self._checked_groups(), places)
+
+    def _checked_groups(self) -> list[Callable[[Given], Updates]]:
+        return [
+            self._checked_group(number, group, first)
+            for number, (group, first) in enumerate(self._groups_and_indices())
+        ]
 
     def _options_of_step(self) -> list["_OptionsOfStep"]:
         options = [(hyperparameters(group), group) for group in self.param_groups]
         return [_OptionsOfStep(own, scheduled_decay_factor(own, group)) for own, group in options]
 
-    def _checked_group(self, number: int, group: Mapping[str, Any]) -> Callable[[Given], Updates]:
+    def _checked_group(self, number: int, group: Mapping[str, Any], first: int) -> Callable[[Given], Updates]:
         options = hyperparameters(group)
         draws = any(param.requires_grad and options.rounds_stochastically(param) for param in group["params"])
         if self._hooks is not None and draws and options.sr_seed is None:
@@ -155,7 +160,7 @@ class AttachedRose(Rose):
                 "order, but backward completes gradients in another; allowed are sr_seed=0 (or any other seed) and "
                 "bf16_sr=False"
             )
-        return super()._checked_group(number, group)
+        return super()._checked_group(number, group, first)
 
     def _apply_in_graph(self) -> None:
         """End the graph that is being compiled, since nothing can be computed with the gradients that are left."""
@@ -182,11 +187,9 @@ class AttachedRose(Rose):
 
     def _places(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yield each parameter after the number of its group and its index."""
-        index = 0
-        for number, group in enumerate(self.param_groups):
-            for param in group["params"]:
+        for number, (group, first) in enumerate(self._groups_and_indices()):
+            for index, param in enumerate(group["params"], first):
                 yield number, index, param
-                index += 1
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state; a step that backward has begun is not counted."""

@@ -32,7 +32,7 @@ class Statistics(NamedTuple):
 
 
 def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
-    """Return the statistics of the local slices, by the lines of the core's `measured` and `gate`."""
+    """Return the statistics of the local slices, by the lines of the core's `measure` and `gate`."""
     groups = _groups(step.param)
     if len(groups) > 1:
         keep_freed_memory(step.param)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DrawnNoise", "PortableNoise", "Update", "Updates", "run_updates"]
 
-
 T = TypeVar("T")
 
 

@@ -25,7 +25,7 @@ from rose_core.gradient import Gradient
 from rose_core.namespace import as_array_beside
 from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
-from rose_core.statistics import center, mean_and_range, measured
+from rose_core.statistics import center, mean_and_range, measure
 from rose_core.summation import exact_mean, fold_sigmas, joined_extrema, joined_folds, magnitude
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, host
@@ -71,7 +71,7 @@ def _advanced(
 
 def _step_of_rows(params: list[Any], grads: list[Any], compute: ComputeDtype) -> list[np.ndarray]:
     """Step with parts that have whole slices: they join what the gate is made of."""
-    statistics = [measured(Gradient(grad, compute), _run(grad), centralize=True) for grad in grads]
+    statistics = [measure(Gradient(grad, compute), _run(grad), centralize=True) for grad in grads]
     ranges = [range_ for _, range_ in statistics]
     ends = joined_extrema([range_extrema(range_) for range_ in ranges])
     sigmas = fold_sigmas(ends[1], ROWS)
