@@ -43,7 +43,8 @@ def updated_blocks(
 
     The values have the dtype of the parameter, or one that writing them rounds to it, which saves a pass. Each
     block may be written before the next one is asked for, unless `grad` shares memory with `param`. `size` is how
-    many elements a block has at most, and for how many slices at most the statistics are kept.
+    many elements a block has at most; a fourth as many slices are measured at once, and four times as many are kept
+    the statistics of.
     """
     if 0 in param.shape:  # ROSE-1.4
         yield (slice(None),) * param.ndim, array_namespace(param).zeros_like(param)
@@ -53,10 +54,9 @@ def updated_blocks(
     if len(groups) > 1:
         keep_freed_memory(param)
     step = Step(param, Gradient(grad, compute, options.maximize), options, factor, noise)
-    # What is kept of each slice, or computed again for each block, if it is too much.
-    runs = [groups] if groups[-1][-1].slices.stop <= size else [[group] for group in groups]
+    runs = _runs(groups, size // 4)
     measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, runs))
-    if len(runs) == 1:
+    if groups[-1][-1].slices.stop <= 4 * size:
         measured = list(measured)
     through = step.gate(measured)
     for run, (light_mean, range_) in zip(runs, measured, strict=True):
@@ -124,6 +124,17 @@ class Step(NamedTuple):
             words = None if self.noise is None else xp.reshape(self.noise(block.start, block.stop), part.shape)
             x = to_storage(x, dtype_name(part), words)
         return xp.reshape(x, part.shape)
+
+
+def _runs(groups: Iterable[list[Block]], slices: int) -> list[list[list[Block]]]:
+    """Return the groups in runs of at most so many slices, or of one group."""
+    runs: list[list[list[Block]]] = []
+    for group in groups:
+        if runs and group[-1].slices.stop - runs[-1][0][0].slices.start <= slices:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
 
 
 def _rows(x: Array | None, rows: slice) -> Any:

@@ -67,7 +67,8 @@ def test_blocks_of_any_size_are_the_whole(backend: Backend, data: st.DataObject,
 # Arrays of more than one block of the size that a step chooses.
 LARGE = {
     "many slices": (300_003, 3),
-    "more slices than are kept": (270_001, 2),
+    "slices in two runs": (40_001, 5),
+    "more slices than are kept": (530_001, 2),
     "slices of one element": (600_001, 1),
     "slices of more than a block": (2, 300_007),
     "one slice": (1, 600_011),
