@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rose_core.advance import advance, advance_by_sign
 from rose_core.decay import apply_decay
@@ -25,6 +25,9 @@ from rose_core.statistics import center, measure
 
 __all__ = ["NoiseSource", "Step", "updated_blocks"]
 
+# Of more slices on a CPU the statistics would take more than 4 MiB.
+_KEPT_SLICES: Final = 2**18
+
 NoiseSource = Callable[[int, int], Any]
 """Returns the noise words from `start` to `stop` of the flattened parameter, of which one range follows another."""
 
@@ -42,9 +45,10 @@ def updated_blocks(
     """Return, block by block, an index of the parameter and the values there after a step that is checked already.
 
     The values have the dtype of the parameter, or one that writing them rounds to it, which saves a pass. Each
-    block may be written before the next one is asked for, unless `grad` shares memory with `param`. `size` is how
-    many elements a block has at most; a fourth as many slices are measured at once, and four times as many are kept
-    the statistics of.
+    block may be written before the next one is asked for, unless `grad` shares memory with `param`.
+
+    `size` is how many elements a block has at most. The slices are measured a fourth as many at a time, or as many as
+    one block has; up to twice as many, their statistics are kept, beyond that each phase measures them anew.
     """
     if 0 in param.shape:  # ROSE-1.4
         yield (slice(None),) * param.ndim, array_namespace(param).zeros_like(param)
@@ -56,7 +60,7 @@ def updated_blocks(
     step = Step(param, Gradient(grad, compute, options.maximize), options, factor, noise)
     runs = _runs(groups, size // 4)
     measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, runs))
-    if groups[-1][-1].slices.stop <= 4 * size:
+    if groups[-1][-1].slices.stop <= min(2 * size, max(size, _KEPT_SLICES)):
         measured = list(measured)
     through = step.gate(measured)
     for run, (light_mean, range_) in zip(runs, measured, strict=True):
@@ -114,7 +118,7 @@ class Step(NamedTuple):
         """Return the new values of a block, which to write rounds them if they are not rounded."""
         xp, part = array_namespace(self.param), self.param[block.index]
         x = apply_decay(to_compute(part, self.compute, copy=True), self.factor, self.compute)
-        g = self.gradient.values(block)
+        g = self.gradient.values(block, copy=True)
         if denominator is None:
             x = advance_by_sign(x, g, lr=self.options.lr, compute=self.compute)
         else:

@@ -21,9 +21,9 @@ class Gradient(NamedTuple):
     compute: ComputeDtype
     maximize: bool = False
 
-    def values(self, block: Block) -> Any:
-        """Return a block in the operation dtype, an array that may be written over."""
-        g = to_compute(self.stored[block.index], self.compute, copy=True)
+    def values(self, block: Block, *, copy: bool = False) -> Any:
+        """Return a block in the operation dtype; `copy` says whether it must be one that may be written over."""
+        g = to_compute(self.stored[block.index], self.compute, copy=copy)
         return -g if self.maximize else g  # ROSE-1.3
 
     def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:

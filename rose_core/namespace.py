@@ -145,14 +145,20 @@ def as_light_array(x: Any) -> Any:
     """Return an array of few elements in the library whose calls cost least.
 
     That is NumPy for what lies in the memory of the CPU, which is shared: a call of torch costs twice to thrice as
-    much, and a step makes some fifty of them on one value a slice.
+    much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
+    while torch traces or transforms a function, have no memory to share.
     """
-    return x.numpy() if array_api_compat.is_torch_array(x) and device(x).type == "cpu" else x
+    if not array_api_compat.is_torch_array(x) or device(x).type != "cpu":
+        return x
+    try:
+        return x.numpy()
+    except (RuntimeError, TypeError):
+        return x
 
 
 def as_array_beside(x: Any, other: Array) -> Any:
     """Return an array that may have become light in the library of `other`, where its memory is."""
-    if isinstance(x, np.ndarray) and not isinstance(other, np.ndarray):
+    if isinstance(x, np.ndarray) and array_api_compat.is_torch_array(other):
         return array_namespace(other).from_numpy(x)
     return x
 
@@ -296,7 +302,9 @@ def square_root(x: Array) -> Any:
     """
     xp = array_namespace(x)
     if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
-        return xp.asarray(np.sqrt(x.numpy()), device=device(x))
+        light = as_light_array(x)
+        root = np.sqrt(light) if isinstance(light, np.ndarray) else np.sqrt(np.float64(x.item()))  # the gate has one
+        return xp.reshape(xp.asarray(root, device=device(x)), x.shape)
     return xp.sqrt(x)
 
 

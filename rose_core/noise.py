@@ -107,7 +107,7 @@ def noise_at(*, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, 
 
 
 def _light_empty(like: Array) -> Any:
-    """Return an empty array of the library that makes the words fastest: NumPy on a CPU, of few threads at least."""
+    """Return an empty array of the library to make words with: on the CPU NumPy, faster up to some threads."""
     require_array(like, "like")
     xp = array_namespace(like)
     return as_light_array(xp.empty((0,), dtype=xp.int64, device=device(like)))

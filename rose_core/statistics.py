@@ -133,7 +133,7 @@ def measure(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: b
 def mean_and_range(ends: Extrema, folds: Folds, shape: Sequence[int], compute: ComputeDtype) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice from its extrema and the folds of its sum, if any.
 
-    The extrema are centred instead of the slice: rounding is monotonic (ROSE-4.3). They are written over.
+    The extrema are centred instead of the slice: rounding is monotonic (ROSE-4.3). They may be written over.
     """
     mean = _clipped_mean(ends, folds, math.prod(shape[1:]), compute) if folds else None
     low, high = (center(end, mean, compute) for end in ends)

@@ -102,7 +102,9 @@ def update(
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
     source = None if noise is None else _checked_noise(param, noise, compute)
     blocks = updated_blocks(param, grad, options, factor=factor, compute=compute, noise=source)
-    return _joined(param, [values for _, values in blocks])  # type: ignore[no-any-return]
+    xp = array_namespace(param)
+    rounded = [xp.astype(values, param.dtype, copy=False) for _, values in blocks]
+    return _joined(param, rounded)  # type: ignore[no-any-return]
 
 
 def checked_compute_dtype(
@@ -135,10 +137,9 @@ def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 def _joined(param: Array, blocks: list[Any]) -> Any:
     """Return the array that consists of blocks in C order."""
-    xp = array_namespace(param)
-    blocks = [xp.astype(values, param.dtype, copy=False) for values in blocks]
     if len(blocks) == 1:
         return blocks[0]
+    xp = array_namespace(param)
     return xp.reshape(xp.concat([xp.reshape(values, (-1,)) for values in blocks]), param.shape)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, typeof
 
 from rose_kernels import tables
 from rose_kernels.worker import work
@@ -29,15 +29,13 @@ def entry(param_word: Any, grad_word: Any, operation: Any) -> Entry:
         compiled(*nothing)
     except OSError:  # it is compiled, but could not be kept
         compiled(*nothing)
-    return functools.partial(_call, compiled, kinds)
-
-
-def _call(compiled: Entry, kinds: tuple[Any, ...], *arguments: Any) -> None:
-    compiled(*arguments, *kinds)
+    # The compiled function itself: to find it by the types of the arguments takes as long as some small tensors.
+    found: Entry = compiled.get_overload(tuple(map(typeof, nothing)))
+    return lambda *arguments: found(*arguments, *kinds)
 
 
 @functools.cache
-def _entry() -> Entry:
+def _entry() -> Any:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     try:
@@ -46,7 +44,7 @@ def _entry() -> Entry:
         return _compiled_for(digest, cache=False)
 
 
-def _compiled_for(digest: str, *, cache: bool) -> Entry:
+def _compiled_for(digest: str, *, cache: bool) -> Any:
     # NOTE: [stale kernels] Numba looks at the file of the function it keeps, not at those of the functions that
     # this one calls; but it tells closures over different values apart, so this is one over what all files hold.
     def update(
@@ -79,5 +77,4 @@ def _compiled_for(digest: str, *, cache: bool) -> Entry:
                 operation,
             )
 
-    compiled_update: Entry = njit(nogil=True, error_model="numpy", cache=cache)(update)
-    return compiled_update
+    return njit(nogil=True, error_model="numpy", cache=cache)(update)

@@ -3,7 +3,7 @@
 Both are the same at every step of a training, so what was found is kept, and found again by a look at what it hangs on.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 from operator import attrgetter, eq, is_
 from typing import Any, Final, NamedTuple, TypeVar
@@ -25,7 +25,12 @@ _NAMES: Final = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
-_PLAIN: Final = (Tensor, torch.nn.Parameter)
+_PLAIN: Final = frozenset({Tensor, torch.nn.Parameter})
+
+# Where not all parameters of a group are as before, so many are looked at together.
+_PIECE: Final = 32
+# Parameters that have no gradient in some steps make other columns; so many stay.
+_KEPT: Final = 256
 
 C = TypeVar("C", bound=tuple[Any, ...])
 
@@ -34,11 +39,15 @@ _dtype_of, _shape_of, _layout_of, _is_on_cpu = map(attrgetter, ("dtype", "shape"
 
 
 class Given(NamedTuple):
-    """Parameters, of DTensors the local tensors, in columns: their indices in the optimizer, themselves, gradients."""
+    """Parameters in columns: their indices in the optimizer, themselves, and their gradients."""
 
     indices: Sequence[int]
     params: Sequence[Tensor]
     grads: Sequence[Tensor]
+
+    def at(self, places: slice) -> "Given":
+        """Return those at some places."""
+        return Given(self.indices[places], self.params[places], self.grads[places])
 
 
 class Found(NamedTuple):
@@ -78,7 +87,7 @@ class Checks:
     def __init__(self, *, fused: bool) -> None:
         self._fused = fused
         self._known: dict[int, _Known] = {}
-        self._together: dict[int, _Known] = {}  # those found at once, by the first of their indices
+        self._together: dict[tuple[int, int], _Known] = {}  # some in columns, by the first index and their number
 
     def of_group(
         self, options: Hyperparameters, generator: torch.Generator | None, name: Callable[[int], str]
@@ -87,34 +96,47 @@ class Checks:
         chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, generator
 
         def find(given: Given) -> Found:
-            if not given.indices:
+            count = len(given.indices)
+            if count == 0:
                 return Found([], [], [], [], [])
-            if (known := self._known_of(given.indices, chosen)) is not None and known.seen.are_still(given):
-                return known.found
-            ones = [Given([index], [param], [grad]) for index, param, grad in zip(*given, strict=True)]
-            return check(given) if len(ones) == 1 else _together(Found, map(find, ones))
+            if (found := self._found_before(given, chosen)) is not None:
+                return found
+            if count == 1:
+                return check(given)
+            size = _PIECE if count > _PIECE else 1
+            pieces = (slice(start, start + size) for start in range(0, count, size))
+            return _joined(Found, [find(given.at(piece)) for piece in pieces])
 
         def check(given: Given) -> Found:
             ((index,), (param,), (grad,)) = given
             plain = is_plain(param) and is_plain(grad)
             found = _checked(param, grad, options, generator, name(index), fused=self._fused and plain)
-            self._together.clear()
             if plain:
                 self._known[index] = _Known([index], chosen, _seen(param, grad), found)
             return found
 
         return find
 
-    def _known_of(self, indices: Sequence[int], chosen: Hashable) -> "_Known | None":
-        """Return what is known of some parameters together, None unless it is of all of them and such options."""
-        known = self._together.get(indices[0])
-        if known is None or known.indices != indices:
+    def _found_before(self, given: Given, chosen: Hashable) -> Found | None:
+        """Return what was found before of parameters with such options, None unless it holds for all of them."""
+        indices = given.indices
+        if len(indices) == 1:
+            known = self._known.get(indices[0])
+            return known.found if known and known.chosen == chosen and known.seen.are_still(given) else None
+        place = indices[0], len(indices)
+        known = self._together.pop(place, None)
+        if known is None or known.indices != indices or known.chosen != chosen:
             ones = [own for index in indices if (own := self._known.get(index)) is not None and own.chosen == chosen]
             if len(ones) < len(indices):
                 return None
-            seen, found = _together(_Seen, (one.seen for one in ones)), _together(Found, (one.found for one in ones))
-            known = self._together[indices[0]] = _Known(indices, chosen, seen, found)
-        return known if known.chosen == chosen else None
+            seen, found = _joined(_Seen, [one.seen for one in ones]), _joined(Found, [one.found for one in ones])
+            known = _Known(indices, chosen, seen, found)
+        if not known.seen.are_still(given):
+            return None
+        if len(self._together) >= _KEPT:
+            self._together.clear()
+        self._together[place] = known
+        return known.found
 
 
 class _Seen(NamedTuple):
@@ -132,10 +154,11 @@ class _Seen(NamedTuple):
         _, params, grads = given
         return (
             all(map(is_, params, self.params))
-            and {Tensor}.issuperset(map(type, grads))
+            and _PLAIN.issuperset(map(type, grads))
             and {torch.strided}.issuperset(map(_layout_of, grads))
             and all(map(_is_on_cpu, params))
             and all(map(_is_on_cpu, grads))
+            and not any(map(Tensor.is_neg, params))
             and not any(map(Tensor.is_neg, grads))
             and all(map(is_, map(_dtype_of, params), self.param_dtypes))
             and all(map(is_, map(_dtype_of, grads), self.grad_dtypes))
@@ -159,8 +182,8 @@ class _Known(NamedTuple):
     found: Found
 
 
-def _together(columns: Callable[..., C], ones: Iterable[C]) -> C:
-    """Return the columns of some parameters together."""
+def _joined(columns: Callable[..., C], ones: Sequence[C]) -> C:
+    """Return the columns of some parameters, given those of each."""
     return columns(*(list(chain.from_iterable(column)) for column in zip(*ones, strict=True)))
 
 
@@ -191,8 +214,7 @@ def _checked(
     if stochastic and generator is not None and not same_device(generator.device, param.device):
         raise ValueError(f"bf16_sr is a generator on device {generator.device}, {name} is on {param.device}")
     kernel = _kernel_of(param, grad, options, compute, stochastic=stochastic) if fused else None
-    extents = (extent(param), extent(grad)) if kernel is None else kernel.layout[-2:]
-    return Found([compute], [stochastic], [kernel], *([own] for own in extents))
+    return Found([compute], [stochastic], [kernel], [extent(param)], [extent(grad)])
 
 
 def _kernel_of(

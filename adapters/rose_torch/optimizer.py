@@ -220,9 +220,9 @@ class Rose(torch.optim.Optimizer):
         if gradients is not None:
             self._require_groups_of_graph()
         parts: list[Tensor] = []
-        for group in self.param_groups:
-            if any_dtensors(group["params"]):
-                parts += filter(is_dtensor, group["params"])
+        params = list(chain.from_iterable(group["params"] for group in self.param_groups))
+        if any_dtensors(params):
+            parts = list(filter(is_dtensor, params))
         prepare = functools.partial(self._prepared, gradients)
         if parts:
             from rose_torch.agreement import on_every_rank  # noqa: PLC0415  (it is slow to load)
@@ -330,7 +330,7 @@ class Rose(torch.optim.Optimizer):
 
         def updates_of(given: Given) -> Updates:
             parts: Sequence[Any] | None = None
-            if any_dtensors(given.params) or any_dtensors(given.grads):
+            if any_dtensors(chain(given.params, given.grads)):
                 local = [_local(*one, name) for one in zip(*given, strict=True)]
                 params, grads, parts = map(list, zip(*local, strict=True))
                 given = given._replace(params=params, grads=grads)
@@ -372,6 +372,7 @@ class Rose(torch.optim.Optimizer):
 
 def _given(first: int, params: Sequence[Tensor], gradients: Gradients | None) -> Given:
     """Return the parameters of a group to update, whose indices begin at `first`."""
+    params = list(params)
     if gradients is None:
         grads: Sequence[Any] = [param.grad for param in params]
     else:

@@ -33,7 +33,8 @@ def is_dtensor(tensor: torch.Tensor) -> bool:
 
 def any_dtensors(tensors: Iterable[torch.Tensor]) -> bool:
     """Tell whether there is a DTensor among tensors."""
-    return any(issubclass(kind, _dtensor_types()) for kind in set(map(type, tensors)))
+    others = set(map(type, tensors)) - {torch.Tensor, torch.nn.Parameter}
+    return any(issubclass(kind, _dtensor_types()) for kind in others)
 
 
 def is_elsewhere(param: torch.Tensor) -> bool:

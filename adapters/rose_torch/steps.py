@@ -124,15 +124,16 @@ def _summed(grad: Tensor, part: "Part | None") -> "tuple[Tensor, Part | None]":
 
 
 def _requests(groups: Sequence[Updates]) -> Requests:
-    """Return what is asked of kernels; at the places of what they do not do, it stays unasked."""
-    counts = [len(group.params) for group in groups]
+    """Return what is asked of kernels. Where there is none, it only keeps the place: the core does that part."""
+    options = np.asarray([(group.options.lr, group.factor, group.options.maximize) for group in groups])
+    rates, factors, negated = np.repeat(options, [len(group.params) for group in groups], axis=0).T
     return Requests(
         kernels=_column(group.found.kernels for group in groups),  # type: ignore[misc]
         params=[param.data_ptr() for group in groups for param in group.params],
         grads=[grad.data_ptr() for group in groups for grad in group.grads],
-        rates=np.repeat([group.options.lr for group in groups], counts),
-        factors=np.repeat([group.factor for group in groups], counts),
-        negated=np.repeat([group.options.maximize for group in groups], counts),
+        rates=rates,
+        factors=factors,
+        negated=negated != 0.0,
         noise=_column(group.noise for group in groups),  # type: ignore[misc]
     )
 
@@ -144,7 +145,7 @@ def _in_parameters(groups: Sequence[Updates], requests: Requests) -> list[int]:
     return overlapping((requests.params, param_extents), (requests.grads, grad_extents))
 
 
-def _apart(groups: Sequence[Updates], places: Iterable[int]) -> list[Updates]:
+def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:
     """Return the groups with copies of the gradients at some places.
 
     They would change with the parameters in whose memory they lie, before their own turn. The core takes the copies,

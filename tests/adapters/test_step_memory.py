@@ -40,7 +40,8 @@ OPTIONS: Final = {
 }
 SHAPES: Final = {
     "rows of 1024": (2**12, 1024),
-    "the most rows that are kept": (2**19, 8),
+    "the most rows that kernels keep": (2**19, 8),
+    "the most rows that the core keeps": (2**18, 16),
     "more rows": (2**20, 4),
     "eight long rows": (8, 2**19),
     "one axis": (2**22,),

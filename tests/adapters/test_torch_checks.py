@@ -1,11 +1,14 @@
 """What the checks of a step found is taken again only while all that it hung on is the same."""
 
 import copy
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from rose_kernels import Kernels, Requests, Threads
 from rose_torch import Rose
@@ -18,11 +21,27 @@ class Wrapped(Tensor):
     """A subclass, whose memory need not be all there is to it."""
 
 
-def made() -> list[torch.nn.Parameter]:
+class Enclosed(Tensor):
+    """A subclass that holds another tensor, and has no memory of its own."""
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> "Enclosed":
+        return Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map_only(cls, lambda x: x.inner, (args, kwargs or {}))
+        return tree_map_only(Tensor, cls, func(*args, **kwargs))
+
+
+def made(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
     for param in params:
-        param.grad = torch.randn(param.shape, generator=generator)
+        param.grad = torch.randn(param.shape, generator=generator).to(dtype)
     return params
 
 
@@ -100,6 +119,7 @@ CHANGES = {
     "the gradient's type": gradient_is(lambda grad: grad.as_subclass(Wrapped)),
     "the gradient's layout": gradient_is(Tensor.to_sparse),
     "the gradient's sign": gradient_is(torch._neg_view),
+    "the parameter's sign": parameter_is(torch._neg_view),
     "the gradient's dtype": gradient_is(Tensor.double),
     "the gradient's shape": gradient_is(lambda grad: grad.reshape(10, 4)),
     "the gradient's strides": gradient_is(padded),
@@ -136,6 +156,11 @@ def test_a_change_between_two_steps_is_seen(change: Callable[[Rose], None], with
     assert_seen(change, with_gaps=with_gaps)
 
 
+@pytest.mark.parametrize("change", [option("bf16_sr", False), option("sr_seed", 5)], ids=["bf16_sr", "sr_seed"])
+def test_a_change_of_the_rounding_between_two_steps_is_seen(change: Callable[[Rose], None]) -> None:
+    assert_seen(change, with_gaps=False, dtype=torch.bfloat16)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("change", ON_GPU.values(), ids=ON_GPU)
 def test_a_move_to_a_gpu_between_two_steps_is_seen(change: Callable[[Rose], None]) -> None:
@@ -144,9 +169,9 @@ def test_a_move_to_a_gpu_between_two_steps_is_seen(change: Callable[[Rose], None
     assert_seen(change, with_gaps=False)
 
 
-def assert_seen(change: Callable[[Rose], None], *, with_gaps: bool) -> None:
+def assert_seen(change: Callable[[Rose], None], *, with_gaps: bool, dtype: torch.dtype = torch.float32) -> None:
     """Assert that an optimizer does after a change what another would at its first step, to the bit or the message."""
-    optimizer = Rose(made(), lr=0.1, sr_seed=0)
+    optimizer = Rose(made(dtype), lr=0.1, sr_seed=0)
     if with_gaps:
         both_are(padded)(optimizer)
     for _ in range(2):
@@ -195,3 +220,18 @@ def test_a_gradient_that_becomes_a_subclass_is_left_to_the_core(monkeypatch: pyt
     gradient_is(lambda grad: grad.as_subclass(Wrapped))(optimizer)
     optimizer.step()
     assert counted == [3, 2]
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (40,), ()], ids=str)
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+def test_a_gradient_without_memory_of_its_own_is_updated_with(fused: bool | None, shape: tuple[int, ...]) -> None:
+    """A step is whole: it was refused after the first parameter was written."""
+    params, expected = made(), made()
+    for own in (params, expected):
+        own[1].data, own[1].grad = own[1].data.flatten()[: math.prod(shape)].reshape(shape), None
+        own[1].grad = torch.linspace(-1.0, 2.0, math.prod(shape)).reshape(shape)
+    params[1].grad = Enclosed(params[1].grad)
+    Rose(params, lr=0.1, fused=fused).step()
+    Rose(expected, lr=0.1, fused=fused).step()
+    for got, want in zip(params, expected, strict=True):
+        assert_same_bits(got, want)

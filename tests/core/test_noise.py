@@ -190,3 +190,8 @@ def test_the_words_at_any_places_are_those_of_the_whole(
     words = noise_at(seed=seed, step=1, index=index, like=like)(backend.array(np.asarray(places, np.int64)))
     expected = [word_of(place, seed=seed, step=1, index=index) for place in places]
     assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)
+
+
+def test_like_may_be_a_scalar_of_numpy() -> None:
+    words = noise_words((5,), seed=1, step=2, index=3, like=np.float32(0.0))
+    assert_same_bits(words, noise_words((5,), seed=1, step=2, index=3, like=LIKE))
