@@ -2,12 +2,14 @@
 
 import math
 import tracemalloc
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 import torch
 from torch.autograd.profiler import profile
 
+import rose_core
 from rose_torch import Rose
 
 # What the README says of both, the kernels and the core.
@@ -15,14 +17,18 @@ LIMIT: Final = 16 * 2**20
 
 
 def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]) -> int:
-    """Return the most that is allocated at once during a step, by torch and by NumPy."""
+    """Return the most that is allocated at once during a step of a parameter."""
     param = torch.nn.Parameter(torch.ones(shape, dtype=dtype))
     param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(dtype).reshape(shape)
-    optimizer = Rose([param], lr=1e-3, **options)
-    optimizer.step()  # what is kept from then on is made
+    return peak_of(Rose([param], lr=1e-3, **options).step)
+
+
+def peak_of(step: Callable[[], object]) -> int:
+    """Return the most that is allocated at once, by torch and by NumPy."""
+    step()  # what is kept from then on is made
     tracemalloc.start()
     with profile(profile_memory=True) as profiled:
-        optimizer.step()
+        step()
     _, by_numpy = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     changes = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
@@ -56,3 +62,9 @@ def test_a_step_takes_less_than_a_constant(
 ) -> None:
     assert math.prod(shape) * 8 > LIMIT  # which a single temporary of float64 would be beyond
     assert 0 < peak_of_step(shape, dtype, {**options, "fused": fused}) < LIMIT
+
+
+def test_an_update_takes_its_result_twice_besides() -> None:
+    """In blocks and joined; it once took blocks of float64 besides."""
+    param = torch.ones((2**11, 2**11))
+    assert peak_of(lambda: rose_core.update(param, param, lr=0.1)) < 2 * 4 * param.numel() + LIMIT // 2
