@@ -48,7 +48,8 @@ def updated_blocks(
     block may be written before the next one is asked for, unless `grad` shares memory with `param`.
 
     `size` is how many elements a block has at most. The slices are measured a fourth as many at a time, or as many as
-    one block has; up to twice as many, their statistics are kept, beyond that each phase measures them anew.
+    one block has. Up to twice as many, as many where these are beyond `_KEPT_SLICES`, their statistics are kept;
+    of more slices each phase measures them anew.
     """
     if 0 in param.shape:  # ROSE-1.4
         yield (slice(None),) * param.ndim, array_namespace(param).zeros_like(param)

@@ -125,15 +125,15 @@ def _summed(grad: Tensor, part: "Part | None") -> "tuple[Tensor, Part | None]":
 
 def _requests(groups: Sequence[Updates]) -> Requests:
     """Return what is asked of kernels. Where there is none, it only keeps the place: the core does that part."""
-    options = np.asarray([(group.options.lr, group.factor, group.options.maximize) for group in groups])
-    rates, factors, negated = np.repeat(options, [len(group.params) for group in groups], axis=0).T
+    # Each option once a group, then at each of its parameters.
+    of_group = np.repeat(np.arange(len(groups)), np.asarray([len(group.params) for group in groups], np.intp))
     return Requests(
         kernels=_column(group.found.kernels for group in groups),  # type: ignore[misc]
         params=[param.data_ptr() for group in groups for param in group.params],
         grads=[grad.data_ptr() for group in groups for grad in group.grads],
-        rates=rates,
-        factors=factors,
-        negated=negated != 0.0,
+        rates=np.asarray([group.options.lr for group in groups], np.float64)[of_group],
+        factors=np.asarray([group.factor for group in groups], np.float64)[of_group],
+        negated=np.asarray([group.options.maximize for group in groups], np.bool_)[of_group],
         noise=_column(group.noise for group in groups),  # type: ignore[misc]
     )
 

@@ -208,6 +208,18 @@ def test_a_parameter_in_the_place_of_another_is_checked() -> None:
         optimizer.step()
 
 
+def test_groups_that_are_taken_away_leave_nothing_to_do() -> None:
+    params = made()
+    optimizer, before = Rose(params, lr=0.1), [param.detach().clone() for param in params]
+    optimizer.step()
+    after = [param.detach().clone() for param in params]
+    optimizer.param_groups.clear()
+    optimizer.step()
+    for param, kept, first in zip(params, after, before, strict=True):
+        assert_same_bits(param, kept)
+        assert not torch.equal(param, first)
+
+
 def test_a_gradient_that_becomes_a_subclass_is_left_to_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer, counted, run = Rose(made(), lr=0.1, fused=True), [], Kernels.run
 
