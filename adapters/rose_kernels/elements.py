@@ -130,8 +130,8 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
         groups = np.uintp(x.size) // _GROUP
         for group in indices(0, groups):
             first = group * _GROUP
-            prefetch(x, first, first + _GROUP, _AHEAD)
-            prefetch(g, first, first + _GROUP, _AHEAD)
+            prefetch(x, first, _GROUP, _AHEAD)
+            prefetch(g, first, _GROUP, _AHEAD)
             for place in indices(0, _GROUP):
                 _advance_one(x, g, first + place, means, divisors, rate, decay, flip, operation)
         for i in indices(groups * _GROUP, x.size):

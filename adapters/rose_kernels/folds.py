@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 import numpy as np
+from numba.extending import intrinsic
 
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.words import as_float, as_word
 
-__all__ = ["first_sigma", "fold_sums_of", "last_place", "sums_of_nothing", "total"]
+__all__ = ["add_in_any_order", "first_sigma", "fold_sums_of", "is_settled", "last_place", "split", "total"]
 
 
 @compiled
@@ -72,10 +73,30 @@ def last_place(sigma):
     return as_float(as_word(sigma) + 1) - sigma
 
 
+@intrinsic
+def add_in_any_order(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return a + b, which a compiler may reassociate with other such sums: for what is exact in every order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fadd(*arguments, flags=("reassoc",))
+
+    return a(a, b), generate
+
+
 @compiled
-def sums_of_nothing(count, sigma, ratio):
-    """Return the sums of the second and third folds where the first leaves nothing of any summand."""
-    return count * as_word(sigma * ratio), count * as_word(sigma * ratio * ratio)
+def split(exact, count, sigma, ratio):
+    """Return sums of folds, for `total`, of so many summands whose sum is known and a multiple of the second's place.
+
+    They are not those that the summands have, but they add up to the same.
+    """
+    first, second = last_place(sigma), last_place(sigma * ratio)
+    units = np.int64(exact / first)
+    rest = np.int64((exact - np.float64(units) * first) / second)
+    return (
+        count * as_word(sigma) + units,
+        count * as_word(sigma * ratio) + rest,
+        count * as_word(sigma * ratio * ratio),
+    )
 
 
 @compiled
@@ -92,3 +113,19 @@ def total(sums, count, sigma, ratio, folds, highest):
 @compiled
 def _fold_value(words, count, sigma):
     return np.float64(words - count * as_word(sigma)) * last_place(sigma)
+
+
+@compiled
+def is_settled(sums, count, sigma, ratio, folds):
+    """Tell whether `total` is the exact sum, of `sums` some of which `split` may have made.
+
+    NOTE: [what is settled] Two folds are added with one rounding, however the sum is divided between them. Of three
+    the smaller two are rounded first, and how depends on the division; by less than `error`, which mostly moves no
+    result.
+    """
+    third = _fold_value(sums[2], count, sigma * ratio * ratio)
+    if folds == 2 or third == 0.0 or math.isnan(sigma):
+        return True
+    first, rest = _fold_value(sums[0], count, sigma), _fold_value(sums[1], count, sigma * ratio) + third
+    error = count * last_place(sigma) * 2.0**-51
+    return first + (rest - error) == first + (rest + error)

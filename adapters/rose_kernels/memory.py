@@ -4,13 +4,16 @@ from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import carray, njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from rose_kernels.compilation import compiled
 
-__all__ = ["prefetch", "prefetch_far", "unmanaged", "words_at"]
+__all__ = ["LANES", "on_stack", "prefetch", "prefetch_far", "unmanaged", "words_at"]
+
+# What an array on the stack holds: it should fit the registers, but not be worth unrolling.
+LANES: Final = np.uintp(64)
 
 _LINE: Final = 64  # bytes that a cache holds or lacks together
 _INT32: Final = ir.IntType(32)
@@ -30,6 +33,26 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 def words_at(address, count, word):
     """Return the memory at an address as an array of so many words of a type."""
     return carray(_pointer(address), count, word)
+
+
+@intrinsic
+def _stack_pointer(typing_context: Any, element: Any) -> Any:
+    """Return the place of `LANES` elements of a NumPy type on the stack of the function that this is in."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = ir.ArrayType(context.get_data_type(element.instance_type), int(LANES))
+        return builder.bitcast(cgutils.alloca_once(builder, array), cgutils.voidptr_t)
+
+    return types.voidptr(element), generate
+
+
+@njit(inline="always")
+def on_stack(element):
+    """Return an array of `LANES` elements which is no longer there when the function that this is in returns.
+
+    A compiler knows that nothing else lies in the same memory, and may keep it in registers.
+    """
+    return carray(_stack_pointer(element), LANES, element)
 
 
 @intrinsic
@@ -54,6 +77,17 @@ def _without_owner(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return array._getvalue()
 
 
+def _item_size(words: Any) -> Any:
+    """Return how many bytes an element has: a constant, where the array's own attribute is not."""
+    raise NotImplementedError
+
+
+@overload(_item_size)
+def _compiled_item_size(words):
+    size = words.dtype.bitwidth // 8
+    return lambda words: size
+
+
 def _prefetch_of(name: str, locality: int) -> Any:
     """Return a compiled function that asks for memory, with a locality of LLVM's."""
 
@@ -68,10 +102,11 @@ def _prefetch_of(name: str, locality: int) -> Any:
 
         return types.void(address), generate
 
-    def prefetch(words, start, stop, ahead):
+    def prefetch(words, start, count, ahead):
         """Ask for the memory so many bytes behind some elements, which need not be there; who reads it waits less."""
-        address = np.int64(words.ctypes.data) + ahead
-        for offset in range(np.int64(start) * words.itemsize, np.int64(stop) * words.itemsize, _LINE):
+        size = _item_size(words)
+        address = np.int64(words.ctypes.data) + np.int64(start) * size + ahead
+        for offset in range(0, np.int64(count) * size, _LINE):
             line(address + offset)
 
     prefetch.__qualname__ = name  # see NOTE: [one name a function]

@@ -5,16 +5,23 @@ DEVIATIONS are the sums of the gate, UPDATE the rest. What tickets find is combi
 """
 
 import math
-from typing import Final
 
 import numpy as np
 
 from rose_kernels import atomics
 from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import first_sigma, fold_sums_of, total
+from rose_kernels.folds import first_sigma, fold_sums_of, is_settled, total
 from rose_kernels.gate import deviation_term, range_term, trust_factor
 from rose_kernels.memory import words_at
-from rose_kernels.slices import extrema, fold_row, limits, mean_and_range, measure_rows, quantum_of_row, sigma_of_row
+from rose_kernels.slices import (
+    fold_row,
+    limits,
+    mean_and_range,
+    measure_rows,
+    sigma_of_row,
+    survey,
+    survey_in_pieces,
+)
 from rose_kernels.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
@@ -37,9 +44,6 @@ from rose_kernels.tables import (
 from rose_kernels.words import as_float, as_word, flip_of, size_of
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
-
-# So many elements of a long row are in the first-level cache between the search for extrema and the sums.
-_PIECE: Final = 2048
 
 _range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_term)
 
@@ -82,19 +86,23 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
 def measure(tensor, row, rows, means, ranges, grad_word, operation, buffers):
     """Write the means and ranges of some rows."""
     flip = flip_of(tensor.negated, grad_word)
-    fold = tensor.scale, tensor.ratio, tensor.folds
     address, pitch, centered = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch, tensor.centered != 0
+    fold = _fold(tensor)
     measure_rows(
         address, pitch, rows, tensor.length, flip, centered, fold, operation, grad_word, means, ranges, buffers
     )
 
 
 @compiled
+def _fold(tensor):
+    return tensor.scale, tensor.ratio, tensor.folds
+
+
+@compiled
 def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
     """Find the extrema of a part of a row, or add the sums of its folds to those of the others.
 
-    NOTE: [drafts] The sums need the extrema of the whole row. But those of the parts measured so far mostly lead to
-    the same first s, so the sums are made with that while the part is in the cache, and made again if it was another.
+    The sums that are kept from the first to the second phase are a draft, see NOTE: [drafts].
     """
     flip = flip_of(tensor.negated, grad_word)
     row = start // tensor.length
@@ -107,44 +115,30 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
         if tensor.centered != 0:
             low_key, high_key = _draft(tensor, words, flip, parts, part, draft, grad_word, operation)
         else:
-            low_key, high_key, _ = extrema(words, flip)
+            low_key, high_key, _, _ = survey(words, flip)
         atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
         atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
         return
     low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
     sigma = sigma_of_row(low, high, tensor.scale)
     if parts[draft] != as_word(sigma):
-        _keep(parts, draft, sigma, _sums(tensor, words, flip, sigma, 0.0, operation))
+        _keep(parts, draft, sigma, fold_row(words, flip, operation, sigma, _fold(tensor)))
     for k in range(3):
         atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
 
 
 @compiled
 def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
-    """Find the extrema of a part of a row, and make its draft on the way, as long as the first s stays what it is."""
-    low_key, high_key, least = extrema(words[:1], flip)
+    """Find the extrema of a part of a row, and of those measured before, and make its draft on the way."""
+    low_key, high_key, _, _ = survey(words[:1], flip)
     first_low, first_high = parts[part + LOW], parts[part + HIGH]
     if first_low <= first_high:  # of the parts that are measured
         low_key, high_key = min(first_low, low_key), max(first_high, high_key)
-    sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
-    for start in range(0, words.size, _PIECE):
-        piece = words[start : start + _PIECE]
-        low, high, least_here = extrema(piece, flip)
-        low_key, high_key, least = min(low_key, low), max(high_key, high), min(least, least_here)
-        smallest, largest = limits(low_key, high_key, flip, operation)
-        now = sigma_of_row(smallest, largest, tensor.scale)
-        quantum = quantum_of_row(least, grad_word, operation)
-        if as_word(now) != as_word(sigma):
-            sigma, sums = now, _sums(tensor, words[:start], flip, now, quantum, operation)
-        more = _sums(tensor, piece, flip, sigma, quantum, operation)
-        sums = sums[0] + more[0], sums[1] + more[1], sums[2] + more[2]
+    low_key, high_key, sigma, sums = survey_in_pieces(
+        words, flip, operation, grad_word, _fold(tensor), low_key, high_key
+    )
     _keep(parts, draft, sigma, sums)
     return low_key, high_key
-
-
-@compiled
-def _sums(tensor, words, flip, sigma, quantum, operation):
-    return fold_row(words, flip, operation, sigma, tensor.ratio, tensor.folds, quantum, _PIECE * words.itemsize)
 
 
 @compiled
@@ -156,7 +150,7 @@ def _keep(parts, draft, sigma, sums):
 @compiled
 def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
     """Write the mean and the range of each row that was measured in parts."""
-    flip, centered = flip_of(tensor.negated, grad_word), tensor.centered != 0
+    flip, centered, length = flip_of(tensor.negated, grad_word), tensor.centered != 0, tensor.length
     for row in range(tensor.rows):
         part = (tensor.first_part + row) * PART
         low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
@@ -164,7 +158,10 @@ def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
         if centered:
             sums = parts[part + SUMS], parts[part + SUMS + 1], parts[part + SUMS + 2]
             sigma = sigma_of_row(low, high, tensor.scale)
-            mean64 = total(sums, tensor.length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / tensor.length
+            if not is_settled(sums, length, sigma, tensor.ratio, tensor.folds):
+                words = words_at(tensor.grad + row * tensor.grad_pitch, length, grad_word)
+                sums = fold_row(words, flip, operation, sigma, _fold(tensor))
+            mean64 = total(sums, length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / length
         means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
 
 

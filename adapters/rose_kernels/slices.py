@@ -7,13 +7,14 @@ import numpy as np
 from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import first_sigma, fold_sums_of, last_place, sums_of_nothing, total
-from rose_kernels.memory import prefetch_far, words_at
+from rose_kernels.folds import add_in_any_order, first_sigma, fold_sums_of, last_place, split, total
+from rose_kernels.memory import LANES, on_stack, prefetch_far, words_at
 from rose_kernels.words import (
     add,
     and_,
     as_word,
     flip_of,
+    key_of,
     load,
     ordered,
     quantum_of,
@@ -23,43 +24,89 @@ from rose_kernels.words import (
 )
 
 __all__ = [
-    "extrema",
     "fold_row",
     "limits",
     "mean_and_range",
     "measure_rows",
-    "quantum_of_row",
     "sigma_of_row",
     "strip_buffers",
+    "survey",
+    "survey_in_pieces",
 ]
 
 # So many rows at most are measured together.
 _STRIP: Final = 64
-# While so many elements are summed, as many are asked for of the memory that comes next.
-_GROUP: Final = 256
+# Memory is asked for so many bytes ahead: a processor by itself looks no further than the page.
+_AHEAD: Final = 4096
+# A row of so many groups of `LANES` elements is looked at lane by lane.
+_GROUPS: Final = 4
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
 _SHORT: Final = 40
-# So many elements at most are measured together, which stay in the first-level cache.
-_STRIP_ELEMENTS: Final = _STRIP * _SHORT
+# Longer rows are measured in pieces of so many elements.
+_PIECE: Final = 2048
+_PIECE_SCALE: Final = 1.5 * _PIECE
+
+
+def survey(words: Any, flip: Any) -> Any:
+    """Return what a look at a row, or at a part of one, tells.
+
+    These are the smallest and the largest element as ordered integers, the most remote one (`words.remoteness`), and
+    the sum in whatever order. That of float64 is NaN: it would hardly ever be exact.
+    """
+    raise NotImplementedError
+
+
+@overload(survey)
+def _compiled_survey(words, flip):
+    sums, key = words.dtype.bitwidth < 64, key_of(words.dtype)
+    lowest, highest = key(np.iinfo(key).min), key(np.iinfo(key).max)
+
+    def survey(words, flip):
+        low, high, least, plain = highest, lowest, highest, 0.0 if sums else np.nan
+        groups = np.uintp(words.size) // LANES
+        if groups < _GROUPS:
+            groups = np.uintp(0)
+        else:
+            # Each lane has what is found of its own, so that nothing is reduced before the end.
+            lows, highs, leasts, plains = on_stack(key), on_stack(key), on_stack(key), on_stack(np.float64)
+            for i in indices(0, LANES):
+                lows[i], highs[i], leasts[i], plains[i] = highest, lowest, highest, 0.0
+            for group in indices(0, groups):
+                first = group * LANES
+                prefetch_far(words, first, LANES, _AHEAD)
+                # The sums come first: once whole vectors are loaded, LLVM cuts the halves that these need from them,
+                # element by element.
+                if sums:
+                    for i in indices(0, LANES):
+                        plains[i] += load(words[first + i], np.float64)
+                for i in indices(0, LANES):
+                    own = ordered(words[first + i])
+                    lows[i], highs[i] = min(lows[i], own), max(highs[i], own)
+                    leasts[i] = min(leasts[i], remoteness(words[first + i]))
+            for i in indices(0, LANES):
+                low, high, least = min(low, lows[i]), max(high, highs[i]), min(least, leasts[i])
+                plain = add_in_any_order(plain, plains[i])
+        rest = groups * LANES
+        prefetch_far(words, rest, np.uintp(words.size) - rest, _AHEAD)
+        if sums:
+            for i in indices(rest, words.size):
+                plain = add_in_any_order(plain, load(words[i], np.float64))
+        for i in indices(rest, words.size):
+            own = ordered(words[i])
+            low, high = min(low, own), max(high, own)
+            least = min(least, remoteness(words[i]))
+        if flip != 0:  # the order is the reverse
+            low, high, plain = xor(high, -1), xor(low, -1), -plain
+        return low, high, least, plain
+
+    return survey
 
 
 @compiled
-def extrema(words, flip):
-    """Return the smallest and the largest element as ordered integers, and the most remote (`words.remoteness`)."""
-    low = high = ordered(xor(words[0], flip))
-    least = remoteness(words[0])
-    for i in indices(0, words.size):
-        key = ordered(xor(words[i], flip))
-        low, high = min(low, key), max(high, key)
-        least = min(least, remoteness(words[i]))
-    return low, high, least
-
-
-@compiled
-def _least_magnitude(least, word, operation):
-    """Return the magnitude of the most remote element, 0 if all are 0."""
+def _quantum(least, word):
+    """Return a number of which each element is a multiple, from the most remote one; 0 tells nothing."""
     sign = flip_of(1, word)
-    return np.float64(load(add(xor(sign, least), 1), operation))
+    return quantum_of(load(add(xor(sign, least), 1), np.float64), word)
 
 
 @compiled
@@ -93,31 +140,39 @@ _fold_sums = fold_sums_of(_element_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, ratio, folds, quantum, ahead):
-    """Return the sums of the folds of a row, or of a part of one, whose elements are multiples of `quantum` or 0.
-
-    A fold that leaves nothing of any element is the last that is worth making. What lies `ahead` bytes behind the row
-    is asked for on the way.
-    """
-    needed = folds
-    if quantum >= last_place(sigma):
-        needed = np.int64(1)
-    elif folds == 3 and quantum >= last_place(sigma * ratio):
-        needed = np.int64(2)
-    first = second = third = np.int64(0)
-    for start in range(0, words.size, _GROUP):
-        group = words[start : start + _GROUP]
-        prefetch_far(group, 0, group.size, ahead)
-        sums = _fold_sums(group, flip, operation, group.size, sigma, ratio, needed)
-        first, second, third = first + sums[0], second + sums[1], third + sums[2]
-    second_of_nothing, third_of_nothing = sums_of_nothing(words.size, sigma, ratio)
-    return first, second if needed >= 2 else second_of_nothing, third if needed == 3 else third_of_nothing
+def fold_row(words, flip, operation, sigma, fold):
+    """Return the sums of the folds of a row, or of a part of one."""
+    _, ratio, folds = fold
+    return _fold_sums(words, flip, operation, words.size, sigma, ratio, folds)
 
 
 @compiled
-def quantum_of_row(least, word, operation):
-    """Return a number of which each element is a multiple, from the most remote one; 0 tells nothing."""
-    return quantum_of(_least_magnitude(least, word, operation), word)
+def survey_in_pieces(words, flip, operation, word, fold, low_key, high_key):
+    """Find the extrema of a long row, or of a part of one, and the sums of its folds on the way.
+
+    Returned are the extrema, joined with those that are given, the first s to which these lead, and the sums with it.
+
+    NOTE: [drafts] The sums need the extrema of the whole row. But those of what came before mostly lead to the same s,
+    so the sums are made with that while a piece is in the cache, and made again if it was another.
+    """
+    scale, ratio, _ = fold
+    sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
+    for start in range(0, words.size, _PIECE):
+        piece = words[start : start + _PIECE]
+        low, high, least, plain = survey(piece, flip)
+        low_key, high_key = min(low_key, low), max(high_key, high)
+        smallest, largest = limits(low_key, high_key, flip, operation)
+        now = sigma_of_row(smallest, largest, scale)
+        if as_word(now) != as_word(sigma):
+            sigma, sums = now, fold_row(words[:start], flip, operation, now, fold)
+        quantum = _quantum(least, word)
+        # What is exact has nothing beyond the second fold, unless the row has more than 2**32 elements.
+        if quantum >= last_place(sigma * (_PIECE_SCALE / scale)) and quantum >= last_place(sigma * ratio):
+            more = split(plain, piece.size, sigma, ratio)
+        else:
+            more = fold_row(piece, flip, operation, sigma, fold)
+        sums = sums[0] + more[0], sums[1] + more[1], sums[2] + more[2]
+    return low_key, high_key, sigma, sums
 
 
 @compiled
@@ -135,15 +190,10 @@ def mean_and_range(low, high, mean64, centered, operation):
 
 @compiled
 def strip_buffers(word, operation):
-    """Return room for a strip: its columns, and of each row the keys, the ends, the s of the first fold, the sums."""
+    """Return room for a strip: its columns, and of each row the keys, the ends, the sum, the s and sums of folds."""
     columns, keys = np.empty(_STRIP * (_SHORT - 1), word), _keys(word)
-    return (
-        columns,
-        keys,
-        np.empty((2, _STRIP), operation),
-        np.empty(_STRIP, np.float64),
-        np.empty((3, _STRIP), np.int64),
-    )
+    ends, sums, sigmas = np.empty((2, _STRIP), operation), np.empty(_STRIP, np.float64), np.empty(_STRIP, np.float64)
+    return columns, keys, ends, sums, sigmas, np.empty((2, _STRIP), np.int64)
 
 
 @compiled
@@ -151,59 +201,72 @@ def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, 
     """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
 
     `fold` is the scale, the ratio and the number of the folds of a row. Rows are measured in strips, which stay in the
-    cache between the search for extrema and the sums; all that is one value a row is computed for a strip at once.
+    cache for those that must be folded; all that is one value a row is computed for a strip at once.
     """
-    columns, keys, ends, sigmas, sums = buffers
-    strip = min(_STRIP, max(1, _STRIP_ELEMENTS // length), rows)
+    columns, keys, ends, sums, sigmas, fold_sums = buffers
+    is_long = centered and length > _PIECE
+    strip = 1 if is_long else min(_STRIP, rows)
     for start in range(0, rows, strip):
         count = min(strip, rows - start)
         place = address + start * pitch
+        if is_long:
+            words = words_at(place, length, word)
+            means[start], ranges[start] = _measure_long_row(words, flip, fold, operation, word)
+            continue
         in_columns = length < _SHORT and count == _STRIP
         if in_columns:
-            _load_columns(columns, place, pitch, length, flip, word, keys)
+            _survey_columns(columns, place, pitch, length, flip, word, keys, sums)
         else:
             for row in range(count):
-                keys[0, row], keys[1, row], keys[2, row] = extrema(words_at(place + row * pitch, length, word), flip)
-        _find_sigmas(keys, count, flip, fold[0], operation, ends, sigmas)
-        if centered and in_columns:
-            _fold_columns(columns, length, sigmas, fold[1], operation, sums)
-        elif centered:
-            _fold_rows(place, pitch, length, count, flip, keys, sigmas, fold, operation, word, sums)
-        _finish(count, length, centered, fold, ends, sigmas, sums, operation, means[start:], ranges[start:])
+                words = words_at(place + row * pitch, length, word)
+                keys[0, row], keys[1, row], keys[2, row], sums[row] = survey(words, flip)
+        all_exact = _find_sigmas(keys, count, flip, fold[0], operation, word, ends, sigmas)
+        if centered and not all_exact:
+            if in_columns:
+                _fold_columns(columns, length, sigmas, fold, operation, ends[1], sums, fold_sums)
+            else:
+                _fold_rows(place, pitch, length, count, flip, keys, sigmas, fold, operation, word, ends[1], sums)
+        for row in indices(0, count):
+            low, high, mean64 = ends[0, row], ends[1, row], sums[row] / np.float64(length)
+            means[start + row], ranges[start + row] = mean_and_range(low, high, mean64, centered, operation)
 
 
 @compiled
-def _find_sigmas(keys, count, flip, scale, operation, ends, sigmas):
-    """Write the ends of each row and the s of its first fold."""
+def _measure_long_row(words, flip, fold, operation, word):
+    """Return the mean and the range of a row that is centered in pieces."""
+    low_key, high_key, _, _ = survey(words[:1], flip)
+    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, fold, low_key, high_key)
+    low, high = limits(low_key, high_key, flip, operation)
+    mean64 = total(sums, words.size, sigma, fold[1], fold[2], np.float64(high)) / np.float64(words.size)
+    return mean_and_range(low, high, mean64, True, operation)
+
+
+@compiled
+def _find_sigmas(keys, count, flip, scale, operation, word, ends, sigmas):
+    """Write the ends of each row and the s of its first fold; return whether all sums are exact."""
+    all_exact = True
     for row in indices(0, count):
         low, high = limits(keys[0, row], keys[1, row], flip, operation)
         ends[0, row], ends[1, row], sigmas[row] = low, high, sigma_of_row(low, high, scale)
+        all_exact &= _is_exact(keys[2, row], sigmas[row], word)
+    return all_exact
 
 
 @compiled
-def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operation, word, sums):
-    """Write the sums of the folds of each row."""
+def _is_exact(least, sigma, word):
+    """Tell whether the sum of a row, in whatever order, is exact: its first fold leaves nothing of any element."""
+    return _quantum(least, word) >= last_place(sigma)
+
+
+@compiled
+def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operation, word, highs, sums):
+    """Write the sums that are not exact yet."""
     _, ratio, folds = fold
     for row in range(count):
-        if math.isnan(sigmas[row]):
-            continue
-        quantum = quantum_of_row(keys[2, row], word, operation)
-        words = words_at(address + np.int64(row) * pitch, length, word)
-        own = fold_row(words, flip, operation, sigmas[row], ratio, folds, quantum, count * pitch)
-        sums[0, row], sums[1, row], sums[2, row] = own
-
-
-@compiled
-def _finish(count, length, centered, fold, ends, sigmas, sums, operation, means, ranges):
-    """Write the mean and the range of each row of a strip."""
-    _, ratio, folds = fold
-    for row in indices(0, count):
-        low, high = ends[0, row], ends[1, row]
-        mean64 = 0.0
-        if centered:
-            own = sums[0, row], sums[1, row], sums[2, row]
-            mean64 = total(own, length, sigmas[row], ratio, folds, np.float64(high)) / np.float64(length)
-        means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
+        if not _is_exact(keys[2, row], sigmas[row], word):
+            words = words_at(address + row * pitch, length, word)
+            own = fold_row(words, flip, operation, sigmas[row], fold)
+            sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))
 
 
 def _keys(word: Any) -> Any:
@@ -213,32 +276,38 @@ def _keys(word: Any) -> Any:
 
 @overload(_keys)
 def _compiled_keys(word):
-    key = np.dtype(f"i{word.instance_type.bitwidth // 8}").type
+    key = key_of(word.instance_type)
     return lambda word: np.empty((3, _STRIP), key)
 
 
 @compiled
-def _load_columns(columns, address, pitch, length, flip, word, keys):
-    """Transpose a strip, so that what belongs to different rows lies side by side, and find the extrema."""
-    lows, highs = keys[0], keys[1]
+def _survey_columns(columns, address, pitch, length, flip, word, keys, sums):
+    """Transpose a strip, so that what belongs to different rows lies side by side, and look at its rows (`survey`)."""
+    lows, highs, leasts = keys[0], keys[1], keys[2]
     for i in indices(0, length):
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         place = address + np.int64(i) * size_of(word)
-        prefetch_far(words_at(address, 1, word), i * _STRIP, (i + 1) * _STRIP, _STRIP * pitch)
+        prefetch_far(words_at(address, 1, word), i * _STRIP, _STRIP, _STRIP * pitch)
         for row in indices(0, _STRIP):
             column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
         if i == 0:
+            sums[:] = 0.0
             for row in indices(0, _STRIP):
                 lows[row] = highs[row] = ordered(column[row])
+                leasts[row] = remoteness(column[row])
         for row in indices(0, _STRIP):
             key = ordered(column[row])
             lows[row], highs[row] = min(lows[row], key), max(highs[row], key)
+            leasts[row] = min(leasts[row], remoteness(column[row]))
+        for row in indices(0, _STRIP):
+            sums[row] += load(column[row], np.float64)
 
 
 @compiled
-def _fold_columns(columns, length, sigmas, ratio, operation, sums):
-    """Write the sums of the two folds of each row of a strip."""
-    first, second = sums[0], sums[1]
+def _fold_columns(columns, length, sigmas, fold, operation, highs, sums, fold_sums):
+    """Write the sums of all rows of a strip, each of which has two folds."""
+    _, ratio, folds = fold
+    first, second = fold_sums[0], fold_sums[1]
     first[:] = 0
     second[:] = 0
     for i in indices(0, length):
@@ -248,3 +317,6 @@ def _fold_columns(columns, length, sigmas, ratio, operation, sums):
             raised = x + sigma
             first[row] += as_word(raised)
             second[row] += as_word((x - (raised - sigma)) + sigma * ratio)
+    for row in indices(0, _STRIP):
+        own = first[row], second[row], np.int64(0)
+        sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))

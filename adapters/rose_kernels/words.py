@@ -4,6 +4,7 @@ An array lies in memory as integer words, whose type says what they hold: int64 
 int16 for float16 and uint16 for bfloat16. So one source serves every dtype, and Numba compiles it for each.
 """
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "as_float",
     "as_word",
     "flip_of",
+    "key_of",
     "load",
     "ordered",
     "quantum_of",
@@ -32,6 +34,11 @@ WORDS: Final = {"float64": np.int64, "float32": np.int32, "float16": np.int16, "
 
 _FLOATS: Final = {64: types.float64, 32: types.float32}
 _DOUBLE, _FLOAT, _INT32 = ir.DoubleType(), ir.FloatType(), ir.IntType(32)
+
+
+def key_of(word: Any) -> Any:
+    """Return the NumPy type of the ordered integers of a Numba type of words."""
+    return np.dtype(f"i{word.bitwidth // 8}").type
 
 
 def _operation(build: Any) -> Any:
@@ -135,11 +142,18 @@ def size_of(typing_context: Any, word: Any) -> Any:
 
 @intrinsic
 def quantum_of(typing_context: Any, x: Any, word: Any) -> Any:
-    """Return a number of which a float64 is a multiple, if it came from a word of a type."""
-    bits = {types.int64: 53, types.int32: 24, types.int16: 11, types.uint16: 8}[word.instance_type]
+    """Return a number of which a float64 that came from a word of a type, and all larger ones, are multiples.
+
+    It tells nothing where it is 0, as for words of 64 bits, sums of which are hardly ever exact.
+    """
+    unit = {types.int64: 0.0, types.int32: 2.0**-24, types.int16: 2.0**-11, types.uint16: 2.0**-8}[word.instance_type]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(arguments[0], arguments[0].type(2.0**-bits))
+        magnitude, _ = arguments
+        if unit == 0.0:
+            return magnitude.type(0.0)
+        is_nothing = builder.fcmp_ordered("==", magnitude, magnitude.type(0.0))
+        return builder.select(is_nothing, magnitude.type(math.inf), builder.fmul(magnitude, magnitude.type(unit)))
 
     return x(x, word), generate
 

@@ -12,8 +12,8 @@ from rose_kernels import Kind, schedule
 from tests.bits import assert_same_bits, from_words
 from tests.core.test_same_bits import BY_HAND, LARGE, OPTIONS
 from tests.kernels.stepping import KINDS, update_by_kernels
+from tests.strategies import DTYPES, LAYOUTS, UpdateCase, examples, fill, generators, update_cases
 from tests.strategies import KINDS as KINDS_OF_DATA
-from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, update_cases
 
 of_every_kind = pytest.mark.parametrize("kind", KINDS, ids="-".join)
 threads = st.integers(1, 8)
@@ -126,3 +126,26 @@ def test_long_rows_whose_magnitude_changes_on_the_way(threads: int, growth: int,
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(schedule, "BLOCK", block)
             assert assert_kernels_have_the_bits_of_the_core(case, threads=threads)
+
+
+@pytest.mark.parametrize("spread", [0, 30, 60])
+@pytest.mark.parametrize("cancelling", [False, True])
+@pytest.mark.parametrize("length", [30, 300, 3000, 70_000, 2**20 + 6])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_rows_whose_sums_are_not_all_exact(dtype: str, length: int, cancelling: bool, spread: int) -> None:
+    rng = np.random.default_rng(6)
+    rows = 64 if length == 30 else 2
+    x = rng.standard_normal((rows, length // 2 - 3)) * np.ldexp(1.0, -rng.integers(0, spread + 1, length // 2 - 3))
+    others = -x if cancelling else rng.permuted(x, axis=1)
+    tiny = np.ldexp(rng.uniform(1, 2, (rows, 6)), -80)
+    grad = rng.permuted(np.concatenate([x, others, tiny], axis=1), axis=1).astype(DTYPES[dtype][0])
+    # An error of a mean, which is small beside most elements, is seen in those that are small, too, where nothing else
+    # is in the parameter.
+    case = UpdateCase(np.zeros(grad.shape, DTYPES[dtype][0]), grad, None, OPTIONS)
+    assert assert_kernels_have_the_bits_of_the_core(case, threads=2)
+
+
+def test_a_row_of_zeros_among_others_whose_sums_are_not_exact() -> None:
+    grad = np.asarray([[0.0, -0.0, 0.0], [1.0, 2.0**-60, -1.0], [-0.0, -0.0, -0.0]], np.float32)
+    case = UpdateCase(np.zeros(grad.shape, np.float32), grad, None, OPTIONS)
+    assert assert_kernels_have_the_bits_of_the_core(case, threads=1)

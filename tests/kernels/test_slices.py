@@ -1,0 +1,49 @@
+"""The kernels' means and ranges are those of the core to the last bit, where plain sums are exact and where not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+import rose_core
+from rose_kernels.slices import measure_rows, strip_buffers
+from rose_kernels.words import WORDS, flip_of, size_of
+from tests.bits import assert_same_bits
+from tests.strategies import DTYPES
+
+
+@njit(error_model="numpy")
+def measure_all(address: Any, length: Any, negated: Any, fold: Any, word: Any, means: Any, ranges: Any) -> None:
+    """Write the mean and the range of each row."""
+    pitch, buffers = length * size_of(word), strip_buffers(word, np.float64)
+    flip = flip_of(negated, word)
+    measure_rows(address, pitch, means.size, length, flip, True, fold, np.float64, word, means, ranges, buffers)
+
+
+def measured(grad: np.ndarray, dtype: str, *, negated: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the range of each row of a matrix."""
+    rows, length = grad.shape
+    level = max(2, (length - 1).bit_length())
+    means, ranges = np.empty((2, rows))
+    fold = 1.5 * 2.0**level, 2.0 ** (level - 54), 2
+    measure_all(grad.ctypes.data, length, int(negated), fold, WORDS[dtype], means, ranges)
+    return means, ranges
+
+
+@pytest.mark.parametrize("negated", [False, True])
+@pytest.mark.parametrize("length", [1, 5, 30, 40, 300, 2048, 2049, 5000])
+@pytest.mark.parametrize("dtype", WORDS)
+def test_means_and_ranges(dtype: str, length: int, negated: bool) -> None:
+    """Most elements lie between 1 and 2, the others down to where no sum with them is exact."""
+    rng = np.random.default_rng(7)
+    rows = 2 * 64 + 3
+    for exponent in range(0, 24 if dtype == "float16" else 64, 1 if length < 1000 else 4):
+        x = rng.uniform(1, 2, (rows, length)) * np.where(rng.random((rows, length)) < 0.1, 2.0**-exponent, 1.0)
+        x[:, 0] = 2.0
+        grad = x.astype(DTYPES[dtype][0])
+        expected = rose_core.slice_statistics(-grad if negated else grad)
+        means, ranges = measured(grad, dtype, negated=negated)
+        what = f"{dtype}, rows of {length}, down to 2**-{exponent}"
+        assert_same_bits(means, np.asarray(expected.mean), backend="kernels", what=f"means of {what}")
+        assert_same_bits(ranges, np.asarray(expected.range), backend="kernels", what=f"ranges of {what}")
