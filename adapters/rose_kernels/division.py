@@ -13,7 +13,6 @@ What is divided must be so far from the ends of float64 that nothing over- or un
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
@@ -67,18 +66,6 @@ def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), generate
 
 
-@intrinsic
-def _with_sign_of(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return x with the sign of y."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (x_value, _) = arguments
-        kind = ir.FunctionType(x_value.type, [x_value.type] * 2)
-        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x_value.type], kind), arguments)
-
-    return x(x, y), generate
-
-
 def divided(x: Any, divisors: Any, i: Any) -> Any:
     """Return x / d, where `divisors` is (d,) or what `with_reciprocal` makes of d, or the arrays that have d at i."""
     raise NotImplementedError
@@ -92,7 +79,8 @@ def _compiled_divided(x, divisors, i):
     def by_multiplication(x, divisors, i):
         divisor, reciprocal = at(divisors[0], i), at(divisors[1], i)
         estimate = x * reciprocal
-        return _with_sign_of(_fma(_fma(-divisor, estimate, x), reciprocal, estimate), x)
+        # The remainder is negated twice, so that one of +0 leaves the sign of an estimate of 0.
+        return _fma(-_fma(divisor, estimate, -x), reciprocal, estimate)
 
     return by_multiplication if len(divisors) == 2 else by_division
 
