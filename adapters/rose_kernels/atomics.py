@@ -9,9 +9,7 @@ from numba.extending import intrinsic, overload
 
 from rose_kernels.compilation import compiled
 
-__all__ = ["add", "keep_maximum", "keep_minimum", "publish", "wait_for"]
-
-_SPINS = 1000
+__all__ = ["add", "keep_maximum", "keep_minimum", "load", "publish", "replace", "yield_processor"]
 
 
 def _read_modify_write(name: str) -> Any:
@@ -50,6 +48,16 @@ def _store(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.intp, types.int64), generate
 
 
+@intrinsic
+def _replace(typing_context: Any, address: Any, expected: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        answer = builder.cmpxchg(place, arguments[1], arguments[2], "acq_rel", "acquire")
+        return builder.extract_value(answer, 1)
+
+    return types.boolean(types.intp, types.int64, types.int64), generate
+
+
 @compiled
 def add(array, index, value):
     """Add to an element and return what it was."""
@@ -75,21 +83,23 @@ def publish(array, index):
 
 
 @compiled
-def wait_for(array, index):
-    """Return when an element has been published."""
-    spins = 0
-    while _load(array.ctypes.data + 8 * index) == 0:
-        spins += 1
-        if spins % _SPINS == 0:
-            _yield_processor()
+def load(array, index):
+    """Return an element; who sees that it was published sees all that was written before."""
+    return _load(array.ctypes.data + 8 * index)
 
 
-def _yield_processor() -> None:
+@compiled
+def replace(array, index, expected, value):
+    """Replace an element by a value if it is what is expected, and return whether it was."""
+    return _replace(array.ctypes.data + 8 * index, expected, value)
+
+
+def yield_processor() -> None:
     """Let another thread run, such as the one that is waited for."""
     raise NotImplementedError
 
 
-@overload(_yield_processor)
+@overload(yield_processor)
 def _compiled_yield() -> Any:
     if sys.platform == "win32":
         return lambda: None

@@ -9,7 +9,7 @@ import numpy as np
 from rose_kernels import tables
 from rose_kernels.entry import entry
 from rose_kernels.layout import Layout
-from rose_kernels.schedule import Wave, waves
+from rose_kernels.schedule import Wave, in_queues, waves
 from rose_kernels.threads import Threads
 from rose_kernels.words import WORDS
 
@@ -34,6 +34,7 @@ class Batch:
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
         self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
         self._waves = list(waves(layouts))
+        self._in_queues: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by wave and number of lanes
         self.tensors = np.zeros(len(layouts), tables.TENSOR)
         for place, field in enumerate(Layout._fields):
             if field in (tables.TENSOR.names or ()):
@@ -51,7 +52,10 @@ class Batch:
     def run(self, threads: Threads) -> None:
         """Update all tensors."""
         for wave in self._waves:
-            self._run(wave, _working_memory(wave), 0, len(wave.tickets), threads)
+            lanes = _lanes(wave, wave.tickets, threads)
+            if (wave.start, lanes) not in self._in_queues:
+                self._in_queues[wave.start, lanes] = in_queues(wave.tickets, lanes)
+            self._run(wave, _working_memory(wave), *self._in_queues[wave.start, lanes], threads)
 
     def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the only tensor with noise that is drawn in the order of its elements.
@@ -60,39 +64,48 @@ class Batch:
         """
         (wave,) = self._waves
         memory = _working_memory(wave)
-        (updates,) = np.nonzero(wave.tickets["phase"] >= tables.UPDATE)
-        first = int(updates[0])
-        self._run(wave, memory, 0, first, threads)
-        for last, start, stop in _drawings(wave, first):
+        updates = wave.tickets["phase"] >= tables.UPDATE
+        self._run_some(wave, memory, wave.tickets[~updates], threads)
+        for tickets, start, stop in _drawings(wave, wave.tickets[updates]):
             address, words = draw(start, stop)
             self.tensors["words"], self.tensors["words_start"] = address, start
-            self._run(wave, memory, first, last, threads)
-            first = last
+            self._run_some(wave, memory, tickets, threads)
             del words
 
-    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], first: int, last: int, threads: Threads) -> None:
-        """Do the tickets of a wave from one to before another."""
+    def _run_some(self, wave: Wave, memory: tuple[np.ndarray, ...], tickets: np.ndarray, threads: Threads) -> None:
+        self._run(wave, memory, *in_queues(tickets, _lanes(wave, tickets, threads)), threads)
+
+    def _run(
+        self, wave: Wave, memory: tuple[np.ndarray, ...], tickets: np.ndarray, queues: np.ndarray, threads: Threads
+    ) -> None:
+        """Do tickets of a wave that are in queues."""
         work = functools.partial(
             self._work,
             self.tensors[wave.start : wave.stop],
-            wave.tickets,
-            np.asarray([first]),
-            last,
+            tickets,
+            queues.copy(),
+            np.zeros(1, np.int64),
             *memory,
             wave.rows_not_kept,
         )
-        threads.run(work, 1 if wave.size < _ALONE else min(threads.count, last - first))
+        threads.run(work, len(queues) // tables.LANE)
 
 
-def _drawings(wave: Wave, first: int) -> Iterator[tuple[int, int, int]]:
-    """Yield, for some of the last tickets at a time, the one after them and the elements from one to before another."""
-    if wave.tickets["phase"][first] == tables.WHOLE:
-        yield first + 1, 0, wave.size
+def _lanes(wave: Wave, tickets: np.ndarray, threads: Threads) -> int:
+    """Return how many threads some tickets are for."""
+    return 1 if wave.size < _ALONE else max(1, min(threads.count, len(tickets)))
+
+
+def _drawings(wave: Wave, updates: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield some of the tickets of the updates at a time, and their elements from one to before another."""
+    if updates["phase"][0] == tables.WHOLE:
+        yield updates, 0, wave.size
         return
-    starts, stops = wave.tickets["start"], wave.tickets["stop"]
-    while first < len(starts):
+    starts, stops = updates["start"], updates["stop"]
+    first = 0
+    while first < len(updates):
         last = first + max(1, int(np.searchsorted(stops[first:], starts[first] + _DRAWN, side="right")))
-        yield last, int(starts[first]), int(stops[last - 1])
+        yield updates[first:last], int(starts[first]), int(stops[last - 1])
         first = last
 
 

@@ -23,7 +23,7 @@ def entry(param_word: Any, grad_word: Any, operation: Any) -> Entry:
     compiled = _entry()
     kinds = (param_word, grad_word, operation)
     integers, floats = np.zeros(1, np.int64), np.zeros(0)
-    no_tickets = (np.zeros(0, tables.TENSOR), np.zeros(0, tables.TICKET), integers, 0)
+    no_tickets = (np.zeros(0, tables.TENSOR), np.zeros(0, tables.TICKET), np.zeros(0, np.int64), integers)
     nothing = (*no_tickets, integers, integers, floats, floats, 0, *kinds)
     try:
         compiled(*nothing)
@@ -50,8 +50,8 @@ def _compiled_for(digest: str, *, cache: bool) -> Any:
     def update(
         tensors,
         tickets,
-        next_ticket,
-        last,
+        queues,
+        lane,
         shared,
         parts,
         means,
@@ -65,8 +65,8 @@ def _compiled_for(digest: str, *, cache: bool) -> Any:
             work(
                 tensors,
                 tickets,
-                next_ticket,
-                last,
+                queues,
+                lane,
                 shared,
                 parts,
                 means,

@@ -1,4 +1,4 @@
-"""The tickets of a batch: blocks of rows, phase by phase, in an order in which threads hardly wait for each other."""
+"""The tickets of a batch, which are blocks of rows, phase by phase; and the queues that threads take them from."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from rose_kernels import tables
 from rose_kernels.layout import Layout
 
-__all__ = ["Wave", "waves"]
+__all__ = ["Wave", "in_queues", "waves"]
 
 # A ticket of so many elements is long beside the taking of it, and what it reads twice stays in the cache.
 BLOCK: Final = 2**16
@@ -29,7 +29,7 @@ class Wave(NamedTuple):
     start: int
     stop: int
     size: int  # elements of all
-    tickets: np.ndarray
+    tickets: np.ndarray  # by phase, tensor and place
     pending: np.ndarray  # of each tensor and phase, its tickets
     first_row: np.ndarray
     first_part: np.ndarray
@@ -81,6 +81,23 @@ def _wave(layouts: Sequence[Layout], start: int, stop: int) -> Wave:
     )
 
 
+def in_queues(tickets: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the tickets of a wave, or some of them, among lanes, one for each thread.
+
+    A lane has the same part of a tensor in every phase: what a thread has read of a gradient may be in its cache still.
+    Returned are the tickets, those of a queue side by side, and the queues, as `tables.LANE` tells.
+    """
+    phases = tickets["phase"]
+    firsts = np.flatnonzero(np.diff(phases, prepend=-1) | np.diff(tickets["tensor"], prepend=-1))
+    counts = np.diff(firsts, append=len(tickets))
+    part = (np.arange(len(tickets)) - np.repeat(firsts, counts)) * lanes // np.repeat(counts, counts)
+    # Tensors of few tickets do not all begin with the first lane.
+    shift = firsts - np.searchsorted(phases, phases[firsts])
+    queue = (part + np.repeat(shift, counts)) % lanes * (tables.LANE // 2) + phases
+    ends = np.cumsum(np.bincount(queue, minlength=lanes * (tables.LANE // 2)))
+    return tickets[np.argsort(queue, kind="stable")], np.stack([np.append(0, ends[:-1]), ends], axis=1).ravel()
+
+
 def _kept_rows(layout: Layout) -> int:
     """Return of how many rows the means and ranges are kept: of all, or of none; of long ones always."""
     return layout.rows if layout.rows <= KEPT_ROWS or layout.length > BLOCK else 0
@@ -112,14 +129,10 @@ def _cut(length: int, step: int) -> np.ndarray:
 
 
 def _large(phases: Sequence[dict[int, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Put a phase of one tensor after the phase before it of the next, so that hardly a ticket waits."""
-    large = [(t, list(tickets.items())) for t, tickets in enumerate(phases) if tickets]
-    for turn in range(len(large) + tables.PHASES):
-        for place in range(min(turn, len(large) - 1), max(-1, turn - tables.PHASES), -1):
-            t, tickets = large[place]
-            if turn - place < len(tickets):
-                phase, pairs = tickets[turn - place]
-                yield _tickets(t, phase, pairs)
+    for phase in range(tables.PHASES):
+        for t, tickets in enumerate(phases):
+            if phase in tickets:
+                yield _tickets(t, phase, tickets[phase])
 
 
 def _bundles(layouts: Sequence[Layout]) -> Iterator[np.ndarray]:

@@ -1,5 +1,7 @@
 """The loop of a thread: it takes tickets until there are none."""
 
+from typing import Final
+
 import numpy as np
 
 from rose_kernels import atomics
@@ -8,32 +10,40 @@ from rose_kernels.elements import advance_elements, advance_scalar, element_buff
 from rose_kernels.memory import unmanaged
 from rose_kernels.phases import measure, measure_part, note_ranges, proceed, sum_ranges
 from rose_kernels.slices import strip_buffers
-from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
+from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, LANE, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
 
 __all__ = ["work"]
 
+_LATER: Final = -1
+_NONE: Final = -2
+# After so many vain looks for a ticket the processor is left to another thread.
+_LOOKS: Final = 1000
+
 
 @compiled
-def work(
-    tensors, tickets, next_ticket, last, shared, parts, means, ranges, rows_not_kept, param_word, grad_word, operation
-):
-    """Do tickets up to the `last`; `next_ticket` holds the number of the one to take.
+def work(tensors, tickets, queues, lane, shared, parts, means, ranges, rows_not_kept, param_word, grad_word, operation):
+    """Do tickets until there are none; `lane` holds how many threads have begun, each of which has the next lane.
 
-    A ticket waits for tickets of lower numbers alone, which some thread has taken, so no thread waits for ever.
     What is its `own` a thread writes for itself alone.
     """
     own = element_buffers(operation), strip_buffers(grad_word, operation), np.empty((2, rows_not_kept), np.float64)
-    arrays = next_ticket, shared, parts, means, ranges, own
-    _take_tickets(tensors, tickets, last, arrays, param_word, grad_word, operation)
+    arrays = queues, lane, shared, parts, means, ranges, own
+    _take_tickets(tensors, tickets, arrays, param_word, grad_word, operation)
 
 
 @compiled
-def _take_tickets(tensors, tickets, last, arrays, param_word, grad_word, operation):
-    next_ticket, shared, parts, means, ranges, own = unmanaged(arrays)
+def _take_tickets(tensors, tickets, arrays, param_word, grad_word, operation):
+    queues, lane, shared, parts, means, ranges, own = unmanaged(arrays)
+    own_lane, looks = atomics.add(lane, 0, 1), 0
     while True:
-        number = atomics.add(next_ticket, 0, 1)
-        if number >= last:
+        number = _take(tickets, queues, own_lane, shared)
+        if number == _NONE:
             return
+        if number == _LATER:
+            looks += 1
+            if looks % _LOOKS == 0:
+                atomics.yield_processor()
+            continue
         ticket = tickets[number]
         if ticket.phase == WHOLE:
             for t in range(ticket.start, ticket.stop):
@@ -46,14 +56,34 @@ def _take_tickets(tensors, tickets, last, arrays, param_word, grad_word, operati
                 phase += UPDATE
                 _do(tensor, phase, size * 0, size, shared, parts, means, ranges, own, param_word, grad_word, operation)
             continue
-        tensor, phase = tensors[ticket.tensor], ticket.phase
-        place = tensor.number * SHARED + phase
-        if phase != EXTREMA:
-            atomics.wait_for(shared, place + OPEN)
-        start, stop = ticket.start, ticket.stop
+        tensor, phase, start, stop = tensors[ticket.tensor], ticket.phase, ticket.start, ticket.stop
         _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_word, grad_word, operation)
-        if atomics.add(shared, place + PENDING, -1) == 1:
+        if atomics.add(shared, tensor.number * SHARED + PENDING + phase, -1) == 1:
             proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation)
+
+
+@compiled
+def _take(tickets, queues, own_lane, shared):
+    """Take a ticket whose phase is open, and return its number, or whether there may be one later.
+
+    A thread looks into its own lane first, then into those of others, which may be slow or not there; and in each for
+    the latest phase first. No thread looks for ever: of the tickets that are left, one of the earliest tensor's
+    earliest phase heads its queue, and waits only for tickets that are taken.
+    """
+    answer, lanes = np.int64(_NONE), queues.size // LANE
+    for turn in range(lanes):
+        lane = (own_lane + turn) % lanes
+        for step in range(WHOLE + 1):
+            phase = (UPDATE - step) % (WHOLE + 1)  # whole tensors come last
+            place = lane * LANE + 2 * phase
+            number = atomics.load(queues, place)
+            if number >= queues[place + 1]:
+                continue
+            answer = np.int64(_LATER)
+            is_open = phase in (EXTREMA, WHOLE) or atomics.load(shared, tickets[number].tensor * SHARED + OPEN + phase)
+            if is_open and atomics.replace(queues, place, number, number + 1):
+                return number
+    return answer
 
 
 @compiled
