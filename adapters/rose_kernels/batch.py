@@ -15,6 +15,9 @@ from rose_kernels.words import WORDS
 
 __all__ = ["Batch"]
 
+Queued = tuple[np.ndarray, np.ndarray]
+"""Tickets by queue, and the queues (`schedule.in_queues`)."""
+
 _OPERATIONS: Final = {"fp64": np.float64, "fp32": np.float32}
 # Below so many elements another thread comes too late.
 _ALONE: Final = 2**15
@@ -34,7 +37,7 @@ class Batch:
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
         self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
         self._waves = list(waves(layouts))
-        self._in_queues: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by wave and number of lanes
+        self._queued: dict[tuple[int, int], tuple[int, Queued]] = {}  # by wave and how many of its tickets
         self.tensors = np.zeros(len(layouts), tables.TENSOR)
         for place, field in enumerate(Layout._fields):
             if field in (tables.TENSOR.names or ()):
@@ -52,10 +55,7 @@ class Batch:
     def run(self, threads: Threads) -> None:
         """Update all tensors."""
         for wave in self._waves:
-            lanes = _lanes(wave, wave.tickets, threads)
-            if (wave.start, lanes) not in self._in_queues:
-                self._in_queues[wave.start, lanes] = in_queues(wave.tickets, lanes)
-            self._run(wave, _working_memory(wave), *self._in_queues[wave.start, lanes], threads)
+            self._run(wave, _working_memory(wave), self._kept(wave, len(wave.tickets), threads), threads)
 
     def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the only tensor with noise that is drawn in the order of its elements.
@@ -63,22 +63,25 @@ class Batch:
         `draw(start, stop)` returns the address of the int32 words of some elements, and what keeps them there.
         """
         (wave,) = self._waves
-        memory = _working_memory(wave)
-        updates = wave.tickets["phase"] >= tables.UPDATE
-        self._run_some(wave, memory, wave.tickets[~updates], threads)
-        for tickets, start, stop in _drawings(wave, wave.tickets[updates]):
+        memory, first = _working_memory(wave), int(np.searchsorted(wave.tickets["phase"], tables.UPDATE))
+        self._run(wave, memory, self._kept(wave, first, threads), threads)
+        for tickets, start, stop in _drawings(wave, wave.tickets[first:]):
             address, words = draw(start, stop)
             self.tensors["words"], self.tensors["words_start"] = address, start
-            self._run_some(wave, memory, tickets, threads)
+            self._run(wave, memory, in_queues(tickets, _lanes(wave, tickets, threads)), threads)
             del words
 
-    def _run_some(self, wave: Wave, memory: tuple[np.ndarray, ...], tickets: np.ndarray, threads: Threads) -> None:
-        self._run(wave, memory, *in_queues(tickets, _lanes(wave, tickets, threads)), threads)
+    def _kept(self, wave: Wave, count: int, threads: Threads) -> Queued:
+        """Return the first tickets of a wave in queues, which are kept until the number of threads is another."""
+        tickets = wave.tickets[:count]
+        lanes = _lanes(wave, tickets, threads)
+        if self._queued.get((wave.start, count), (0,))[0] != lanes:
+            self._queued[wave.start, count] = lanes, in_queues(tickets, lanes)
+        return self._queued[wave.start, count][1]
 
-    def _run(
-        self, wave: Wave, memory: tuple[np.ndarray, ...], tickets: np.ndarray, queues: np.ndarray, threads: Threads
-    ) -> None:
-        """Do tickets of a wave that are in queues."""
+    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], queued: Queued, threads: Threads) -> None:
+        """Do tickets that are in queues."""
+        tickets, queues = queued
         work = functools.partial(
             self._work,
             self.tensors[wave.start : wave.stop],

@@ -37,17 +37,14 @@ def fold_sums_of(term: Any) -> Any:
     """Return a compiled function that sums the folds of the summands `term(a, b, c, i)`."""
 
     def fold_sums(a, b, c, count, sigma, ratio, folds):
-        """Return the sums of the words of r + s in each of up to three folds, of the summands below `count`.
+        """Return the sums of the words of r + s in each of two or three folds, of the summands below `count`.
 
         `ratio` is that of one s to the one before, 2**(L - 54).
         """
         first = second = third = np.int64(0)
         sigma2 = sigma * ratio
         sigma3 = sigma2 * ratio
-        if folds == 1:
-            for i in indices(0, count):
-                first += as_word(term(a, b, c, i) + sigma)
-        elif folds == 2:
+        if folds == 2:
             for i in indices(0, count):
                 word, rest = _fold(term(a, b, c, i), sigma)
                 first += word

@@ -10,10 +10,10 @@ from numba.extending import intrinsic, overload
 
 from rose_kernels.compilation import compiled
 
-__all__ = ["LANES", "on_stack", "prefetch", "prefetch_far", "unmanaged", "words_at"]
+__all__ = ["SLOTS", "on_stack", "prefetch", "prefetch_far", "unmanaged", "words_at"]
 
 # What an array on the stack holds: it should fit the registers, but not be worth unrolling.
-LANES: Final = np.uintp(64)
+SLOTS: Final = np.uintp(64)
 
 _LINE: Final = 64  # bytes that a cache holds or lacks together
 _INT32: Final = ir.IntType(32)
@@ -37,10 +37,10 @@ def words_at(address, count, word):
 
 @intrinsic
 def _stack_pointer(typing_context: Any, element: Any) -> Any:
-    """Return the place of `LANES` elements of a NumPy type on the stack of the function that this is in."""
+    """Return the place of `SLOTS` elements of a NumPy type on the stack of the function that this is in."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = ir.ArrayType(context.get_data_type(element.instance_type), int(LANES))
+        array = ir.ArrayType(context.get_data_type(element.instance_type), int(SLOTS))
         return builder.bitcast(cgutils.alloca_once(builder, array), cgutils.voidptr_t)
 
     return types.voidptr(element), generate
@@ -48,11 +48,11 @@ def _stack_pointer(typing_context: Any, element: Any) -> Any:
 
 @njit(inline="always")
 def on_stack(element):
-    """Return an array of `LANES` elements which is no longer there when the function that this is in returns.
+    """Return an array of `SLOTS` elements which is no longer there when the function that this is in returns.
 
     A compiler knows that nothing else lies in the same memory, and may keep it in registers.
     """
-    return carray(_stack_pointer(element), LANES, element)
+    return carray(_stack_pointer(element), SLOTS, element)
 
 
 @intrinsic

@@ -130,10 +130,7 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
 @compiled
 def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
     """Find the extrema of a part of a row, and of those measured before, and make its draft on the way."""
-    low_key, high_key, _, _ = survey(words[:1], flip)
-    first_low, first_high = parts[part + LOW], parts[part + HIGH]
-    if first_low <= first_high:  # of the parts that are measured
-        low_key, high_key = min(first_low, low_key), max(first_high, high_key)
+    low_key, high_key = parts[part + LOW], parts[part + HIGH]
     low_key, high_key, sigma, sums = survey_in_pieces(
         words, flip, operation, grad_word, _fold(tensor), low_key, high_key
     )

@@ -85,15 +85,15 @@ def in_queues(tickets: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide the tickets of a wave, or some of them, among lanes, one for each thread.
 
     A lane has the same part of a tensor in every phase: what a thread has read of a gradient may be in its cache still.
-    Returned are the tickets, those of a queue side by side, and the queues, as `tables.LANE` tells.
+    Returned are the tickets, which are given by phase and tensor, those of a queue side by side, and the queues, as
+    `tables.LANE` tells.
     """
-    phases = tickets["phase"]
-    firsts = np.flatnonzero(np.diff(phases, prepend=-1) | np.diff(tickets["tensor"], prepend=-1))
+    tensors, phases = tickets["tensor"], tickets["phase"]
+    firsts = np.flatnonzero(np.diff(phases, prepend=-1) | np.diff(tensors, prepend=-1))
     counts = np.diff(firsts, append=len(tickets))
     part = (np.arange(len(tickets)) - np.repeat(firsts, counts)) * lanes // np.repeat(counts, counts)
     # Tensors of few tickets do not all begin with the first lane.
-    shift = firsts - np.searchsorted(phases, phases[firsts])
-    queue = (part + np.repeat(shift, counts)) % lanes * (tables.LANE // 2) + phases
+    queue = (part + tensors) % lanes * (tables.LANE // 2) + phases
     ends = np.cumsum(np.bincount(queue, minlength=lanes * (tables.LANE // 2)))
     return tickets[np.argsort(queue, kind="stable")], np.stack([np.append(0, ends[:-1]), ends], axis=1).ravel()
 

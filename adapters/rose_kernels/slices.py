@@ -8,7 +8,7 @@ from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.folds import add_in_any_order, first_sigma, fold_sums_of, last_place, split, total
-from rose_kernels.memory import LANES, on_stack, prefetch_far, words_at
+from rose_kernels.memory import SLOTS, on_stack, prefetch_far, words_at
 from rose_kernels.words import (
     add,
     and_,
@@ -38,13 +38,15 @@ __all__ = [
 _STRIP: Final = 64
 # Memory is asked for so many bytes ahead: a processor by itself looks no further than the page.
 _AHEAD: Final = 4096
-# A row of so many groups of `LANES` elements is looked at lane by lane.
+# A row of so many groups of `SLOTS` elements is looked at slot by slot.
 _GROUPS: Final = 4
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
 _SHORT: Final = 40
 # Longer rows are measured in pieces of so many elements.
 _PIECE: Final = 2048
 _PIECE_SCALE: Final = 1.5 * _PIECE
+# The extrema of nothing, as ordered integers.
+_LARGEST, _SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 def survey(words: Any, flip: Any) -> Any:
@@ -63,30 +65,30 @@ def _compiled_survey(words, flip):
 
     def survey(words, flip):
         low, high, least, plain = highest, lowest, highest, 0.0 if sums else np.nan
-        groups = np.uintp(words.size) // LANES
+        groups = np.uintp(words.size) // SLOTS
         if groups < _GROUPS:
             groups = np.uintp(0)
         else:
-            # Each lane has what is found of its own, so that nothing is reduced before the end.
+            # Each slot has what is found of its own, so that nothing is reduced before the end.
             lows, highs, leasts, plains = on_stack(key), on_stack(key), on_stack(key), on_stack(np.float64)
-            for i in indices(0, LANES):
+            for i in indices(0, SLOTS):
                 lows[i], highs[i], leasts[i], plains[i] = highest, lowest, highest, 0.0
             for group in indices(0, groups):
-                first = group * LANES
-                prefetch_far(words, first, LANES, _AHEAD)
+                first = group * SLOTS
+                prefetch_far(words, first, SLOTS, _AHEAD)
                 # The sums come first: once whole vectors are loaded, LLVM cuts the halves that these need from them,
                 # element by element.
                 if sums:
-                    for i in indices(0, LANES):
+                    for i in indices(0, SLOTS):
                         plains[i] += load(words[first + i], np.float64)
-                for i in indices(0, LANES):
+                for i in indices(0, SLOTS):
                     own = ordered(words[first + i])
                     lows[i], highs[i] = min(lows[i], own), max(highs[i], own)
                     leasts[i] = min(leasts[i], remoteness(words[first + i]))
-            for i in indices(0, LANES):
+            for i in indices(0, SLOTS):
                 low, high, least = min(low, lows[i]), max(high, highs[i]), min(least, leasts[i])
                 plain = add_in_any_order(plain, plains[i])
-        rest = groups * LANES
+        rest = groups * SLOTS
         prefetch_far(words, rest, np.uintp(words.size) - rest, _AHEAD)
         if sums:
             for i in indices(rest, words.size):
@@ -104,9 +106,12 @@ def _compiled_survey(words, flip):
 
 @compiled
 def _quantum(least, word):
-    """Return a number of which each element is a multiple, from the most remote one; 0 tells nothing."""
-    sign = flip_of(1, word)
-    return quantum_of(load(add(xor(sign, least), 1), np.float64), word)
+    """Return a number of whose powers of 2 each element is a multiple (`words.quantum_of`), from the most remote one.
+
+    That all are 0 is seen in the word: where the processor takes subnormal floats for 0, they may hide others.
+    """
+    magnitude = add(xor(flip_of(1, word), least), 1)
+    return quantum_of(load(magnitude, np.float64) if magnitude != 0 else np.inf, word)
 
 
 @compiled
@@ -234,8 +239,8 @@ def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, 
 @compiled
 def _measure_long_row(words, flip, fold, operation, word):
     """Return the mean and the range of a row that is centered in pieces."""
-    low_key, high_key, _, _ = survey(words[:1], flip)
-    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, fold, low_key, high_key)
+    # Its folds are two, which may be split (NOTE: [what is settled]): beyond `schedule.BLOCK` a row is cut in parts.
+    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, fold, _LARGEST, _SMALLEST)
     low, high = limits(low_key, high_key, flip, operation)
     mean64 = total(sums, words.size, sigma, fold[1], fold[2], np.float64(high)) / np.float64(words.size)
     return mean_and_range(low, high, mean64, True, operation)
@@ -263,7 +268,9 @@ def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operatio
     """Write the sums that are not exact yet."""
     _, ratio, folds = fold
     for row in range(count):
-        if not _is_exact(keys[2, row], sigmas[row], word):
+        if math.isnan(sigmas[row]):
+            sums[row] = np.nan
+        elif not _is_exact(keys[2, row], sigmas[row], word):
             words = words_at(address + row * pitch, length, word)
             own = fold_row(words, flip, operation, sigmas[row], fold)
             sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))

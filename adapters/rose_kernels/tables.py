@@ -74,7 +74,8 @@ TENSOR: Final = np.dtype(list(_TENSOR_FIELDS.items()))
 # From which element to before which; rows in the two phases of the gate, tensors in the phase that does whole ones.
 TICKET: Final = np.dtype([(name, np.int64) for name in ("tensor", "phase", "start", "stop")])
 
-# Of each lane, and of each phase in it, the next ticket to take and the one after the last; two cache lines a lane.
+# Of each lane, and of each phase in it, the next ticket to take and the one after the last; and room that keeps lanes
+# out of each other's cache lines.
 LANE: Final = 16
 
 # What threads write together, as integers. Of each tensor: for each phase how many tickets are not done, and whether

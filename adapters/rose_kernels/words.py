@@ -4,7 +4,6 @@ An array lies in memory as integer words, whose type says what they hold: int64 
 int16 for float16 and uint16 for bfloat16. So one source serves every dtype, and Numba compiles it for each.
 """
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -142,18 +141,16 @@ def size_of(typing_context: Any, word: Any) -> Any:
 
 @intrinsic
 def quantum_of(typing_context: Any, x: Any, word: Any) -> Any:
-    """Return a number of which a float64 that came from a word of a type, and all larger ones, are multiples.
+    """Return a number below the last place of a float64 that came from a word of a type.
 
-    It tells nothing where it is 0, as for words of 64 bits, sums of which are hardly ever exact.
+    So that float, and all larger ones, are multiples of any power of 2 that is not above it. For words of 64 bits it is
+    0, which tells nothing: sums of these are hardly ever exact.
     """
     unit = {types.int64: 0.0, types.int32: 2.0**-24, types.int16: 2.0**-11, types.uint16: 2.0**-8}[word.instance_type]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         magnitude, _ = arguments
-        if unit == 0.0:
-            return magnitude.type(0.0)
-        is_nothing = builder.fcmp_ordered("==", magnitude, magnitude.type(0.0))
-        return builder.select(is_nothing, magnitude.type(math.inf), builder.fmul(magnitude, magnitude.type(unit)))
+        return builder.fmul(magnitude, magnitude.type(unit)) if unit else magnitude.type(0.0)
 
     return x(x, word), generate
 

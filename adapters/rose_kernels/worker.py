@@ -17,7 +17,7 @@ __all__ = ["work"]
 _LATER: Final = -1
 _NONE: Final = -2
 # After so many vain looks for a ticket the processor is left to another thread.
-_LOOKS: Final = 1000
+_LOOKS: Final = 100
 
 
 @compiled

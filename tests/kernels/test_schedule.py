@@ -39,7 +39,7 @@ def test_queues(shapes: list[tuple[int, ...]], lanes: int) -> None:
             assert (tickets["phase"][first:end] == phase).all()
             assert tickets[first:end].tolist() == sorted(tickets[first:end].tolist()), "not in order"
             for ticket in tickets[first:end]:
-                if phase in (tables.EXTREMA, tables.UPDATE):
+                if phase in (tables.EXTREMA, tables.FOLD, tables.UPDATE):
                     lane_of[ticket["tensor"], ticket["start"]].add(lane)
     assert taken == list(range(len(tickets)))
     assert all(len(of_block) == 1 for of_block in lane_of.values()), "what a thread has read another one updates"

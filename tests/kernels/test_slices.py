@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numba import njit
 
 import rose_core
@@ -47,3 +48,14 @@ def test_means_and_ranges(dtype: str, length: int, negated: bool) -> None:
         what = f"{dtype}, rows of {length}, down to 2**-{exponent}"
         assert_same_bits(means, np.asarray(expected.mean), backend="kernels", what=f"means of {what}")
         assert_same_bits(ranges, np.asarray(expected.range), backend="kernels", what=f"ranges of {what}")
+
+
+def test_subnormal_elements_hide_no_others_where_they_are_taken_for_zero() -> None:
+    grad = np.asarray([[1e-45, 1.0, -1.0, 2.0**-60], [1e-45, 1.0, 2.0**-60, -1.0]], np.float32)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot take subnormal floats for zero")
+    try:
+        means, _ = measured(grad, "float32", negated=False)
+    finally:
+        torch.set_flush_denormal(False)
+    assert means.tolist() == [2.0**-62, 2.0**-62]
