@@ -3,6 +3,8 @@
 `r + s` stays within the binade of `s`, so that a fold, a sum of differences of such floats, is the sum of their
 words less those of `s`, in units in the last place of `s`. Integers may be added in any order, modulo 2**64, which
 a compiler turns into vectors without leave to reassociate floats.
+
+Where the sum of the summands themselves is known to be exact, `split` makes of it what their folds add up to.
 """
 
 import math

@@ -129,6 +129,7 @@ def _cut(length: int, step: int) -> np.ndarray:
 
 
 def _large(phases: Sequence[dict[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Yield the tickets of each phase of each large tensor."""
     for phase in range(tables.PHASES):
         for t, tickets in enumerate(phases):
             if phase in tickets:

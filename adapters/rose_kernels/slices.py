@@ -1,4 +1,9 @@
-"""The statistics of rows in compiled code: `rose_core.statistics`, for slices that are contiguous (ROSE-4)."""
+"""The statistics of rows in compiled code: `rose_core.statistics`, for slices that are contiguous (ROSE-4).
+
+A row is read once, for its extrema and its plain sum. If all its elements are multiples of the last place of its first
+s, that sum is exact in whatever order, and is the sum of the one fold that is not 0 (ROSE-7.2); of few rows it is not,
+and these are folded.
+"""
 
 import math
 from typing import Any, Final
