@@ -8,6 +8,7 @@ import numpy as np
 
 from rose_kernels import tables
 from rose_kernels.entry import entry
+from rose_kernels.folds import constants_of
 from rose_kernels.layout import Layout
 from rose_kernels.schedule import Wave, in_queues, waves
 from rose_kernels.threads import Threads
@@ -37,15 +38,15 @@ class Batch:
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
         self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
         self._waves = list(waves(layouts))
-        self._queued: dict[tuple[int, int], tuple[int, Queued]] = {}  # by wave and how many of its tickets
+        self._queued: dict[tuple[int, int], Queued] = {}  # by wave and how many of its tickets
         self.tensors = np.zeros(len(layouts), tables.TENSOR)
         for place, field in enumerate(Layout._fields):
             if field in (tables.TENSOR.names or ()):
                 self.tensors[field] = [layout[place] for layout in layouts]
         for prefix, counts in (("", self.tensors["length"]), ("gate_", self.tensors["rows"])):
-            levels = np.asarray([max(2, (int(n) - 1).bit_length()) for n in counts], np.int64)  # L of ROSE-7.2
-            self.tensors[prefix + "folds"] = np.where(levels <= 20, 2, 3)
-            self.tensors[prefix + "scale"], self.tensors[prefix + "ratio"] = 1.5 * 2.0**levels, 2.0 ** (levels - 54)
+            constants = np.reshape([constants_of(int(n)) for n in counts], (-1, 3)).T
+            for field, values in zip(("scale", "ratio", "folds"), constants, strict=True):
+                self.tensors[prefix + field] = values
         for wave in self._waves:
             own = self.tensors[wave.start : wave.stop]
             own["number"] = np.arange(len(own))
@@ -75,9 +76,10 @@ class Batch:
         """Return the first tickets of a wave in queues, which are kept until the number of threads is another."""
         tickets = wave.tickets[:count]
         lanes = _lanes(wave, tickets, threads)
-        if self._queued.get((wave.start, count), (0,))[0] != lanes:
-            self._queued[wave.start, count] = lanes, in_queues(tickets, lanes)
-        return self._queued[wave.start, count][1]
+        queued = self._queued.get((wave.start, count))
+        if queued is None or len(queued[1]) != lanes * tables.LANE:
+            queued = self._queued[wave.start, count] = in_queues(tickets, lanes)
+        return queued
 
     def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], queued: Queued, threads: Threads) -> None:
         """Do tickets that are in queues."""
@@ -116,6 +118,7 @@ def _working_memory(wave: Wave) -> tuple[np.ndarray, ...]:
     """Return what threads share, the partial results, the means and the ranges of a wave at its beginning."""
     shared = np.zeros((wave.stop - wave.start, tables.SHARED), np.int64)
     shared[:, tables.PENDING : tables.OPEN] = wave.pending
+    shared[:, [tables.OPEN + tables.EXTREMA, tables.OPEN + tables.WHOLE]] = 1  # they wait for nothing
     shared[:, tables.LOW_RANGE] = np.iinfo(np.int64).max
     parts = np.zeros((wave.parts, tables.PART), np.int64)
     parts[:, tables.LOW], parts[:, tables.HIGH] = np.iinfo(np.int64).max, np.iinfo(np.int64).min

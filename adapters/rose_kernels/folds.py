@@ -16,12 +16,31 @@ from numba.extending import intrinsic
 from rose_kernels.compilation import compiled, indices
 from rose_kernels.words import as_float, as_word
 
-__all__ = ["add_in_any_order", "first_sigma", "fold_sums_of", "is_settled", "last_place", "split", "total"]
+__all__ = [
+    "add_in_any_order",
+    "constants_of",
+    "first_sigma",
+    "fold",
+    "fold_sums_of",
+    "is_settled",
+    "last_place",
+    "split",
+    "total",
+]
+
+
+def constants_of(count: int) -> tuple[float, float, int]:
+    """Return the scale of the first s for so many summands, the ratio of each s to the one before, and how many.
+
+    These are 1.5 * 2**L, 2**(L - 54) and F (ROSE-7.2).
+    """
+    level = max(2, (count - 1).bit_length())
+    return 1.5 * 2.0**level, 2.0 ** (level - 54), 2 if level <= 20 else 3
 
 
 @compiled
 def first_sigma(magnitude, scale):
-    """Return the s of the first fold; `scale` is 1.5 * 2**L, and `magnitude` is not NaN."""
+    """Return the s of the first fold; `scale` is that of `constants_of`, and `magnitude` is not NaN."""
     if magnitude == 0.0:
         return 0.0
     below = as_float(as_word(magnitude) - 1)
@@ -29,7 +48,7 @@ def first_sigma(magnitude, scale):
 
 
 @compiled
-def _fold(x, sigma):
+def fold(x, sigma):
     """Return the word of x + s, and what is left of x."""
     raised = x + sigma
     return as_word(raised), x - (raised - sigma)
@@ -41,21 +60,21 @@ def fold_sums_of(term: Any) -> Any:
     def fold_sums(a, b, c, count, sigma, ratio, folds):
         """Return the sums of the words of r + s in each of two or three folds, of the summands below `count`.
 
-        `ratio` is that of one s to the one before, 2**(L - 54).
+        `ratio` and `folds` are two of `constants_of`.
         """
         first = second = third = np.int64(0)
         sigma2 = sigma * ratio
         sigma3 = sigma2 * ratio
         if folds == 2:
             for i in indices(0, count):
-                word, rest = _fold(term(a, b, c, i), sigma)
+                word, rest = fold(term(a, b, c, i), sigma)
                 first += word
                 second += as_word(rest + sigma2)
         else:
             for i in indices(0, count):
-                word, rest = _fold(term(a, b, c, i), sigma)
+                word, rest = fold(term(a, b, c, i), sigma)
                 first += word
-                word, rest = _fold(rest, sigma2)
+                word, rest = fold(rest, sigma2)
                 second += word
                 third += as_word(rest + sigma3)
         return first, second, third

@@ -19,9 +19,9 @@ from rose_kernels.slices import (
     mean_and_range,
     measure_rows,
     sigma_of_row,
-    survey,
     survey_in_pieces,
 )
+from rose_kernels.survey import survey
 from rose_kernels.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
@@ -87,14 +87,14 @@ def measure(tensor, row, rows, means, ranges, grad_word, operation, buffers):
     """Write the means and ranges of some rows."""
     flip = flip_of(tensor.negated, grad_word)
     address, pitch, centered = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch, tensor.centered != 0
-    fold = _fold(tensor)
+    constants = _constants(tensor)
     measure_rows(
-        address, pitch, rows, tensor.length, flip, centered, fold, operation, grad_word, means, ranges, buffers
+        address, pitch, rows, tensor.length, flip, centered, constants, operation, grad_word, means, ranges, buffers
     )
 
 
 @compiled
-def _fold(tensor):
+def _constants(tensor):
     return tensor.scale, tensor.ratio, tensor.folds
 
 
@@ -122,7 +122,7 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
     low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
     sigma = sigma_of_row(low, high, tensor.scale)
     if parts[draft] != as_word(sigma):
-        _keep(parts, draft, sigma, fold_row(words, flip, operation, sigma, _fold(tensor)))
+        _keep(parts, draft, sigma, fold_row(words, flip, operation, sigma, _constants(tensor)))
     for k in range(3):
         atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
 
@@ -132,7 +132,7 @@ def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
     """Find the extrema of a part of a row, and of those measured before, and make its draft on the way."""
     low_key, high_key = parts[part + LOW], parts[part + HIGH]
     low_key, high_key, sigma, sums = survey_in_pieces(
-        words, flip, operation, grad_word, _fold(tensor), low_key, high_key
+        words, flip, operation, grad_word, _constants(tensor), low_key, high_key
     )
     _keep(parts, draft, sigma, sums)
     return low_key, high_key
@@ -157,7 +157,7 @@ def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
             sigma = sigma_of_row(low, high, tensor.scale)
             if not is_settled(sums, length, sigma, tensor.ratio, tensor.folds):
                 words = words_at(tensor.grad + row * tensor.grad_pitch, length, grad_word)
-                sums = fold_row(words, flip, operation, sigma, _fold(tensor))
+                sums = fold_row(words, flip, operation, sigma, _constants(tensor))
             mean64 = total(sums, length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / length
         means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
 

@@ -12,21 +12,10 @@ import numpy as np
 from numba.extending import overload
 
 from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import add_in_any_order, first_sigma, fold_sums_of, last_place, split, total
-from rose_kernels.memory import SLOTS, on_stack, prefetch_far, words_at
-from rose_kernels.words import (
-    add,
-    and_,
-    as_word,
-    flip_of,
-    key_of,
-    load,
-    ordered,
-    quantum_of,
-    remoteness,
-    size_of,
-    xor,
-)
+from rose_kernels.folds import constants_of, first_sigma, fold, fold_sums_of, last_place, split, total
+from rose_kernels.memory import prefetch_far, words_at
+from rose_kernels.survey import quantum, survey
+from rose_kernels.words import and_, as_word, key_of, load, ordered, remoteness, size_of, xor
 
 __all__ = [
     "fold_row",
@@ -35,88 +24,18 @@ __all__ = [
     "measure_rows",
     "sigma_of_row",
     "strip_buffers",
-    "survey",
     "survey_in_pieces",
 ]
 
 # So many rows at most are measured together.
 _STRIP: Final = 64
-# Memory is asked for so many bytes ahead: a processor by itself looks no further than the page.
-_AHEAD: Final = 4096
-# A row of so many groups of `SLOTS` elements is looked at slot by slot.
-_GROUPS: Final = 4
 # Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
 _SHORT: Final = 40
 # Longer rows are measured in pieces of so many elements.
 _PIECE: Final = 2048
-_PIECE_SCALE: Final = 1.5 * _PIECE
+_PIECE_SCALE: Final = constants_of(_PIECE)[0]
 # The extrema of nothing, as ordered integers.
 _LARGEST, _SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-
-
-def survey(words: Any, flip: Any) -> Any:
-    """Return what a look at a row, or at a part of one, tells.
-
-    These are the smallest and the largest element as ordered integers, the most remote one (`words.remoteness`), and
-    the sum in whatever order. That of float64 is NaN: it would hardly ever be exact.
-    """
-    raise NotImplementedError
-
-
-@overload(survey)
-def _compiled_survey(words, flip):
-    sums, key = words.dtype.bitwidth < 64, key_of(words.dtype)
-    lowest, highest = key(np.iinfo(key).min), key(np.iinfo(key).max)
-
-    def survey(words, flip):
-        low, high, least, plain = highest, lowest, highest, 0.0 if sums else np.nan
-        groups = np.uintp(words.size) // SLOTS
-        if groups < _GROUPS:
-            groups = np.uintp(0)
-        else:
-            # Each slot has what is found of its own, so that nothing is reduced before the end.
-            lows, highs, leasts, plains = on_stack(key), on_stack(key), on_stack(key), on_stack(np.float64)
-            for i in indices(0, SLOTS):
-                lows[i], highs[i], leasts[i], plains[i] = highest, lowest, highest, 0.0
-            for group in indices(0, groups):
-                first = group * SLOTS
-                prefetch_far(words, first, SLOTS, _AHEAD)
-                # The sums come first: once whole vectors are loaded, LLVM cuts the halves that these need from them,
-                # element by element.
-                if sums:
-                    for i in indices(0, SLOTS):
-                        plains[i] += load(words[first + i], np.float64)
-                for i in indices(0, SLOTS):
-                    own = ordered(words[first + i])
-                    lows[i], highs[i] = min(lows[i], own), max(highs[i], own)
-                    leasts[i] = min(leasts[i], remoteness(words[first + i]))
-            for i in indices(0, SLOTS):
-                low, high, least = min(low, lows[i]), max(high, highs[i]), min(least, leasts[i])
-                plain = add_in_any_order(plain, plains[i])
-        rest = groups * SLOTS
-        prefetch_far(words, rest, np.uintp(words.size) - rest, _AHEAD)
-        if sums:
-            for i in indices(rest, words.size):
-                plain = add_in_any_order(plain, load(words[i], np.float64))
-        for i in indices(rest, words.size):
-            own = ordered(words[i])
-            low, high = min(low, own), max(high, own)
-            least = min(least, remoteness(words[i]))
-        if flip != 0:  # the order is the reverse
-            low, high, plain = xor(high, -1), xor(low, -1), -plain
-        return low, high, least, plain
-
-    return survey
-
-
-@compiled
-def _quantum(least, word):
-    """Return a number of whose powers of 2 each element is a multiple (`words.quantum_of`), from the most remote one.
-
-    That all are 0 is seen in the word: where the processor takes subnormal floats for 0, they may hide others.
-    """
-    magnitude = add(xor(flip_of(1, word), least), 1)
-    return quantum_of(load(magnitude, np.float64) if magnitude != 0 else np.inf, word)
 
 
 @compiled
@@ -150,14 +69,14 @@ _fold_sums = fold_sums_of(_element_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, fold):
+def fold_row(words, flip, operation, sigma, constants):
     """Return the sums of the folds of a row, or of a part of one."""
-    _, ratio, folds = fold
+    _, ratio, folds = constants
     return _fold_sums(words, flip, operation, words.size, sigma, ratio, folds)
 
 
 @compiled
-def survey_in_pieces(words, flip, operation, word, fold, low_key, high_key):
+def survey_in_pieces(words, flip, operation, word, constants, low_key, high_key):
     """Find the extrema of a long row, or of a part of one, and the sums of its folds on the way.
 
     Returned are the extrema, joined with those that are given, the first s to which these lead, and the sums with it.
@@ -165,7 +84,7 @@ def survey_in_pieces(words, flip, operation, word, fold, low_key, high_key):
     NOTE: [drafts] The sums need the extrema of the whole row. But those of what came before mostly lead to the same s,
     so the sums are made with that while a piece is in the cache, and made again if it was another.
     """
-    scale, ratio, _ = fold
+    scale, ratio, _ = constants
     sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
     for start in range(0, words.size, _PIECE):
         piece = words[start : start + _PIECE]
@@ -174,13 +93,13 @@ def survey_in_pieces(words, flip, operation, word, fold, low_key, high_key):
         smallest, largest = limits(low_key, high_key, flip, operation)
         now = sigma_of_row(smallest, largest, scale)
         if as_word(now) != as_word(sigma):
-            sigma, sums = now, fold_row(words[:start], flip, operation, now, fold)
-        quantum = _quantum(least, word)
+            sigma, sums = now, fold_row(words[:start], flip, operation, now, constants)
+        unit = quantum(least, word)
         # What is exact has nothing beyond the second fold, unless the row has more than 2**32 elements.
-        if quantum >= last_place(sigma * (_PIECE_SCALE / scale)) and quantum >= last_place(sigma * ratio):
+        if unit >= last_place(sigma * (_PIECE_SCALE / scale)) and unit >= last_place(sigma * ratio):
             more = split(plain, piece.size, sigma, ratio)
         else:
-            more = fold_row(piece, flip, operation, sigma, fold)
+            more = fold_row(piece, flip, operation, sigma, constants)
         sums = sums[0] + more[0], sums[1] + more[1], sums[2] + more[2]
     return low_key, high_key, sigma, sums
 
@@ -207,10 +126,10 @@ def strip_buffers(word, operation):
 
 
 @compiled
-def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, word, means, ranges, buffers):
+def measure_rows(address, pitch, rows, length, flip, centered, constants, operation, word, means, ranges, buffers):
     """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
 
-    `fold` is the scale, the ratio and the number of the folds of a row. Rows are measured in strips, which stay in the
+    `constants` are those of the folds of a row (`folds.constants_of`). Rows are measured in strips, which stay in the
     cache for those that must be folded; all that is one value a row is computed for a strip at once.
     """
     columns, keys, ends, sums, sigmas, fold_sums = buffers
@@ -221,7 +140,7 @@ def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, 
         place = address + start * pitch
         if is_long:
             words = words_at(place, length, word)
-            means[start], ranges[start] = _measure_long_row(words, flip, fold, operation, word)
+            means[start], ranges[start] = _measure_long_row(words, flip, constants, operation, word)
             continue
         in_columns = length < _SHORT and count == _STRIP
         if in_columns:
@@ -230,24 +149,24 @@ def measure_rows(address, pitch, rows, length, flip, centered, fold, operation, 
             for row in range(count):
                 words = words_at(place + row * pitch, length, word)
                 keys[0, row], keys[1, row], keys[2, row], sums[row] = survey(words, flip)
-        all_exact = _find_sigmas(keys, count, flip, fold[0], operation, word, ends, sigmas)
+        all_exact = _find_sigmas(keys, count, flip, constants[0], operation, word, ends, sigmas)
         if centered and not all_exact:
             if in_columns:
-                _fold_columns(columns, length, sigmas, fold, operation, ends[1], sums, fold_sums)
+                _fold_columns(columns, length, sigmas, constants, operation, ends[1], sums, fold_sums)
             else:
-                _fold_rows(place, pitch, length, count, flip, keys, sigmas, fold, operation, word, ends[1], sums)
+                _fold_rows(place, pitch, length, count, flip, keys, sigmas, constants, operation, word, ends[1], sums)
         for row in indices(0, count):
             low, high, mean64 = ends[0, row], ends[1, row], sums[row] / np.float64(length)
             means[start + row], ranges[start + row] = mean_and_range(low, high, mean64, centered, operation)
 
 
 @compiled
-def _measure_long_row(words, flip, fold, operation, word):
+def _measure_long_row(words, flip, constants, operation, word):
     """Return the mean and the range of a row that is centered in pieces."""
     # Its folds are two, which may be split (NOTE: [what is settled]): beyond `schedule.BLOCK` a row is cut in parts.
-    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, fold, _LARGEST, _SMALLEST)
+    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, constants, _LARGEST, _SMALLEST)
     low, high = limits(low_key, high_key, flip, operation)
-    mean64 = total(sums, words.size, sigma, fold[1], fold[2], np.float64(high)) / np.float64(words.size)
+    mean64 = total(sums, words.size, sigma, constants[1], constants[2], np.float64(high)) / np.float64(words.size)
     return mean_and_range(low, high, mean64, True, operation)
 
 
@@ -265,19 +184,19 @@ def _find_sigmas(keys, count, flip, scale, operation, word, ends, sigmas):
 @compiled
 def _is_exact(least, sigma, word):
     """Tell whether the sum of a row, in whatever order, is exact: its first fold leaves nothing of any element."""
-    return _quantum(least, word) >= last_place(sigma)
+    return quantum(least, word) >= last_place(sigma)
 
 
 @compiled
-def _fold_rows(address, pitch, length, count, flip, keys, sigmas, fold, operation, word, highs, sums):
+def _fold_rows(address, pitch, length, count, flip, keys, sigmas, constants, operation, word, highs, sums):
     """Write the sums that are not exact yet."""
-    _, ratio, folds = fold
+    _, ratio, folds = constants
     for row in range(count):
         if math.isnan(sigmas[row]):
             sums[row] = np.nan
         elif not _is_exact(keys[2, row], sigmas[row], word):
             words = words_at(address + row * pitch, length, word)
-            own = fold_row(words, flip, operation, sigmas[row], fold)
+            own = fold_row(words, flip, operation, sigmas[row], constants)
             sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))
 
 
@@ -316,9 +235,9 @@ def _survey_columns(columns, address, pitch, length, flip, word, keys, sums):
 
 
 @compiled
-def _fold_columns(columns, length, sigmas, fold, operation, highs, sums, fold_sums):
+def _fold_columns(columns, length, sigmas, constants, operation, highs, sums, fold_sums):
     """Write the sums of all rows of a strip, each of which has two folds."""
-    _, ratio, folds = fold
+    _, ratio, folds = constants
     first, second = fold_sums[0], fold_sums[1]
     first[:] = 0
     second[:] = 0
@@ -326,9 +245,9 @@ def _fold_columns(columns, length, sigmas, fold, operation, highs, sums, fold_su
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         for row in indices(0, _STRIP):
             x, sigma = np.float64(load(column[row], operation)), sigmas[row]
-            raised = x + sigma
-            first[row] += as_word(raised)
-            second[row] += as_word((x - (raised - sigma)) + sigma * ratio)
+            word, rest = fold(x, sigma)
+            first[row] += word
+            second[row] += as_word(rest + sigma * ratio)
     for row in indices(0, _STRIP):
         own = first[row], second[row], np.int64(0)
         sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))

@@ -44,7 +44,7 @@ _TENSOR_FIELDS: Final = {
     "first_draft": np.int64,  # the place of the first draft of its tickets then
     "block": np.int64,  # elements of a ticket then
     "number": np.int64,  # its place in the wave
-    # The folds of a row and of the ranges: how many, 1.5 * 2**L, and 2**(L - 54) (ROSE-7.2).
+    # The constants of the folds of a row and of the ranges (`folds.constants_of`).
     "folds": np.int64,
     "scale": np.float64,
     "ratio": np.float64,
@@ -82,7 +82,7 @@ LANE: Final = 16
 # it may begin; the extrema of the ranges, as words; the sums of the folds of ranges and of squared deviations.
 PENDING: Final = 0
 OPEN: Final = PHASES
-LOW_RANGE: Final = 2 * PHASES
+LOW_RANGE: Final = OPEN + PHASES + 1  # whole tensors, too, are open
 HIGH_RANGE: Final = LOW_RANGE + 1
 RANGE_SUMS: Final = HIGH_RANGE + 1
 DEVIATION_SUMS: Final = RANGE_SUMS + 3

@@ -14,6 +14,7 @@ from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, LANE, OPEN, PENDING, 
 
 __all__ = ["work"]
 
+_LATEST_FIRST: Final = (UPDATE, DEVIATIONS, RANGES, FOLD, EXTREMA, WHOLE)
 _LATER: Final = -1
 _NONE: Final = -2
 # After so many vain looks for a ticket the processor is left to another thread.
@@ -73,14 +74,13 @@ def _take(tickets, queues, own_lane, shared):
     answer, lanes = np.int64(_NONE), queues.size // LANE
     for turn in range(lanes):
         lane = (own_lane + turn) % lanes
-        for step in range(WHOLE + 1):
-            phase = (UPDATE - step) % (WHOLE + 1)  # whole tensors come last
+        for phase in _LATEST_FIRST:
             place = lane * LANE + 2 * phase
             number = atomics.load(queues, place)
             if number >= queues[place + 1]:
                 continue
             answer = np.int64(_LATER)
-            is_open = phase in (EXTREMA, WHOLE) or atomics.load(shared, tickets[number].tensor * SHARED + OPEN + phase)
+            is_open = atomics.load(shared, tickets[number].tensor * SHARED + OPEN + phase)
             if is_open and atomics.replace(queues, place, number, number + 1):
                 return number
     return answer

@@ -8,6 +8,7 @@ import torch
 from numba import njit
 
 import rose_core
+from rose_kernels.folds import constants_of
 from rose_kernels.slices import measure_rows, strip_buffers
 from rose_kernels.words import WORDS, flip_of, size_of
 from tests.bits import assert_same_bits
@@ -15,20 +16,18 @@ from tests.strategies import DTYPES
 
 
 @njit(error_model="numpy")
-def measure_all(address: Any, length: Any, negated: Any, fold: Any, word: Any, means: Any, ranges: Any) -> None:
+def measure_all(address: Any, length: Any, negated: Any, constants: Any, word: Any, means: Any, ranges: Any) -> None:
     """Write the mean and the range of each row."""
     pitch, buffers = length * size_of(word), strip_buffers(word, np.float64)
     flip = flip_of(negated, word)
-    measure_rows(address, pitch, means.size, length, flip, True, fold, np.float64, word, means, ranges, buffers)
+    measure_rows(address, pitch, means.size, length, flip, True, constants, np.float64, word, means, ranges, buffers)
 
 
 def measured(grad: np.ndarray, dtype: str, *, negated: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the range of each row of a matrix."""
     rows, length = grad.shape
-    level = max(2, (length - 1).bit_length())
     means, ranges = np.empty((2, rows))
-    fold = 1.5 * 2.0**level, 2.0 ** (level - 54), 2
-    measure_all(grad.ctypes.data, length, int(negated), fold, WORDS[dtype], means, ranges)
+    measure_all(grad.ctypes.data, length, int(negated), constants_of(length), WORDS[dtype], means, ranges)
     return means, ranges
 
 
