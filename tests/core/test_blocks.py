@@ -18,7 +18,7 @@ from rose_core.noise import noise_source
 from rose_core.partition import partition
 from rose_core.update import checked_compute_dtype
 from tests.backends import Backend, backends
-from tests.bits import assert_same_bits, host
+from tests.bits import assert_same_bits
 from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, shapes, update_cases
 
 OPTIONS = {"lr": 0.1, "weight_decay": 0.01, "lr_reference": None, "compute_dtype": "fp64"}
@@ -44,12 +44,17 @@ def held(backend: Backend, case: UpdateCase) -> dict[str, Any]:
     return {name: LAYOUTS[case.layout](backend.array, x) for name, x in arrays.items() if x is not None}
 
 
+def zeros_like(x: Any) -> Any:
+    """Return zeros of the library of an array."""
+    return array_namespace(x).zeros_like(x)
+
+
 def assert_blocks_are_the_whole(backend: Backend, case: UpdateCase, size: int | None) -> None:
     expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
-    result = np.zeros_like(expected)
     arrays = held(backend, case)
+    result = zeros_like(arrays["param"])
     for index, values in updates(case, arrays, size):
-        result[index] = host(values)
+        result[index] = values  # which the library rounds if they are not rounded
     assert_same_bits(result, expected, backend=backend.name, what=f"blocks of {size} of {case.param.shape}")
     assert_same_bits(arrays["param"], case.param, what="param after the update")
     assert_same_bits(arrays["grad"], case.grad, what="grad after the update")
@@ -62,6 +67,14 @@ def test_blocks_of_any_size_are_the_whole(backend: Backend, data: st.DataObject,
     """Where there are more slices than the size, no statistics are kept, and they are computed again."""
     case = data.draw(update_cases(backend.dtypes, flushes=backend.flushes))
     assert_blocks_are_the_whole(backend, case, size)
+
+
+@backends
+def test_blocks_whose_values_overflow_in_the_parameter(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    param, grad = fill("normal", rng, (1031, 1), "float32"), fill("extremes", rng, (1031, 1), "float64")
+    options = OPTIONS | {"lr": 1.0, "centralize": False, "stabilize": False}
+    assert_blocks_are_the_whole(backend, UpdateCase(param, grad, None, options), 40)
 
 
 # Arrays of more than one block of the size that a step chooses.
@@ -84,13 +97,13 @@ def test_blocks_of_the_size_that_is_chosen_are_the_whole(backend: Backend, shape
     rng = np.random.default_rng(4)
     param, grad = fill("normal", rng, shape, "float32"), fill("normal", rng, shape, "float32")
     case = UpdateCase(param, grad, None, OPTIONS | {"centralize": shape[1:] != (1,)})
-    arrays = {"param": param, "grad": grad}
-    result, expected = np.zeros_like(param), np.zeros_like(param)
+    arrays, expected = {"param": param, "grad": grad}, np.zeros_like(param)
     ((_, expected[...]),) = updates(case, arrays, param.size)
-    indices = []
-    for index, values in updates(case, {name: backend.array(x) for name, x in arrays.items()}, None):
+    arrays = {name: backend.array(x) for name, x in arrays.items()}
+    result, indices = zeros_like(arrays["param"]), []
+    for index, values in updates(case, arrays, None):
         indices.append(index)
-        result[index] = host(values)
+        result[index] = values
     assert_same_bits(result, expected, backend=backend.name)
     assert len(indices) > 1 or backend.marks
 
