@@ -29,6 +29,7 @@ __all__ = [
     "has_float16",
     "has_float64",
     "keep_freed_memory",
+    "multiply_divide_add",
     "narrow",
     "narrows_in_writing",
     "quiet",
@@ -116,12 +117,13 @@ def block_elements(x: Array) -> int:
     """Return how many elements of an array of this library and device to work on at a time.
 
     On a CPU so many that the temporaries of a block stay in the cache, and are chunks that the allocator keeps where
-    larger ones would be faulted in anew, page by page; and yet enough work a call. On a GPU so many that launching
-    kernels costs nothing.
+    larger ones would be faulted in anew, page by page; and yet enough work a call. torch divides it among threads,
+    each with a cache of its own, so that it may be more, but for bfloat16, whose noise takes temporaries besides. On a
+    GPU so many that launching kernels costs nothing.
     """
     if array_api_compat.is_cupy_array(x) or (array_api_compat.is_torch_array(x) and device(x).type != "cpu"):
         return 2**24
-    return 2**17
+    return 2**18 if array_api_compat.is_torch_array(x) and dtype_name(x) != "bfloat16" else 2**17
 
 
 def keep_freed_memory(x: Array) -> None:
@@ -292,6 +294,19 @@ def to_words(x: Array) -> Any:
     if array_api_compat.is_torch_array(x):
         return xp.astype(x - ((x >> 31) << 32), xp.int32)
     return xp.astype(x, xp.uint32)
+
+
+def multiply_divide_add(x: Any, factor: float, numerator: Any, denominator: Any) -> Any:
+    """Return ``x + factor * numerator / denominator`` after three roundings; both first arrays may be written over.
+
+    On a CPU torch does it in one pass, from left to right; on CUDA its ``addcdiv`` divides first.
+    """
+    if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
+        return x.addcdiv_(numerator, denominator, value=factor)
+    numerator *= factor
+    numerator /= denominator
+    numerator += x
+    return numerator
 
 
 def square_root(x: Array) -> Any:

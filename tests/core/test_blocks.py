@@ -80,7 +80,7 @@ def test_blocks_whose_values_overflow_in_the_parameter(backend: Backend) -> None
 # Arrays of more than one block of the size that a step chooses.
 LARGE = {
     "many slices": (300_003, 3),
-    "slices in two runs": (40_001, 5),
+    "slices in several runs": (70_001, 5),
     "more slices than are kept": (530_001, 2),
     "slices of one element": (600_001, 1),
     "slices of more than a block": (2, 300_007),

@@ -63,10 +63,9 @@ def _advanced(
 ) -> np.ndarray:
     mean, range_ = statistics
     mean, denominator = (as_array_beside(x, grad) for x in (mean, denominators(range_, through, compute)))
-    g = center(to_compute(grad, compute, copy=True), mean, compute)
-    return host(
-        to_storage(advance(to_compute(param, compute), g, denominator, lr=LR, compute=compute), "float32", None)
-    )
+    x, g = (to_compute(values, compute, copy=True) for values in (param, grad))
+    stepped = advance(x, center(g, mean, compute), denominator, lr=LR, compute=compute)
+    return host(to_storage(stepped, "float32", None))
 
 
 def _step_of_rows(params: list[Any], grads: list[Any], compute: ComputeDtype) -> list[np.ndarray]:
