@@ -38,6 +38,7 @@ class Batch:
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
         self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
         self._waves = list(waves(layouts))
+        self._initial = [_initial(wave) for wave in self._waves]
         self._queued: dict[tuple[int, int], Queued] = {}  # by wave and how many of its tickets
         self.tensors = np.zeros(len(layouts), tables.TENSOR)
         for place, field in enumerate(Layout._fields):
@@ -55,16 +56,17 @@ class Batch:
 
     def run(self, threads: Threads) -> None:
         """Update all tensors."""
-        for wave in self._waves:
-            self._run(wave, _working_memory(wave), self._kept(wave, len(wave.tickets), threads), threads)
+        for wave, initial in zip(self._waves, self._initial, strict=True):
+            memory = _working_memory(wave, initial)
+            self._run(wave, memory, self._kept(wave, len(wave.tickets), threads), threads)
 
     def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the only tensor with noise that is drawn in the order of its elements.
 
         `draw(start, stop)` returns the address of the int32 words of some elements, and what keeps them there.
         """
-        (wave,) = self._waves
-        memory, first = _working_memory(wave), int(np.searchsorted(wave.tickets["phase"], tables.UPDATE))
+        (wave,), (initial,) = self._waves, self._initial
+        memory, first = _working_memory(wave, initial), int(np.searchsorted(wave.tickets["phase"], tables.UPDATE))
         self._run(wave, memory, self._kept(wave, first, threads), threads)
         for tickets, start, stop in _drawings(wave, wave.tickets[first:]):
             address, words = draw(start, stop)
@@ -114,8 +116,14 @@ def _drawings(wave: Wave, updates: np.ndarray) -> Iterator[tuple[np.ndarray, int
         first = last
 
 
-def _working_memory(wave: Wave) -> tuple[np.ndarray, ...]:
-    """Return what threads share, the partial results, the means and the ranges of a wave at its beginning."""
+def _working_memory(wave: Wave, initial: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return what `_initial` does, anew, and the memory of a wave's means and ranges."""
+    shared, parts = initial
+    return shared.copy(), parts.copy(), np.empty(wave.kept_rows), np.empty(wave.kept_rows)
+
+
+def _initial(wave: Wave) -> tuple[np.ndarray, np.ndarray]:
+    """Return what threads share and the partial results of a wave at its beginning."""
     shared = np.zeros((wave.stop - wave.start, tables.SHARED), np.int64)
     shared[:, tables.PENDING : tables.OPEN] = wave.pending
     shared[:, [tables.OPEN + tables.EXTREMA, tables.OPEN + tables.WHOLE]] = 1  # they wait for nothing
@@ -123,4 +131,4 @@ def _working_memory(wave: Wave) -> tuple[np.ndarray, ...]:
     parts = np.zeros((wave.parts, tables.PART), np.int64)
     parts[:, tables.LOW], parts[:, tables.HIGH] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
     parts = np.concatenate([parts.ravel(), np.zeros(wave.drafts * tables.DRAFT, np.int64)])
-    return shared.ravel(), parts, np.empty(wave.kept_rows), np.empty(wave.kept_rows)
+    return shared.ravel(), parts

@@ -1,7 +1,8 @@
 """Where tensors are: on a device, in memory they may share with others, or on many ranks."""
 
+import functools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ __all__ = [
     "same_device",
 ]
 
-Memory = tuple[Sequence[int], Sequence[int]]
+Memory = tuple[tuple[int, ...], tuple[int, ...]]
 """The addresses of some tensors, and how many bytes each takes from there."""
 
 
@@ -56,7 +57,8 @@ def extent(tensor: torch.Tensor) -> int:
     return (steps + 1) * tensor.itemsize
 
 
-def overlapping(params: Memory, grads: Memory) -> list[int]:
+@functools.lru_cache(maxsize=4)  # mostly they lie where they lay in the last step
+def overlapping(params: Memory, grads: Memory) -> tuple[int, ...]:
     """Return the places of the gradients whose memory meets that of a parameter."""
     starts, extents = np.asarray(params, np.int64)
     order = np.argsort(starts)
@@ -64,4 +66,4 @@ def overlapping(params: Memory, grads: Memory) -> list[int]:
     firsts, extents = np.asarray(grads, np.int64)
     before = np.searchsorted(starts[order], firsts + extents)  # so many start before a gradient ends
     meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > firsts) & (extents > 0)
-    return [int(place) for place in np.flatnonzero(meets)]
+    return tuple(np.flatnonzero(meets).tolist())

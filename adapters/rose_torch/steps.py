@@ -125,24 +125,25 @@ def _summed(grad: Tensor, part: "Part | None") -> "tuple[Tensor, Part | None]":
 
 def _requests(groups: Sequence[Updates]) -> Requests:
     """Return what is asked of kernels. Where there is none, it only keeps the place: the core does that part."""
-    # Each option once a group, then at each of its parameters.
-    of_group = np.repeat(np.arange(len(groups)), np.asarray([len(group.params) for group in groups], np.intp))
+    options = [(group.options.lr, group.factor, group.options.maximize) for group in groups]
+    counts = np.asarray([len(group.params) for group in groups], np.intp)
+    rates, factors, negated = np.repeat(np.reshape(options, (-1, 3)), counts, axis=0).T
     return Requests(
         kernels=_column(group.found.kernels for group in groups),  # type: ignore[misc]
         params=[param.data_ptr() for group in groups for param in group.params],
         grads=[grad.data_ptr() for group in groups for grad in group.grads],
-        rates=np.asarray([group.options.lr for group in groups], np.float64)[of_group],
-        factors=np.asarray([group.factor for group in groups], np.float64)[of_group],
-        negated=np.asarray([group.options.maximize for group in groups], np.bool_)[of_group],
+        rates=rates,
+        factors=factors,
+        negated=negated,
         noise=_column(group.noise for group in groups),  # type: ignore[misc]
     )
 
 
-def _in_parameters(groups: Sequence[Updates], requests: Requests) -> list[int]:
+def _in_parameters(groups: Sequence[Updates], requests: Requests) -> tuple[int, ...]:
     """Return the places of the gradients that lie in a parameter's memory."""
-    param_extents = _column(group.found.param_extents for group in groups)
-    grad_extents = _column(group.found.grad_extents for group in groups)
-    return overlapping((requests.params, param_extents), (requests.grads, grad_extents))
+    param_extents = tuple(_column(group.found.param_extents for group in groups))
+    grad_extents = tuple(_column(group.found.grad_extents for group in groups))
+    return overlapping((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
 
 
 def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:
