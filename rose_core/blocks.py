@@ -131,9 +131,9 @@ class Step(NamedTuple):
         return xp.reshape(x, part.shape)
 
 
-def _runs(groups: Iterable[list[Block]], slices: int) -> list[list[list[Block]]]:
+def _runs(groups: Iterable[Sequence[Block]], slices: int) -> list[list[Sequence[Block]]]:
     """Return the groups in runs of at most so many slices, or of one group."""
-    runs: list[list[list[Block]]] = []
+    runs: list[list[Sequence[Block]]] = []
     for group in groups:
         if runs and group[-1].slices.stop - runs[-1][0][0].slices.start <= slices:
             runs[-1].append(group)

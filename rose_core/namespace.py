@@ -150,7 +150,7 @@ def as_light_array(x: Any) -> Any:
     much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
     while torch traces or transforms a function, have no memory to share.
     """
-    if not array_api_compat.is_torch_array(x) or device(x).type != "cpu":
+    if isinstance(x, np.ndarray) or not array_api_compat.is_torch_array(x) or device(x).type != "cpu":
         return x
     try:
         return x.numpy()

@@ -1,6 +1,7 @@
 """Which blocks an array is worked on in: contiguous ranges of its elements in C order."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, product
 
@@ -24,15 +25,16 @@ class Block:
     stop: int
 
 
-def partition(shape: Sequence[int], size: int) -> list[list[Block]]:
+@functools.lru_cache(maxsize=256)  # the shapes of a model come again at every step
+def partition(shape: tuple[int, ...], size: int) -> tuple[tuple[Block, ...], ...]:
     """Return the blocks of an array, of at most `size` elements each, in C order and grouped by slices.
 
     A group is one block of whole slices, or all the blocks of one slice.
     """
-    return [list(group) for _, group in groupby(_blocks(shape, size), key=lambda block: block.slices.start)]
+    return tuple(tuple(group) for _, group in groupby(_blocks(shape, size), key=lambda block: block.slices.start))
 
 
-def _blocks(shape: Sequence[int], size: int) -> Iterator[Block]:
+def _blocks(shape: tuple[int, ...], size: int) -> Iterator[Block]:
     """Cut one axis into ranges, those after it being taken whole, those before it one by one."""
     axis, inner = len(shape) - 1, 1
     while axis > 0 and inner * shape[axis] <= size:

@@ -66,8 +66,8 @@ def noise_of_part(part: "Part", *, seed: int, step: int, index: int, like: Tenso
     return lambda start, stop: words_at(part.flat_places(start, stop, like.device))
 
 
-def _groups(local: Array) -> list[list[Block]]:
-    return partition(local.shape, block_elements(local)) if 0 not in local.shape else []
+def _groups(local: Array) -> Sequence[Sequence[Block]]:
+    return partition(local.shape, block_elements(local)) if 0 not in local.shape else ()
 
 
 def _extrema(step: Step, groups: Sequence[Sequence[Block]]) -> Extrema:

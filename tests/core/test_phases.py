@@ -53,7 +53,7 @@ def _parts(array: Callable[[np.ndarray], Any], x: np.ndarray, cuts: Sequence[int
     return [array(part) for part in np.split(x, sorted(set(cuts)), axis=axis)]
 
 
-def _run(x: Any) -> list[list[Block]]:
+def _run(x: Any) -> Sequence[Sequence[Block]]:
     """Return an array as one block."""
     return partition(x.shape, math.prod(x.shape))
 
