@@ -22,6 +22,7 @@ __all__ = [
     "block_elements",
     "comparable",
     "device",
+    "divided",
     "dtype_name",
     "float32_bits",
     "float32_from_bits",
@@ -83,8 +84,22 @@ def array_namespace(x: Array) -> Any:
     """Return the array-API namespace of the array, looked up once for its type."""
     namespace = _NAMESPACES.get(type(x))
     if namespace is None:
-        namespace = _NAMESPACES[type(x)] = array_api_compat.array_namespace(x)
+        namespace = array_api_compat.array_namespace(x)
+        if array_api_compat.is_numpy_namespace(namespace):
+            namespace = np  # which follows the standard, without a wrapper around each function
+        _NAMESPACES[type(x)] = namespace
     return namespace
+
+
+_LIBRARIES: Final[dict[type, str]] = {}
+
+
+def _library(x: Array) -> str:
+    """Return the name of the array's library: "numpy", "torch", "cupy", "array_api_strict", ..."""
+    name = _LIBRARIES.get(type(x))
+    if name is None:
+        name = _LIBRARIES[type(x)] = array_namespace(x).__name__.removeprefix("array_api_compat.")
+    return name
 
 
 def device(x: Array) -> Any:
@@ -121,9 +136,9 @@ def block_elements(x: Array) -> int:
     each with a cache of its own, so that it may be more, but for bfloat16, whose noise takes temporaries besides. On a
     GPU so many that launching kernels costs nothing.
     """
-    if array_api_compat.is_cupy_array(x) or (array_api_compat.is_torch_array(x) and device(x).type != "cpu"):
+    if _library(x) == "cupy" or (_library(x) == "torch" and device(x).type != "cpu"):
         return 2**24
-    return 2**18 if array_api_compat.is_torch_array(x) and dtype_name(x) != "bfloat16" else 2**17
+    return 2**18 if _library(x) == "torch" and dtype_name(x) != "bfloat16" else 2**17
 
 
 def keep_freed_memory(x: Array) -> None:
@@ -150,7 +165,7 @@ def as_light_array(x: Any) -> Any:
     much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
     while torch traces or transforms a function, have no memory to share.
     """
-    if isinstance(x, np.ndarray) or not array_api_compat.is_torch_array(x) or device(x).type != "cpu":
+    if _library(x) != "torch" or device(x).type != "cpu":
         return x
     try:
         return x.numpy()
@@ -160,7 +175,7 @@ def as_light_array(x: Any) -> Any:
 
 def as_array_beside(x: Any, other: Array) -> Any:
     """Return an array that may have become light in the library of `other`, where its memory is."""
-    if isinstance(x, np.ndarray) and array_api_compat.is_torch_array(other):
+    if isinstance(x, np.ndarray) and _library(other) == "torch":
         return array_namespace(other).from_numpy(x)
     return x
 
@@ -177,10 +192,9 @@ def floating_dtype(x: Array, argument: str) -> str:
 def require_same_place(x: Array, other: Array, names: tuple[str, str]) -> None:
     """Raise unless `other` has the library, the shape and the device of `x`; `names` say which they are."""
     name, others_name = names
-    library, others_library = array_namespace(x).__name__, array_namespace(other).__name__
-    if library != others_library:
+    if _library(x) != _library(other):
         raise TypeError(
-            f"{others_name} is an array of {others_library}, {name} of {library}; they must be of one library"
+            f"{others_name} is an array of {_library(other)}, {name} of {_library(x)}; they must be of one library"
         )
     if x.shape != other.shape:
         raise ValueError(
@@ -201,12 +215,13 @@ def require_integer_words(x: Array, noise: Array, name: str) -> None:
 
 
 def scalar(x: Array, value: float) -> Any:
-    """Return a one-element array of the dtype, library and device of `x`.
-
-    A divisor must be such an array: torch on CUDA divides by a Python number by multiplying with its
-    reciprocal.
-    """
+    """Return a one-element array of the dtype, library and device of `x`."""
     return array_namespace(x).full((1,), value, dtype=x.dtype, device=device(x))
+
+
+def divided(x: Array, divisor: float) -> Any:
+    """Return ``x / divisor``, which torch on CUDA makes a product with the reciprocal unless it is an array."""
+    return x / divisor if _library(x) == "numpy" else x / scalar(x, divisor)
 
 
 def has_float16(x: Array) -> bool:
@@ -216,9 +231,9 @@ def has_float16(x: Array) -> bool:
 
 def has_float64(x: Array) -> bool:
     """Tell whether the device of `x` has float64; torch on Apple GPUs has none (ROSE-12.2)."""
-    if array_api_compat.is_torch_array(x):
+    if _library(x) == "torch":
         return bool(device(x).type != "mps")
-    if array_api_compat.is_numpy_array(x) or array_api_compat.is_cupy_array(x):
+    if _library(x) in ("numpy", "cupy"):
         return True
     return "float64" in array_namespace(x).__array_namespace_info__().dtypes(device=device(x))
 
@@ -229,10 +244,13 @@ def widen(x: Any, dtype: OperationDtype, *, copy: bool = False) -> Any:
     `copy` says whether to return an array of its own, which may be written over, even where nothing is converted.
     """
     x = _detached(x)
-    if dtype_name(x) == "bfloat16" and not array_api_compat.is_torch_array(x):
+    stored = dtype_name(x)
+    if stored == dtype and not copy:
+        return x
+    if stored == "bfloat16" and _library(x) != "torch":
         xp = array_namespace(x)
-        x, copy = float32_from_bits(xp.astype(x.view(xp.int16), xp.int32) * 65536), False
-    if dtype == "float64" and dtype_name(x) == "float32" and _flushes_float32_subnormals(x):
+        x, stored, copy = float32_from_bits(xp.astype(x.view(xp.int16), xp.int32) * 65536), "float32", False
+    if dtype == "float64" and stored == "float32" and _flushes_float32_subnormals(x):
         return _widen_by_bits(x)
     return _astype(x, dtype, copy=copy)
 
@@ -240,7 +258,7 @@ def widen(x: Any, dtype: OperationDtype, *, copy: bool = False) -> Any:
 def comparable(x: Array, dtype: OperationDtype) -> Any:
     """Return an array to look for extrema in: as it is stored, where its library compares that well, else widened."""
     x = _detached(x)
-    stored = array_api_compat.is_torch_array(x) or dtype_name(x) in ("float64", "float32")
+    stored = _library(x) == "torch" or dtype_name(x) in ("float64", "float32")
     return x if stored and not _flushes_float32_subnormals(x) else widen(x, dtype)
 
 
@@ -258,7 +276,7 @@ def narrows_in_writing(x: Array, target: Array) -> bool:
 
     torch copies in one pass; NumPy would warn of an overflow.
     """
-    return array_api_compat.is_torch_array(x) and dtype_name(target) == "float32"
+    return _library(x) == "torch" and dtype_name(target) == "float32"
 
 
 def float32_bits(x: Any) -> Any:
@@ -291,7 +309,7 @@ def to_words(x: Array) -> Any:
     (https://docs.pytorch.org/docs/stable/tensor_attributes.html).
     """
     xp = array_namespace(x)
-    if array_api_compat.is_torch_array(x):
+    if _library(x) == "torch":
         return xp.astype(x - ((x >> 31) << 32), xp.int32)
     return xp.astype(x, xp.uint32)
 
@@ -301,7 +319,7 @@ def multiply_divide_add(x: Any, factor: float, numerator: Any, denominator: Any)
 
     On a CPU torch does it in one pass, from left to right; on CUDA its ``addcdiv`` divides first.
     """
-    if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
+    if _library(x) == "torch" and device(x).type == "cpu":
         return x.addcdiv_(numerator, denominator, value=factor)
     numerator *= factor
     numerator /= denominator
@@ -309,14 +327,14 @@ def multiply_divide_add(x: Any, factor: float, numerator: Any, denominator: Any)
     return numerator
 
 
-def square_root(x: Array) -> Any:
+def square_root(x: Any) -> Any:
     """Return the correctly rounded square root of a float64 array (ROSE-5.2).
 
     NOTE: [torch's square root] on x86 torch calls MKL's, which is off in the last place for 1.4 % of
     float64 values, so there NumPy's IEEE root is taken; the memory is the CPU's, nothing synchronises.
     """
     xp = array_namespace(x)
-    if array_api_compat.is_torch_array(x) and device(x).type == "cpu":
+    if _library(x) == "torch" and device(x).type == "cpu":
         light = as_light_array(x)
         root = np.sqrt(light) if isinstance(light, np.ndarray) else np.sqrt(np.float64(x.item()))  # the gate has one
         return xp.reshape(xp.asarray(root, device=device(x)), x.shape)
@@ -325,7 +343,7 @@ def square_root(x: Array) -> Any:
 
 def _detached(x: Any) -> Any:
     """Return the torch tensor itself, without autograd history or a negation that is put off (no bit cast then)."""
-    if array_api_compat.is_torch_array(x) and (x.requires_grad or x.is_neg()):
+    if _library(x) == "torch" and (x.requires_grad or x.is_neg()):
         return x.detach().resolve_neg()
     return x
 
@@ -338,12 +356,12 @@ def _astype(x: Array, name: str, *, copy: bool = False) -> Any:
 
 
 def _stores_bfloat16(x: Array) -> bool:
-    return array_api_compat.is_torch_array(x) or array_api_compat.is_numpy_array(x) or array_api_compat.is_cupy_array(x)
+    return _library(x) in ("torch", "numpy", "cupy")
 
 
 def _bfloat16(x: Array) -> Any:
     """Return the library's bfloat16 dtype: torch's own, elsewhere that of ml_dtypes."""
-    return array_namespace(x).bfloat16 if array_api_compat.is_torch_array(x) else np.dtype(ml_dtypes.bfloat16)
+    return array_namespace(x).bfloat16 if _library(x) == "torch" else np.dtype(ml_dtypes.bfloat16)
 
 
 # NOTE: [float32 subnormals on CuPy] CuPy compiles every kernel with -ftz=true and lets nobody turn it off
@@ -356,7 +374,7 @@ _SIGN_BIT: Final = -(2**31)
 
 
 def _flushes_float32_subnormals(x: Array) -> bool:
-    return array_api_compat.is_cupy_array(x)
+    return _library(x) == "cupy"
 
 
 def _widen_by_bits(x: Array) -> Any:

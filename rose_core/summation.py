@@ -15,11 +15,11 @@ from rose_core.namespace import (
     Array,
     OperationDtype,
     array_namespace,
+    divided,
     dtype_name,
     floating_dtype,
     has_float64,
     quiet,
-    scalar,
     widen,
 )
 
@@ -166,8 +166,7 @@ def folded_sum(sums: Folds) -> Any:
 
 def exact_mean(sums: Folds, count: int) -> Any:
     """Return the mean of `count` summands in the dtype of their sums, which are given by folds."""
-    total = folded_sum(sums)
-    return total / scalar(total, float(count))
+    return divided(folded_sum(sums), float(count))
 
 
 def _summand_dtype(x: Array) -> OperationDtype:

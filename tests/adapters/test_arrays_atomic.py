@@ -93,8 +93,7 @@ GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] =
     "a tensor of torch": (
         lambda g: g | {"kernel": torch.ones(3, 2, 3, 3)},
         TypeError,
-        "grads['kernel'] is an array of array_api_compat.torch, params['kernel'] of array_api_compat.numpy; "
-        "they must be of one library",
+        "grads['kernel'] is an array of torch, params['kernel'] of numpy; they must be of one library",
     ),
 }
 

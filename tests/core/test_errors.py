@@ -82,7 +82,7 @@ TOGETHER = {
     "another library": Refusal(
         lambda: update(X, torch.ones(2, 3), lr=0.1),
         TypeError,
-        "grad is an array of array_api_compat.torch, param of array_api_compat.numpy; they must be of one library",
+        "grad is an array of torch, param of numpy; they must be of one library",
     ),
     "another shape": Refusal(
         lambda: update(X, X.T, lr=0.1), ValueError, "grad has shape (3, 2), param has (2, 3); they must be equal"
@@ -156,7 +156,7 @@ NOISE_TO_ROUND_WITH = {
     "of another library": Refusal(
         lambda: round_to_bfloat16(X, noise=torch.zeros(2, 3, dtype=torch.int32)),
         TypeError,
-        "noise is an array of array_api_compat.torch, x of array_api_compat.numpy; they must be of one library",
+        "noise is an array of torch, x of numpy; they must be of one library",
     ),
     "of float64 values": Refusal(
         lambda: round_to_bfloat16(X.astype(np.float64)), TypeError, "x has dtype float64; allowed is float32"
