@@ -8,7 +8,7 @@ from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype, operation_dtype, to_compute
 from rose_core.summation import Extrema, Folds, extrema, fold_sums, joined_extrema, joined_folds, to_summand
 
-__all__ = ["Gradient"]
+__all__ = ["Gradient", "of_all_slices", "within_slices"]
 
 
 class Gradient(NamedTuple):
@@ -23,7 +23,11 @@ class Gradient(NamedTuple):
 
     def values(self, block: Block, *, copy: bool = False) -> Any:
         """Return a block in the operation dtype; `copy` says whether it must be one that may be written over."""
-        g = to_compute(self.stored[block.index], self.compute, copy=copy)
+        return self.rounded(self.stored[block.index], copy=copy)
+
+    def rounded(self, stored: Array, *, copy: bool = False) -> Any:
+        """Return some of the gradient, as it is stored, in the operation dtype; `copy` as for `values`."""
+        g = to_compute(stored, self.compute, copy=copy)
         return -g if self.maximize else g  # ROSE-1.3
 
     def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:
@@ -31,34 +35,34 @@ class Gradient(NamedTuple):
 
         They are found before anything is rounded or negated: rounding is monotonic.
         """
-        operation, axes = operation_dtype(self.compute), _within_slices(self.stored)
+        operation, axes = operation_dtype(self.compute), within_slices(self.stored)
 
         def of_group(group: Sequence[Block]) -> Extrema:
             parts = (comparable(self.stored[block.index], operation) for block in group)
             low, high = joined_extrema(extrema(part, axes) for part in parts)
             return to_compute(low, self.compute), to_compute(high, self.compute)
 
-        low, high = _of_all_slices(run, of_group)
+        low, high = of_all_slices(run, of_group)
         return (-high, -low) if self.maximize else (low, high)
 
     def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:
         """Return the folds of the sum of each slice; `sigmas` are those of the run."""
-        axes, first = _within_slices(self.stored), run[0][0].slices.start
+        axes, first = within_slices(self.stored), run[0][0].slices.start
 
         def of_group(group: Sequence[Block]) -> Folds:
             rows = slice(group[0].slices.start - first, group[0].slices.stop - first)
             own = tuple(as_array_beside(sigma[rows, ...], self.stored) for sigma in sigmas)
             return joined_folds(fold_sums(to_summand(self.values(block)), own, axes) for block in group)
 
-        return tuple(_of_all_slices(run, of_group))
+        return tuple(of_all_slices(run, of_group))
 
 
-def _within_slices(g: Array) -> tuple[int, ...]:
+def within_slices(g: Array) -> tuple[int, ...]:
     """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
     return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
 
 
-def _of_all_slices(
+def of_all_slices(
     run: Sequence[Sequence[Block]], of_group: Callable[[Sequence[Block]], Sequence[Array]]
 ) -> Sequence[Any]:
     """Return what `of_group` returns of each group of a run, one row a slice, in arrays that are made once.

@@ -29,7 +29,9 @@ __all__ = [
     "floating_dtype",
     "has_float16",
     "has_float64",
+    "has_light_arrays",
     "keep_freed_memory",
+    "magnitude_words",
     "multiply_divide_add",
     "narrow",
     "narrows_in_writing",
@@ -173,6 +175,11 @@ def as_light_array(x: Any) -> Any:
         return x
 
 
+def has_light_arrays(x: Array) -> bool:
+    """Tell whether `as_light_array` makes NumPy's of what `x`, of 16 or 32 bits an element, is reduced to."""
+    return _library(x) in ("numpy", "torch") and isinstance(as_light_array(_words(x)), np.ndarray)
+
+
 def as_array_beside(x: Any, other: Array) -> Any:
     """Return an array that may have become light in the library of `other`, where its memory is."""
     if isinstance(x, np.ndarray) and _library(other) == "torch":
@@ -291,6 +298,19 @@ def float32_from_bits(bits: Any) -> Any:
     return bits.view(xp.float32) if hasattr(bits, "view") else _float32_from_bits_by_arithmetic(bits)
 
 
+def magnitude_words(x: Any) -> Any:
+    """Return signed integers of the size of `x`, floats of a library with bit casts, in the order of ``|x|``, 0 last.
+
+    Twice a word has lost its sign. Less one, 0 comes last; less half the range, the order is that of signed words.
+    """
+    words, shift = _words(x), 2 ** (8 * x.dtype.itemsize - 1) - 1
+    if _library(x) == "torch":
+        return array_namespace(x).add(scalar(words, shift), words, alpha=2)  # in one pass
+    words = words + words
+    words += shift
+    return words
+
+
 def bfloat16_from_float32_bits(bits: Array) -> Any:
     """Return the bfloat16 array of float32 words whose lower half is ignored.
 
@@ -346,6 +366,14 @@ def _detached(x: Any) -> Any:
     if _library(x) == "torch" and (x.requires_grad or x.is_neg()):
         return x.detach().resolve_neg()
     return x
+
+
+_WORDS: Final = {2: "int16", 4: "int32"}
+
+
+def _words(x: Any) -> Any:
+    x = _detached(x)
+    return x.view(getattr(array_namespace(x), _WORDS[x.dtype.itemsize]))
 
 
 def _astype(x: Array, name: str, *, copy: bool = False) -> Any:

@@ -9,6 +9,7 @@ from rose_core.gradient import Gradient
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
 from rose_core.namespace import Array, array_namespace, as_array_beside, block_elements, floating_dtype, quiet
 from rose_core.partition import Block, partition
+from rose_core.plain_sums import are_likely_exact, extrema_and_folds
 from rose_core.rounding import ComputeDtype, round_to_compute, to_compute
 from rose_core.summation import Extrema, Folds, exact_mean, fold_sigmas, magnitude
 
@@ -121,11 +122,15 @@ def statistics_of_blocks(grad: Array, options: Hyperparameters, compute: Compute
 def measure(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: bool) -> tuple[Any, Any]:
     """Return the mean (or None) and the range of each slice of a run, the reduced axes kept with size 1.
 
-    Who has not all of a slice follows these lines, and joins what each stage returns with that of the others.
+    Who has not all of a slice follows the last lines, and joins what each stage returns with that of the others.
     """
     shape = gradient.stored.shape
-    ends, folds = gradient.extrema(run), ()
-    if centralize and len(shape) >= 2:
+    if not centralize or len(shape) < 2:
+        ends, folds = gradient.extrema(run), ()
+    elif are_likely_exact(gradient.stored):
+        ends, folds = extrema_and_folds(gradient, run)
+    else:
+        ends = gradient.extrema(run)
         folds = gradient.folds(run, fold_sigmas(magnitude(ends), math.prod(shape[1:])))
     return mean_and_range(ends, folds, shape, gradient.compute)
 

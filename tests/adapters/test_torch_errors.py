@@ -293,7 +293,7 @@ class NoFloat64(TorchDispatchMode):
 @pytest.fixture
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> NoFloat64:
     """Make the core believe that the CPU has no float64, and hold it to that."""
-    for module in (rose_core.namespace, rose_core.hyperparameters, rose_core.summation):
+    for module in (rose_core.namespace, rose_core.hyperparameters, rose_core.plain_sums, rose_core.summation):
         monkeypatch.setattr(module, "has_float64", lambda _: False)
     return NoFloat64()
 

@@ -1,0 +1,110 @@
+"""Slices whose plain sum is exact, whatever its order, so that they need no folds (ROSE-7.2)."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from rose_core.gradient import Gradient, of_all_slices, within_slices
+from rose_core.namespace import (
+    Array,
+    array_namespace,
+    as_light_array,
+    block_elements,
+    comparable,
+    dtype_name,
+    has_float64,
+    has_light_arrays,
+    magnitude_words,
+)
+from rose_core.partition import Block
+from rose_core.rounding import operation_dtype, to_compute
+from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, magnitude, to_summand
+
+__all__ = ["are_likely_exact", "extrema_and_folds"]
+
+# Of fewer elements the calls cost more than the folds; of longer slices most have an element that is too small.
+_FEWEST: Final = 2**12
+_LONGEST: Final = 2**12
+# Fewer elements are not divided among threads, so that the library whose calls cost least is the best to fold them.
+_LIGHT: Final = 2**15
+
+# The bits of a word, those of its fraction, and the bias of its exponent.
+_FORMATS: Final = {"float32": (32, 23, 127), "bfloat16": (16, 7, 127), "float16": (16, 10, 15)}
+
+
+def are_likely_exact(stored: Array) -> bool:
+    """Tell whether to try plain sums of slices. On a GPU it would have to be waited for which are not exact."""
+    count = math.prod(stored.shape[1:])
+    worthwhile = count <= _LONGEST and count * stored.shape[0] >= _FEWEST and dtype_name(stored) in _FORMATS
+    return worthwhile and has_light_arrays(stored) and has_float64(stored)
+
+
+def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tuple[Extrema, Folds]:
+    """Return what `Gradient.extrema` and `Gradient.folds` do, for which most slices are looked at once.
+
+    NOTE: [exact plain sums] The last place of the first sigma is u = 2**(level + e - 52), where 2**(e + 1) is above
+    every element and 2**level not below their number. If all elements are multiples of u, so is every partial sum,
+    which is below 2**53 u: float64 has it. The folds have the same sum, for the first holds all of every element.
+    """
+    count = math.prod(gradient.stored.shape[1:])
+    low, high, least, sums = _survey(gradient, run)
+    ends = (-high, -low) if gradient.maximize else (low, high)
+    sigmas = fold_sigmas(magnitude(ends), count)
+    exact = sigmas[0] / (1.5 * 2.0**52) <= _quanta(least, dtype_name(gradient.stored))
+    inexact = np.nonzero(~exact.reshape(-1))[0]
+    if 2 * len(inexact) > len(sums):
+        return ends, gradient.folds(run, sigmas)
+    folds = (sums, *(np.zeros_like(sums) for _ in sigmas[1:]))
+    at_once = block_elements(gradient.stored) // count
+    for some in (inexact[i : i + at_once] for i in range(0, len(inexact), at_once)):
+        parts = _folds_of_some(gradient, some + run[0][0].slices.start, tuple(sigma[some] for sigma in sigmas))
+        for whole, part in zip(folds, parts, strict=True):
+            whole[some] = as_light_array(part)
+    return ends, folds
+
+
+def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]:
+    """Return the extrema of each slice, before they may be negated, its least magnitude word, and its plain sum."""
+    operation, axes = operation_dtype(gradient.compute), within_slices(gradient.stored)
+
+    def of_block(block: Block) -> tuple[Any, ...]:
+        stored = gradient.stored[block.index]
+        xp = array_namespace(stored)
+        low, high = extrema(comparable(stored, operation), axes)
+        least = xp.min(magnitude_words(stored), axis=axes, keepdims=True)
+        return low, high, least, xp.sum(to_summand(gradient.rounded(stored)), axis=axes, keepdims=True)
+
+    def of_group(group: Sequence[Block]) -> tuple[Any, ...]:
+        low, high, least, sums = functools.reduce(_joined, map(of_block, group))
+        return to_compute(low, gradient.compute), to_compute(high, gradient.compute), least, sums
+
+    return of_all_slices(run, of_group)
+
+
+def _joined(one: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
+    """Return what `_survey` finds of two parts of a slice together."""
+    xp = array_namespace(one[0])
+    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1]), xp.minimum(one[2], other[2]), one[3] + other[3]
+
+
+def _quanta(least: Any, dtype: str) -> Any:
+    """Return the last place of the least elements, given by their magnitude words, or half of it if it is subnormal.
+
+    All elements of a slice are multiples of that of the least one, and stay so when they are rounded to C.
+    """
+    bits, fraction, bias = _FORMATS[dtype]
+    exponent = (least.astype(np.int64) + (2 ** (bits - 1) + 1)) >> (fraction + 1)
+    return np.ldexp(1.0, exponent - (bias + fraction))
+
+
+def _folds_of_some(gradient: Gradient, slices: Any, sigmas: Folds) -> Folds:
+    """Return the folds of the sums of some slices, given by their numbers."""
+    stored = gradient.stored
+    if len(slices) * math.prod(stored.shape[1:]) < _LIGHT:
+        stored = as_light_array(stored)
+    xp = array_namespace(stored)
+    rows = xp.take(stored, xp.asarray(slices), axis=0)
+    return fold_sums(to_summand(gradient.rounded(rows)), tuple(map(xp.asarray, sigmas)), within_slices(stored))
