@@ -13,14 +13,12 @@ from rose_core.namespace import (
     array_namespace,
     as_light_array,
     block_elements,
-    comparable,
     dtype_name,
     has_float64,
     has_light_arrays,
     magnitude_words,
 )
 from rose_core.partition import Block
-from rose_core.rounding import operation_dtype, to_compute
 from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, magnitude, to_summand
 
 __all__ = ["are_likely_exact", "extrema_and_folds"]
@@ -50,12 +48,12 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
     which is below 2**53 u: float64 has it. The folds have the same sum, for the first holds all of every element.
     """
     count = math.prod(gradient.stored.shape[1:])
-    low, high, least, sums = _survey(gradient, run)
-    ends = (-high, -low) if gradient.maximize else (low, high)
+    low, high, sums, least = _survey(gradient, run)
+    ends = (low, high)
     sigmas = fold_sigmas(magnitude(ends), count)
     exact = sigmas[0] / (1.5 * 2.0**52) <= _quanta(least, dtype_name(gradient.stored))
     inexact = np.nonzero(~exact.reshape(-1))[0]
-    if 2 * len(inexact) > len(sums):
+    if 2 * len(inexact) > len(sums):  # to read all of them again costs less than to gather so many
         return ends, gradient.folds(run, sigmas)
     folds = (sums, *(np.zeros_like(sums) for _ in sigmas[1:]))
     at_once = block_elements(gradient.stored) // count
@@ -67,27 +65,22 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
 
 
 def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]:
-    """Return the extrema of each slice, before they may be negated, its least magnitude word, and its plain sum."""
-    operation, axes = operation_dtype(gradient.compute), within_slices(gradient.stored)
+    """Return the extrema of each slice, its plain sum, and its least magnitude word."""
+    axes = within_slices(gradient.stored)
 
     def of_block(block: Block) -> tuple[Any, ...]:
         stored = gradient.stored[block.index]
-        xp = array_namespace(stored)
-        low, high = extrema(comparable(stored, operation), axes)
-        least = xp.min(magnitude_words(stored), axis=axes, keepdims=True)
-        return low, high, least, xp.sum(to_summand(gradient.rounded(stored)), axis=axes, keepdims=True)
+        g, xp = gradient.rounded(stored), array_namespace(stored)
+        sums = xp.sum(to_summand(g), axis=axes, keepdims=True)
+        return *extrema(g, axes), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
 
-    def of_group(group: Sequence[Block]) -> tuple[Any, ...]:
-        low, high, least, sums = functools.reduce(_joined, map(of_block, group))
-        return to_compute(low, gradient.compute), to_compute(high, gradient.compute), least, sums
-
-    return of_all_slices(run, of_group)
+    return of_all_slices(run, lambda group: functools.reduce(_joined, map(of_block, group)))
 
 
 def _joined(one: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
     """Return what `_survey` finds of two parts of a slice together."""
     xp = array_namespace(one[0])
-    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1]), xp.minimum(one[2], other[2]), one[3] + other[3]
+    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1]), one[2] + other[2], xp.minimum(one[3], other[3])
 
 
 def _quanta(least: Any, dtype: str) -> Any:
