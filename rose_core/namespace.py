@@ -165,9 +165,9 @@ def as_light_array(x: Any) -> Any:
 
     That is NumPy for what lies in the memory of the CPU, which is shared: a call of torch costs twice to thrice as
     much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
-    while torch traces or transforms a function, have no memory to share.
+    while torch traces or transforms a function, have no memory to share, and NumPy has no bfloat16 of torch's.
     """
-    if _library(x) != "torch" or device(x).type != "cpu":
+    if _library(x) != "torch" or device(x).type != "cpu" or dtype_name(x) == "bfloat16":
         return x
     try:
         return x.numpy()

@@ -90,7 +90,7 @@ def _quanta(least: Any, dtype: str) -> Any:
     """
     bits, fraction, bias = _FORMATS[dtype]
     exponent = (least.astype(np.int64) + (2 ** (bits - 1) + 1)) >> (fraction + 1)
-    return np.ldexp(1.0, exponent - (bias + fraction))
+    return np.ldexp(np.ones(least.shape), exponent - (bias + fraction))
 
 
 def _folds_of_some(gradient: Gradient, slices: Any, sigmas: Folds) -> Folds:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rose_core
 from rose_core import plain_sums
 from rose_core.gradient import Gradient
 from rose_core.namespace import magnitude_words
@@ -133,6 +134,18 @@ def test_subnormal_elements_count_where_they_are_taken_for_zero() -> None:
     finally:
         torch.set_flush_denormal(False)
     assert words[0].argmin() == 0
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_traced_by_a_compiler(dtype: torch.dtype) -> None:
+    """It does NumPy's operations with torch's, and was once asked for bfloat16 among them; one row is not exact."""
+    param, grad = torch.ones((64, 70)), torch.linspace(-1.0, 2.0, 64 * 70).reshape(64, 70)
+    grad[3, 4] = 1e-12
+    arguments = param.to(dtype), grad.to(dtype)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda param, grad: rose_core.update(param, grad, lr=0.1), backend="eager")
+    assert_same_bits(compiled(*arguments), rose_core.update(*arguments, lr=0.1))
 
 
 def test_where_plain_sums_are_tried() -> None:
