@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "Array",
     "OperationDtype",
+    "add_quotient",
     "array_namespace",
     "as_array_beside",
     "as_light_array",
@@ -32,7 +33,6 @@ __all__ = [
     "has_light_arrays",
     "keep_freed_memory",
     "magnitude_words",
-    "multiply_divide_add",
     "narrow",
     "narrows_in_writing",
     "quiet",
@@ -334,14 +334,13 @@ def to_words(x: Array) -> Any:
     return xp.astype(x, xp.uint32)
 
 
-def multiply_divide_add(x: Any, factor: float, numerator: Any, denominator: Any) -> Any:
-    """Return ``x + factor * numerator / denominator`` after three roundings; both first arrays may be written over.
+def add_quotient(x: Any, numerator: Any, denominator: Any) -> Any:
+    """Return ``x + numerator / denominator`` after two roundings; `numerator` may be written over.
 
-    On a CPU torch does it in one pass, from left to right; on CUDA its ``addcdiv`` divides first.
+    On a CPU torch does it in one pass. The factor that it would take, too, its compiler applies to the quotient.
     """
     if _library(x) == "torch" and device(x).type == "cpu":
-        return x.addcdiv_(numerator, denominator, value=factor)
-    numerator *= factor
+        return array_namespace(x).addcdiv(x, numerator, denominator)
     numerator /= denominator
     numerator += x
     return numerator

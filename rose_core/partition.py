@@ -1,7 +1,7 @@
 """Which blocks an array is worked on in: contiguous ranges of its elements in C order."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
@@ -25,12 +25,16 @@ class Block:
     stop: int
 
 
-@functools.lru_cache(maxsize=256)  # the shapes of a model come again at every step
-def partition(shape: tuple[int, ...], size: int) -> tuple[tuple[Block, ...], ...]:
+def partition(shape: Sequence[int], size: int) -> tuple[tuple[Block, ...], ...]:
     """Return the blocks of an array, of at most `size` elements each, in C order and grouped by slices.
 
     A group is one block of whole slices, or all the blocks of one slice.
     """
+    return _partition(tuple(map(int, shape)), size)  # a tracer's symbols, too, are numbers then
+
+
+@functools.lru_cache(maxsize=256)  # the shapes of a model come again at every step
+def _partition(shape: tuple[int, ...], size: int) -> tuple[tuple[Block, ...], ...]:
     return tuple(tuple(group) for _, group in groupby(_blocks(shape, size), key=lambda block: block.slices.start))
 
 

@@ -43,9 +43,9 @@ def are_likely_exact(stored: Array) -> bool:
 def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tuple[Extrema, Folds]:
     """Return what `Gradient.extrema` and `Gradient.folds` do, for which most slices are looked at once.
 
-    NOTE: [exact plain sums] The last place of the first sigma is u = 2**(level + e - 52), where 2**(e + 1) is above
-    every element and 2**level not below their number. If all elements are multiples of u, so is every partial sum,
-    which is below 2**53 u: float64 has it. The folds have the same sum, for the first holds all of every element.
+    NOTE: [exact plain sums] The last place of the first sigma is u = 2**(level + e - 52), where no element is beyond
+    2**(e + 1), and 2**level not below their number. If all elements are multiples of u, so is every partial sum, and
+    none is beyond 2**53 u: float64 has them. The folds have the same sum, for the first holds all of every element.
     """
     count = math.prod(gradient.stored.shape[1:])
     low, high, sums, least = _survey(gradient, run)
@@ -90,7 +90,7 @@ def _quanta(least: Any, dtype: str) -> Any:
     """
     bits, fraction, bias = _FORMATS[dtype]
     exponent = (least.astype(np.int64) + (2 ** (bits - 1) + 1)) >> (fraction + 1)
-    return np.ldexp(np.ones(least.shape), exponent - (bias + fraction))
+    return np.ldexp(np.ones(least.shape), (exponent - (bias + fraction)).astype(np.int32))
 
 
 def _folds_of_some(gradient: Gradient, slices: Any, sigmas: Folds) -> Folds:

@@ -134,7 +134,7 @@ def _requests(groups: Sequence[Updates]) -> Requests:
         grads=[grad.data_ptr() for group in groups for grad in group.grads],
         rates=rates,
         factors=factors,
-        negated=negated,
+        negated=negated != 0.0,
         noise=_column(group.noise for group in groups),  # type: ignore[misc]
     )
 

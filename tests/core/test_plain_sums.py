@@ -85,6 +85,17 @@ def test_down_to_where_no_sum_is_exact(backend: Backend, length: int, dtype: str
 
 
 @with_light_arrays
+@pytest.mark.parametrize("length", [16, 64, 4096])
+def test_partial_sums_that_just_do_not_fit(backend: Backend, length: int) -> None:
+    """Fortran order is summed column by column, where not only the last addition rounds."""
+    level = (length - 1).bit_length()
+    x = np.full((6, length), 2.0 - 2.0**-23, np.float32, order="F")
+    x[:, -2:] = 2.0 ** (level - 30) * (1.0 + 2.0**-23)
+    held = backend.array(x.T).T
+    assert_plain_sums_are_folds(Gradient(held, "fp64"), 6 * length, backend.name)
+
+
+@with_light_arrays
 def test_exact_slices_are_not_folded(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are slices of zeros; of three slices with one that is not exact, it alone is."""
     folded: list[tuple[int, ...]] = []
@@ -138,14 +149,16 @@ def test_subnormal_elements_count_where_they_are_taken_for_zero() -> None:
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_traced_by_a_compiler(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("compute", COMPUTES)
+def test_traced_by_a_compiler(dtype: torch.dtype, compute: ComputeDtype) -> None:
     """It does NumPy's operations with torch's, and was once asked for bfloat16 among them; one row is not exact."""
     param, grad = torch.ones((64, 70)), torch.linspace(-1.0, 2.0, 64 * 70).reshape(64, 70)
     grad[3, 4] = 1e-12
     arguments = param.to(dtype), grad.to(dtype)
+    options: dict[str, Any] = {"lr": 0.0123, "compute_dtype": compute}
     torch.compiler.reset()
-    compiled = torch.compile(lambda param, grad: rose_core.update(param, grad, lr=0.1), backend="eager")
-    assert_same_bits(compiled(*arguments), rose_core.update(*arguments, lr=0.1))
+    compiled = torch.compile(lambda param, grad: rose_core.update(param, grad, **options), backend="eager")
+    assert_same_bits(compiled(*arguments), rose_core.update(*arguments, **options))
 
 
 def test_where_plain_sums_are_tried() -> None:
