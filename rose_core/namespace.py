@@ -140,7 +140,7 @@ def block_elements(x: Array) -> int:
     """
     if _library(x) == "cupy" or (_library(x) == "torch" and device(x).type != "cpu"):
         return 2**24
-    return 2**18 if _library(x) == "torch" and dtype_name(x) != "bfloat16" else 2**17
+    return 3 * 2**16 if _library(x) == "torch" and dtype_name(x) != "bfloat16" else 2**17
 
 
 def keep_freed_memory(x: Array) -> None:
