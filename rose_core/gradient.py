@@ -31,18 +31,21 @@ class Gradient(NamedTuple):
         return -g if self.maximize else g  # ROSE-1.3
 
     def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:
-        """Return the extrema of each slice (ROSE-4.1).
+        """Return the extrema of each slice (ROSE-4.1)."""
+
+        def of_group(group: Sequence[Block]) -> Extrema:
+            return joined_extrema(self.extrema_of(self.stored[block.index]) for block in group)
+
+        low, high = of_all_slices(run, of_group)
+        return low, high
+
+    def extrema_of(self, stored: Array) -> Extrema:
+        """Return the extrema of each slice of some of the gradient, as it is stored.
 
         They are found before anything is rounded or negated: rounding is monotonic.
         """
-        operation, axes = operation_dtype(self.compute), within_slices(self.stored)
-
-        def of_group(group: Sequence[Block]) -> Extrema:
-            parts = (comparable(self.stored[block.index], operation) for block in group)
-            low, high = joined_extrema(extrema(part, axes) for part in parts)
-            return to_compute(low, self.compute), to_compute(high, self.compute)
-
-        low, high = of_all_slices(run, of_group)
+        ends = extrema(comparable(stored, operation_dtype(self.compute)), within_slices(self.stored))
+        low, high = (to_compute(end, self.compute) for end in ends)
         return (-high, -low) if self.maximize else (low, high)
 
     def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:

@@ -19,7 +19,7 @@ from rose_core.namespace import (
     magnitude_words,
 )
 from rose_core.partition import Block
-from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, magnitude, to_summand
+from rose_core.summation import Extrema, Folds, fold_sigmas, fold_sums, joined_extrema, magnitude, to_summand
 
 __all__ = ["are_likely_exact", "extrema_and_folds"]
 
@@ -70,17 +70,17 @@ def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]
 
     def of_block(block: Block) -> tuple[Any, ...]:
         stored = gradient.stored[block.index]
-        g, xp = gradient.rounded(stored), array_namespace(stored)
-        sums = xp.sum(to_summand(g), axis=axes, keepdims=True)
-        return *extrema(g, axes), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
+        xp = array_namespace(stored)
+        sums = xp.sum(to_summand(gradient.rounded(stored)), axis=axes, keepdims=True)
+        return *gradient.extrema_of(stored), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
 
     return of_all_slices(run, lambda group: functools.reduce(_joined, map(of_block, group)))
 
 
 def _joined(one: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
     """Return what `_survey` finds of two parts of a slice together."""
-    xp = array_namespace(one[0])
-    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1]), one[2] + other[2], xp.minimum(one[3], other[3])
+    ends = joined_extrema([(one[0], one[1]), (other[0], other[1])])
+    return *ends, one[2] + other[2], array_namespace(one[3]).minimum(one[3], other[3])
 
 
 def _quanta(least: Any, dtype: str) -> Any:
