@@ -2,16 +2,23 @@
 
 from typing import Any
 
-from rose_core.namespace import Array, add_quotient, array_namespace, scalar
+from rose_core.namespace import AddScaledQuotient, Array, add_scaled_quotient, array_namespace, scalar
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute
 
 __all__ = ["advance", "advance_by_sign"]
 
 
-def advance(x: Array, g: Array, denominator: Array, *, lr: float, compute: ComputeDtype) -> Any:
-    """Step against the gradient divided by its slice's denominator (ROSE-6.1); `g` is written over."""
-    g *= round_number(-lr, compute)
-    return round_to_compute(add_quotient(x, g, denominator), compute)
+def advance(
+    x: Array,
+    g: Array,
+    denominator: Array,
+    *,
+    lr: float,
+    compute: ComputeDtype,
+    add: AddScaledQuotient = add_scaled_quotient,
+) -> Any:
+    """Step against the gradient divided by its slice's denominator (ROSE-6.1); `x` and `g` are written over."""
+    return round_to_compute(add(x, round_number(-lr, compute), g, denominator), compute)
 
 
 def advance_by_sign(x: Array, g: Array, *, lr: float, compute: ComputeDtype) -> Any:

@@ -1,8 +1,10 @@
 """A step in blocks: the three phases in their order, over a parameter of any size in temporaries of a fixed one."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rose_core.advance import advance, advance_by_sign
 from rose_core.decay import apply_decay
@@ -10,6 +12,7 @@ from rose_core.gate import Gate, denominators, gate
 from rose_core.gradient import Gradient
 from rose_core.hyperparameters import Hyperparameters
 from rose_core.namespace import (
+    AddScaledQuotient,
     Array,
     array_namespace,
     as_array_beside,
@@ -18,6 +21,7 @@ from rose_core.namespace import (
     keep_freed_memory,
     narrows_in_writing,
     quiet,
+    scaled_quotient_adder,
 )
 from rose_core.partition import Block, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
@@ -82,7 +86,8 @@ class _Again:
         return self._compute()
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """The phases of a step, each on one block or on a run of groups of blocks."""
 
     param: Array
@@ -95,6 +100,10 @@ class Step(NamedTuple):
     def compute(self) -> ComputeDtype:
         """The compute dtype, which the gradient knows."""
         return self.gradient.compute
+
+    @functools.cached_property
+    def _add_scaled_quotient(self) -> AddScaledQuotient:
+        return scaled_quotient_adder(self.param, self.gradient.stored)
 
     @quiet
     def measured(self, run: Sequence[Sequence[Block]]) -> tuple[Any, Any]:
@@ -117,18 +126,18 @@ class Step(NamedTuple):
     @quiet
     def updated(self, block: Block, mean: Array | None, denominator: Array | None) -> Any:
         """Return the new values of a block, which to write rounds them if they are not rounded."""
-        xp, part = array_namespace(self.param), self.param[block.index]
-        x = apply_decay(to_compute(part, self.compute, copy=True), self.factor, self.compute)
+        compute, part = self.gradient.compute, self.param[block.index]
+        x = apply_decay(to_compute(part, compute, copy=True), self.factor, compute)
         g = self.gradient.values(block, copy=True)
         if denominator is None:
-            x = advance_by_sign(x, g, lr=self.options.lr, compute=self.compute)
+            x = array_namespace(x).reshape(advance_by_sign(x, g, lr=self.options.lr, compute=compute), ())
         else:
-            g = center(g, mean, self.compute)
-            x = advance(x, g, denominator, lr=self.options.lr, compute=self.compute)
-        if not narrows_in_writing(x, part):
-            words = None if self.noise is None else xp.reshape(self.noise(block.start, block.stop), part.shape)
-            x = to_storage(x, dtype_name(part), words)
-        return xp.reshape(x, part.shape)
+            g = center(g, mean, compute)
+            x = advance(x, g, denominator, lr=self.options.lr, compute=compute, add=self._add_scaled_quotient)
+        if narrows_in_writing(x, part):
+            return x
+        words = self.noise and array_namespace(part).reshape(self.noise(block.start, block.stop), part.shape)
+        return to_storage(x, dtype_name(part), words)
 
 
 def _runs(groups: Iterable[Sequence[Block]], slices: int) -> list[list[Sequence[Block]]]:

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rose_core.namespace import Array, array_namespace, as_array_beside, as_light_array, comparable, device
+from rose_core.namespace import (
+    Array,
+    array_namespace,
+    as_array_beside,
+    as_light_array,
+    comparable,
+    device,
+    light_conversion,
+)
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype, operation_dtype, to_compute
 from rose_core.summation import Extrema, Folds, extrema, fold_sums, joined_extrema, joined_folds, to_summand
@@ -34,18 +42,18 @@ class Gradient(NamedTuple):
         """Return the extrema of each slice (ROSE-4.1)."""
 
         def of_group(group: Sequence[Block]) -> Extrema:
-            return joined_extrema(self.extrema_of(self.stored[block.index]) for block in group)
+            return joined_extrema(self.stored_extrema(self.stored[block.index]) for block in group)
 
         low, high = of_all_slices(run, of_group)
-        return low, high
+        return self.rounded_extrema((low, high))
 
-    def extrema_of(self, stored: Array) -> Extrema:
-        """Return the extrema of each slice of some of the gradient, as it is stored.
+    def stored_extrema(self, stored: Array) -> Extrema:
+        """Return the extrema of each slice of some of the gradient, as it is stored."""
+        return extrema(comparable(stored, operation_dtype(self.compute)), within_slices(self.stored))
 
-        They are found before anything is rounded or negated: rounding is monotonic.
-        """
-        ends = extrema(comparable(stored, operation_dtype(self.compute)), within_slices(self.stored))
-        low, high = (to_compute(end, self.compute) for end in ends)
+    def rounded_extrema(self, ends: Extrema) -> Extrema:
+        """Return the extrema of slices from those of what is stored: rounding is monotonic."""
+        low, high = (as_light_array(to_compute(end, self.compute)) for end in ends)
         return (-high, -low) if self.maximize else (low, high)
 
     def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:
@@ -76,9 +84,12 @@ def of_all_slices(
     if len(run) == 1:
         return [as_light_array(part) for part in of_group(run[0])]
     first, last = run[0][0].slices.start, run[-1][0].slices.stop
+    to_light: list[Callable[[Any], Any]] = []
     wholes: list[Any] = []
     for group in run:
-        parts = [as_light_array(part) for part in of_group(group)]
+        parts = of_group(group)
+        to_light = to_light or list(map(light_conversion, parts))
+        parts = [convert(part) for convert, part in zip(to_light, parts, strict=True)]
         wholes = wholes or [_empty((last - first, *part.shape[1:]), part) for part in parts]
         for whole, part in zip(wholes, parts, strict=True):
             whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part

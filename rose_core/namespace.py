@@ -6,6 +6,8 @@ where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason b
 """
 
 import functools
+from collections.abc import Callable
+from operator import methodcaller
 from typing import Any, Final, Literal, Protocol
 
 import array_api_compat
@@ -13,9 +15,10 @@ import ml_dtypes
 import numpy as np
 
 __all__ = [
+    "AddScaledQuotient",
     "Array",
     "OperationDtype",
-    "add_quotient",
+    "add_scaled_quotient",
     "array_namespace",
     "as_array_beside",
     "as_light_array",
@@ -32,6 +35,7 @@ __all__ = [
     "has_float64",
     "has_light_arrays",
     "keep_freed_memory",
+    "light_conversion",
     "magnitude_words",
     "narrow",
     "narrows_in_writing",
@@ -40,6 +44,7 @@ __all__ = [
     "require_integer_words",
     "require_same_place",
     "scalar",
+    "scaled_quotient_adder",
     "square_root",
     "to_words",
     "widen",
@@ -167,16 +172,36 @@ def as_light_array(x: Any) -> Any:
     much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
     while torch traces or transforms a function, have no memory to share, and NumPy has no bfloat16 of torch's.
     """
+    return light_conversion(x)(x)
+
+
+def light_conversion(x: Any) -> Callable[[Any], Any]:
+    """Return what makes light arrays of many that are of the kind of `x`: to find it costs more than to do it."""
     if _library(x) != "torch" or device(x).type != "cpu" or dtype_name(x) == "bfloat16":
-        return x
+        return _unchanged
     try:
-        return x.numpy()
+        x.numpy()
+        if not _is_compiled(x):
+            x.untyped_storage().data_ptr()  # what stands for a tensor in `torch.func.functionalize` has none
     except (RuntimeError, TypeError):
-        return x
+        return _unchanged
+    return _numpy
+
+
+_numpy: Final = methodcaller("numpy")
+
+
+def _unchanged(x: Any) -> Any:
+    return x
+
+
+def _is_compiled(x: Array) -> bool:
+    """Tell whether torch compiles what is done with its tensor `x`."""
+    return bool(array_namespace(x).compiler.is_compiling())
 
 
 def has_light_arrays(x: Array) -> bool:
-    """Tell whether `as_light_array` makes NumPy's of what `x`, of 16 or 32 bits an element, is reduced to."""
+    """Tell whether `as_light_array` makes NumPy's of what `x`, an array of floats, is reduced to."""
     return _library(x) in ("numpy", "torch") and isinstance(as_light_array(_words(x)), np.ndarray)
 
 
@@ -305,7 +330,7 @@ def magnitude_words(x: Any) -> Any:
     """
     words, shift = _words(x), 2 ** (8 * x.dtype.itemsize - 1) - 1
     if _library(x) == "torch":
-        return array_namespace(x).add(scalar(words, shift), words, alpha=2)  # in one pass
+        return array_namespace(x).rsub(words, shift, alpha=-2)  # shift + 2 * words in one pass
     words = words + words
     words += shift
     return words
@@ -334,16 +359,28 @@ def to_words(x: Array) -> Any:
     return xp.astype(x, xp.uint32)
 
 
-def add_quotient(x: Any, numerator: Any, denominator: Any) -> Any:
-    """Return ``x + numerator / denominator`` after two roundings; `numerator` may be written over.
+AddScaledQuotient = Callable[[Any, float, Any, Any], Any]
+"""Returns ``x + factor * numerator / denominator`` after three roundings; `x` and `numerator` may be written over."""
 
-    On a CPU torch does it in one pass. The factor that it would take, too, its compiler applies to the quotient.
-    """
-    if _library(x) == "torch" and device(x).type == "cpu":
-        return array_namespace(x).addcdiv(x, numerator, denominator)
+
+def add_scaled_quotient(x: Any, factor: float, numerator: Any, denominator: Any) -> Any:
+    """Do what an `AddScaledQuotient` does with arrays of any library."""
+    numerator *= factor
     numerator /= denominator
-    numerator += x
-    return numerator
+    return x + numerator
+
+
+def scaled_quotient_adder(param: Array, grad: Array) -> AddScaledQuotient:
+    """Return what adds a scaled quotient best in a step: to find it costs more than to do it to a block.
+
+    On a CPU torch does it in one pass, but its compiler would apply the factor to the quotient.
+    """
+    one_pass = _library(param) == "torch" and not _is_compiled(param)
+    return _addcdiv if one_pass and has_light_arrays(param) and has_light_arrays(grad) else add_scaled_quotient
+
+
+def _addcdiv(x: Any, factor: float, numerator: Any, denominator: Any) -> Any:
+    return x.addcdiv_(numerator, denominator, value=factor)
 
 
 def square_root(x: Any) -> Any:
@@ -367,7 +404,7 @@ def _detached(x: Any) -> Any:
     return x
 
 
-_WORDS: Final = {2: "int16", 4: "int32"}
+_WORDS: Final = {2: "int16", 4: "int32", 8: "int64"}
 
 
 def _words(x: Any) -> Any:

@@ -49,7 +49,7 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
     """
     count = math.prod(gradient.stored.shape[1:])
     low, high, sums, least = _survey(gradient, run)
-    ends = (low, high)
+    ends = gradient.rounded_extrema((low, high))
     sigmas = fold_sigmas(magnitude(ends), count)
     exact = sigmas[0] / (1.5 * 2.0**52) <= _quanta(least, dtype_name(gradient.stored))
     inexact = np.nonzero(~exact.reshape(-1))[0]
@@ -65,14 +65,14 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
 
 
 def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]:
-    """Return the extrema of each slice, its plain sum, and its least magnitude word."""
+    """Return the extrema of each slice as it is stored, its plain sum, and its least magnitude word."""
     axes = within_slices(gradient.stored)
 
     def of_block(block: Block) -> tuple[Any, ...]:
         stored = gradient.stored[block.index]
         xp = array_namespace(stored)
         sums = xp.sum(to_summand(gradient.rounded(stored)), axis=axes, keepdims=True)
-        return *gradient.extrema_of(stored), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
+        return *gradient.stored_extrema(stored), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
 
     return of_all_slices(run, lambda group: functools.reduce(_joined, map(of_block, group)))
 

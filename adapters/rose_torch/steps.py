@@ -198,6 +198,7 @@ def _run_by_core(update: Update, statistics: Statistics | None) -> None:
     else:
         for index, values in _updated_blocks(update, param, grad):
             param[index].copy_(values)
+            del values  # so that the next block lies where this one did, in the cache
 
 
 def _updated_blocks(update: Update, param: Any, grad: Any) -> Iterator[tuple[tuple[slice, ...], Any]]:

@@ -32,15 +32,30 @@ def test_by_the_compiler(dtype: torch.dtype, compute: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(30,), (64, 70)])
-def test_over_many_gradients_of_one_parameter(shape: tuple[int, ...]) -> None:
-    param, grad = arrays(torch.float32, *shape)
+@pytest.mark.parametrize("many", ["param", "grad"])
+def test_over_many_of_one_while_the_other_stays(many: str, shape: tuple[int, ...]) -> None:
+    """Nothing is written over that only some of the many have."""
+    own = dict(zip(("param", "grad"), arrays(torch.float32, *shape), strict=True))
 
-    def step(grad: torch.Tensor) -> Any:
-        return rose_core.update(param, grad, lr=0.0123, stabilize=False)
+    def step(values: torch.Tensor) -> Any:
+        both = own | {many: values}
+        return rose_core.update(both["param"], both["grad"], lr=0.0123, stabilize=False)
 
-    grads = torch.stack([grad, -grad])
-    for one, own in zip(torch.func.vmap(step)(grads), grads, strict=True):
-        assert_same_bits(one, step(own))
+    ones = torch.stack([own[many], -own[many]])
+    for result, one in zip(torch.func.vmap(step)(ones), ones, strict=True):
+        assert_same_bits(result, step(one))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(), (30,), (64, 70)])
+def test_functionalized(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """What stands for a tensor there lets NumPy read memory that no value was written to."""
+
+    def step(param: torch.Tensor, grad: torch.Tensor) -> Any:
+        return rose_core.update(param, grad, lr=0.0123)
+
+    param, grad = arrays(dtype, *shape) if shape else (x[0] for x in arrays(dtype, 6))
+    assert_same_bits(torch.func.functionalize(step)(param, grad), step(param, grad))
 
 
 @pytest.mark.parametrize("shape", [(30,), (64, 70)])
