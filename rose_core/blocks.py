@@ -1,12 +1,14 @@
-"""A step in blocks: the three phases in their order, over a parameter of any size in temporaries of a fixed one."""
+"""A step in blocks: the three phases in their order, over parameters of any size in temporaries of a fixed one."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
 from rose_core.advance import advance, advance_by_sign
+from rose_core.alike import Alike
 from rose_core.decay import apply_decay
 from rose_core.gate import Gate, denominators, gate
 from rose_core.gradient import Gradient
@@ -23,46 +25,69 @@ from rose_core.namespace import (
     quiet,
     scaled_quotient_adder,
 )
-from rose_core.partition import Block, partition
+from rose_core.partition import Block, number_of_slices, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
+from rose_core.scratch import Scratch
 from rose_core.statistics import center, measure
 
-__all__ = ["NoiseSource", "Step", "updated_blocks"]
+__all__ = ["NoiseSource", "Step", "Updated", "updated_blocks"]
 
 # Of more slices on a CPU the statistics would take more than 4 MiB.
 _KEPT_SLICES: Final = 2**18
 
+# Parameters that are alike go through the phases together up to so many elements, or those of a block: what a phase
+# costs besides its work is little then, and the gradients may still be in a cache when they are read again.
+_TOGETHER: Final = 2**22
+
 NoiseSource = Callable[[int, int], Any]
 """Returns the noise words from `start` to `stop` of the flattened parameter, of which one range follows another."""
 
+Updated = tuple[Any, tuple[slice, ...], Any]
+"""A parameter, an index of it, and the values there after a step."""
+
 
 def updated_blocks(
-    param: Array,
-    grad: Array,
+    params: Sequence[Array],
+    grads: Sequence[Array],
     options: Hyperparameters,
     *,
     factor: float,
     compute: ComputeDtype,
-    noise: NoiseSource | None,
+    noise: Sequence[NoiseSource] = (),
     size: int | None = None,
-) -> Iterator[tuple[tuple[slice, ...], Any]]:
-    """Return, block by block, an index of the parameter and the values there after a step that is checked already.
+) -> Iterator[Updated]:
+    """Return, block by block, what a step that is checked already makes of parameters.
 
-    The values have the dtype of the parameter, or one that writing them rounds to it, which saves a pass. Each
-    block may be written before the next one is asked for, unless `grad` shares memory with `param`.
+    The parameters are alike but for their values, and so are their gradients. Of each block there is a parameter, an
+    index of it and the values there, which are valid until the next ones are asked for. They have the dtype of the
+    parameter, or one that writing them rounds to it, which saves a pass. They may be written before the next ones are
+    asked for, unless a gradient shares memory with a parameter, or two parameters do. `noise` has one source for each
+    parameter, or none.
 
     `size` is how many elements a block has at most. The slices are measured a fourth as many at a time, or as many as
     one block has. Up to twice as many, as many where these are beyond `_KEPT_SLICES`, their statistics are kept;
     of more slices each phase measures them anew.
     """
-    if 0 in param.shape:  # ROSE-1.4
-        yield (slice(None),) * param.ndim, array_namespace(param).zeros_like(param)
+    shape = params[0].shape
+    if 0 in shape:  # ROSE-1.4
+        for param in params:
+            yield param, (slice(None),) * len(shape), array_namespace(param).zeros_like(param)
         return
-    size = block_elements(param) if size is None else size
-    groups = partition(param.shape, size)
+    size = block_elements(params[0]) if size is None else size
+    at_once = max(1, min(size // 4 // number_of_slices(shape), max(size, _TOGETHER) // math.prod(shape)))
+    scratches = [Scratch(min(size, len(params) * math.prod(shape))) for _ in range(2)]
+    for first in range(0, len(params), at_once):
+        own = slice(first, first + at_once)
+        gradient = Gradient(Alike(grads[own]), compute, options.maximize, scratches[1])
+        yield from _updated(Step(Alike(params[own]), gradient, options, factor, noise[own], scratches[0]), size)
+
+
+def _updated(step: "Step", size: int) -> Iterator[Updated]:
+    """Return what a step makes of its parameters; more than one of them have the slices of one run at most."""
+    param = step.param.one
+    groups = partition(param.shape, size, len(step.param.arrays))
     if len(groups) > 1:
         keep_freed_memory(param)
-    step = Step(param, Gradient(grad, compute, options.maximize), options, factor, noise)
     runs = _runs(groups, size // 4)
     measured: Iterable[tuple[Any, Any]] = _Again(lambda: map(step.measured, runs))
     if groups[-1][-1].slices.stop <= min(2 * size, max(size, _KEPT_SLICES)):
@@ -73,7 +98,7 @@ def updated_blocks(
         first = run[0][0].slices.start
         for block in chain.from_iterable(run):
             rows = slice(block.slices.start - first, block.slices.stop - first)
-            yield block.index, step.updated(block, _rows(mean, rows), _rows(denominator, rows))
+            yield from step.updated(block, _rows(mean, rows), _rows(denominator, rows))
 
 
 class _Again:
@@ -88,13 +113,17 @@ class _Again:
 
 @dataclass(frozen=True)
 class Step:
-    """The phases of a step, each on one block or on a run of groups of blocks."""
+    """The phases of a step, each on one block or on a run of groups of blocks.
 
-    param: Array
+    It is that of a parameter, or of some that are alike.
+    """
+
+    param: Alike
     gradient: Gradient
     options: Hyperparameters
     factor: float
-    noise: NoiseSource | None
+    noise: Sequence[NoiseSource] = ()
+    scratch: Scratch | None = None
 
     @property
     def compute(self) -> ComputeDtype:
@@ -103,41 +132,52 @@ class Step:
 
     @functools.cached_property
     def _add_scaled_quotient(self) -> AddScaledQuotient:
-        return scaled_quotient_adder(self.param, self.gradient.stored)
+        return scaled_quotient_adder(self.param.one, self.gradient.stored.one)
 
     @quiet
     def measured(self, run: Sequence[Sequence[Block]]) -> tuple[Any, Any]:
         """Return the mean and the range of each slice, None where it has none."""
-        if self.param.ndim == 0:
+        if self.param.one.ndim == 0:
             return None, None
         return measure(self.gradient, run, centralize=self.options.centralize)
 
     @quiet
     def gate(self, measured: Iterable[tuple[Any, Any]]) -> Gate | None:
-        """Return the gate over all slices, if there is one."""
-        ranges = _Again(lambda: (range_ for _, range_ in measured))
-        return gate(ranges, self.param.shape, stabilize=self.options.stabilize, compute=self.compute)
+        """Return the gate over all slices of each parameter, if there is one."""
+        ranges, shape = _Again(lambda: (range_ for _, range_ in measured)), self.param.one.shape
+        gradients = len(self.gradient.stored.arrays)
+        return gate(ranges, shape, stabilize=self.options.stabilize, compute=self.compute, gradients=gradients)
 
     @quiet
     def denominators(self, range_: Array | None, through: Gate | None) -> Any:
         """Return the denominator of each slice, None at rank 0."""
         return None if range_ is None else denominators(range_, through, self.compute)
 
+    def updated(self, block: Block, mean: Array | None, denominator: Array | None) -> Iterator[Updated]:
+        """Return what the step makes of a block, parameter by parameter."""
+        return self.param.split(block, self._updated_rows(block, mean, denominator))
+
     @quiet
-    def updated(self, block: Block, mean: Array | None, denominator: Array | None) -> Any:
+    def _updated_rows(self, block: Block, mean: Array | None, denominator: Array | None) -> Any:
         """Return the new values of a block, which to write rounds them if they are not rounded."""
-        compute, part = self.gradient.compute, self.param[block.index]
-        x = apply_decay(to_compute(part, compute, copy=True), self.factor, compute)
+        compute, part = self.gradient.compute, self.param.rows(block)
+        x = apply_decay(to_compute(part, compute, copy=True, scratch=self.scratch), self.factor, compute)
         g = self.gradient.values(block, copy=True)
         if denominator is None:
-            x = array_namespace(x).reshape(advance_by_sign(x, g, lr=self.options.lr, compute=compute), ())
+            x = advance_by_sign(x, g, lr=self.options.lr, compute=compute)
         else:
             g = center(g, mean, compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=compute, add=self._add_scaled_quotient)
         if narrows_in_writing(x, part):
             return x
-        words = self.noise and array_namespace(part).reshape(self.noise(block.start, block.stop), part.shape)
-        return to_storage(x, dtype_name(part), words)
+        return to_storage(x, dtype_name(part), self._words(block, part))
+
+    def _words(self, block: Block, part: Array) -> Any:
+        """Return the noise words of a block in its shape, None without noise."""
+        if not self.noise:
+            return None
+        xp, words = array_namespace(part), [source(block.start, block.stop) for source in self.noise[block.arrays]]
+        return xp.reshape(words[0] if len(words) == 1 else xp.concat(words, axis=0), part.shape)
 
 
 def _runs(groups: Iterable[Sequence[Block]], slices: int) -> list[list[Sequence[Block]]]:

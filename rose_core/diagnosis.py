@@ -180,7 +180,7 @@ def _steps(grad: Array, options: Hyperparameters, compute: ComputeDtype) -> Iter
     xp = array_namespace(grad)
     zero = xp.zeros((), dtype=getattr(xp, operation_dtype(compute)), device=device(grad))
     zeros = xp.broadcast_to(zero, grad.shape)
-    for _, values in updated_blocks(zeros, grad, options, factor=1.0, compute=compute, noise=None):
+    for _, _, values in updated_blocks([zeros], [grad], options, factor=1.0, compute=compute):
         yield to_summand(values)
 
 

@@ -19,6 +19,7 @@ from rose_core.summation import (
 
 __all__ = [
     "Gate",
+    "by_gradient",
     "denominators",
     "deviation_folds",
     "gate",
@@ -29,32 +30,41 @@ __all__ = [
     "range_folds",
 ]
 
-# The other axes of ranges have the size 1.
-_OF_ALL_SLICES: Final = (0,)
+# A row has the ranges of one gradient.
+_OF_ALL_SLICES: Final = (1,)
 
 
 class Gate(NamedTuple):
-    """The mean of all ranges and the trust factor, in C."""
+    """The mean of all ranges and the trust factor of each gradient, in C and in the shape (gradients, 1)."""
 
     mean: Any
     trust: Any
 
 
-def gate(ranges: Iterable[Array], shape: Sequence[int], *, stabilize: bool, compute: ComputeDtype) -> Gate | None:
-    """Return the gate of a gradient of this shape, None if it has none (ROSE-5.1).
+def gate(
+    parts: Iterable[Array], shape: Sequence[int], *, stabilize: bool, compute: ComputeDtype, gradients: int = 1
+) -> Gate | None:
+    """Return the gates of some gradients of this shape, None if they have none (ROSE-5.1).
 
-    The ranges lie in parts, are held in the operation dtype and iterated over thrice. Who has not all of them
-    follows these lines, and joins what each stage returns with that of the others.
+    Their ranges, held in the operation dtype, lie in parts, those of more gradients than one in one part, and are
+    iterated over thrice. Who has not all of them follows these lines, and joins what each stage returns with that
+    of the others.
     """
     if not stabilize or len(shape) < 2:
         return None
     count = shape[0]
-    ends = joined_extrema(map(range_extrema, ranges))
+    ends = joined_extrema(range_extrema(by_gradient(part, gradients)) for part in parts)
     sigmas = fold_sigmas(ends[1], count)
-    mean64 = exact_mean(joined_folds(range_folds(range_, sigmas) for range_ in ranges), count)
+    folds = joined_folds(range_folds(by_gradient(part, gradients), sigmas) for part in parts)
+    mean64 = exact_mean(folds, count)
     sigmas = fold_sigmas(largest_deviation(ends, mean64), count)
-    folds = joined_folds(deviation_folds(range_, mean64, sigmas) for range_ in ranges)
+    folds = joined_folds(deviation_folds(by_gradient(part, gradients), mean64, sigmas) for part in parts)
     return gate_of_moments(mean64, exact_mean(folds, count), compute)
+
+
+def by_gradient(range_: Array, gradients: int) -> Any:
+    """Return the ranges of some gradients in one row for each."""
+    return array_namespace(range_).reshape(range_, (gradients, -1))
 
 
 def range_extrema(range_: Array) -> Extrema:
@@ -94,8 +104,11 @@ def denominators(range_: Array, through: Gate | None, compute: ComputeDtype) -> 
 
 
 def gated_ranges(range_: Array, through: Gate | None, compute: ComputeDtype) -> Any:
-    """Return what the gate makes of the ranges, the ranges themselves without one (ROSE-5.1)."""
-    return range_ if through is None else _blend(range_, through, compute)
+    """Return what the gate makes of the ranges, in their shape, the ranges themselves without one (ROSE-5.1)."""
+    if through is None:
+        return range_
+    blended = _blend(by_gradient(range_, through.mean.shape[0]), through, compute)
+    return array_namespace(blended).reshape(blended, range_.shape)
 
 
 def _squared_deviation(range_: Array, mean64: Array) -> Any:

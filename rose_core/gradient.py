@@ -1,8 +1,9 @@
-"""A gradient as it is read, block by block: by the statistics of its slices as it is stored, by the update widened."""
+"""Gradients as they are read, block by block: by the statistics of slices as they are stored, by the update widened."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from rose_core.alike import Alike
 from rose_core.namespace import (
     Array,
     array_namespace,
@@ -14,42 +15,51 @@ from rose_core.namespace import (
 )
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype, operation_dtype, to_compute
+from rose_core.scratch import Scratch
 from rose_core.summation import Extrema, Folds, extrema, fold_sums, joined_extrema, joined_folds, to_summand
 
-__all__ = ["Gradient", "of_all_slices", "within_slices"]
+__all__ = ["Gradient", "of_all_slices"]
 
 
 class Gradient(NamedTuple):
-    """A gradient, and what it is rounded to.
+    """A gradient, or some that are alike, and what it is rounded to.
 
     What its methods return of a run, consecutive groups of blocks, is one row a slice, in light arrays.
     """
 
-    stored: Array
+    stored: Alike
     compute: ComputeDtype
     maximize: bool = False
+    scratch: Scratch | None = None
 
     def values(self, block: Block, *, copy: bool = False) -> Any:
-        """Return a block in the operation dtype; `copy` says whether it must be one that may be written over."""
-        return self.rounded(self.stored[block.index], copy=copy)
+        """Return a block in the operation dtype, until the next one is asked for.
 
-    def rounded(self, stored: Array, *, copy: bool = False) -> Any:
-        """Return some of the gradient, as it is stored, in the operation dtype; `copy` as for `values`."""
-        g = to_compute(stored, self.compute, copy=copy)
+        `copy` says whether it must be one that may be written over.
+        """
+        return self.rounded(self.stored.rows(block), copy=copy, scratch=self.scratch)
+
+    def summands(self, stored: Array) -> Any:
+        """Return some of the gradient, as it is stored, in the dtype it is summed in, until the next is asked for."""
+        return to_summand(self.rounded(stored, scratch=self.scratch), self.scratch)
+
+    def rounded(self, stored: Array, *, copy: bool = False, scratch: Scratch | None = None) -> Any:
+        """Return some of the gradient, as it is stored, in the operation dtype, as `to_compute` does."""
+        g = to_compute(stored, self.compute, copy=copy, scratch=scratch)
         return -g if self.maximize else g  # ROSE-1.3
 
     def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:
         """Return the extrema of each slice (ROSE-4.1)."""
 
         def of_group(group: Sequence[Block]) -> Extrema:
-            return joined_extrema(self.stored_extrema(self.stored[block.index]) for block in group)
+            return joined_extrema(self.stored_extrema(self.stored.rows(block)) for block in group)
 
         low, high = of_all_slices(run, of_group)
         return self.rounded_extrema((low, high))
 
     def stored_extrema(self, stored: Array) -> Extrema:
         """Return the extrema of each slice of some of the gradient, as it is stored."""
-        return extrema(comparable(stored, operation_dtype(self.compute)), within_slices(self.stored))
+        return extrema(comparable(stored, operation_dtype(self.compute)), self.stored.within_slices)
 
     def rounded_extrema(self, ends: Extrema) -> Extrema:
         """Return the extrema of slices from those of what is stored: rounding is monotonic."""
@@ -58,19 +68,14 @@ class Gradient(NamedTuple):
 
     def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:
         """Return the folds of the sum of each slice; `sigmas` are those of the run."""
-        axes, first = within_slices(self.stored), run[0][0].slices.start
+        axes, first = self.stored.within_slices, run[0][0].slices.start
 
         def of_group(group: Sequence[Block]) -> Folds:
             rows = slice(group[0].slices.start - first, group[0].slices.stop - first)
-            own = tuple(as_array_beside(sigma[rows, ...], self.stored) for sigma in sigmas)
-            return joined_folds(fold_sums(to_summand(self.values(block)), own, axes) for block in group)
+            own = tuple(as_array_beside(sigma[rows, ...], self.stored.one) for sigma in sigmas)
+            return joined_folds(fold_sums(self.summands(self.stored.rows(block)), own, axes) for block in group)
 
         return tuple(of_all_slices(run, of_group))
-
-
-def within_slices(g: Array) -> tuple[int, ...]:
-    """Return the axes that are reduced to one value a slice (ROSE-1.2)."""
-    return (0,) if g.ndim == 1 else tuple(range(1, g.ndim))
 
 
 def of_all_slices(
@@ -78,8 +83,8 @@ def of_all_slices(
 ) -> Sequence[Any]:
     """Return what `of_group` returns of each group of a run, one row a slice, in arrays that are made once.
 
-    What each block leaves behind would come to lie between its temporaries, so that their memory, in pieces, is
-    not used again.
+    What a block leaves behind would come to lie between its temporaries, so that those of the next one lie elsewhere,
+    out of the cache. So it is gone before the next block is read.
     """
     if len(run) == 1:
         return [as_light_array(part) for part in of_group(run[0])]
@@ -87,12 +92,12 @@ def of_all_slices(
     to_light: list[Callable[[Any], Any]] = []
     wholes: list[Any] = []
     for group in run:
-        parts = of_group(group)
-        to_light = to_light or list(map(light_conversion, parts))
-        parts = [convert(part) for convert, part in zip(to_light, parts, strict=True)]
-        wholes = wholes or [_empty((last - first, *part.shape[1:]), part) for part in parts]
-        for whole, part in zip(wholes, parts, strict=True):
-            whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = part
+        parts = list(of_group(group))
+        if not wholes:
+            to_light = list(map(light_conversion, parts))
+            wholes = [_empty((last - first, *part.shape[1:]), as_light_array(part)) for part in parts]
+        for whole, convert in zip(reversed(wholes), reversed(to_light), strict=True):
+            whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = convert(parts.pop())
     return wholes
 
 

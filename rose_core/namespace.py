@@ -25,6 +25,7 @@ __all__ = [
     "bfloat16_from_float32_bits",
     "block_elements",
     "comparable",
+    "convert_into",
     "device",
     "divided",
     "dtype_name",
@@ -45,6 +46,7 @@ __all__ = [
     "require_same_place",
     "scalar",
     "scaled_quotient_adder",
+    "scratch_memory",
     "square_root",
     "to_words",
     "widen",
@@ -139,13 +141,12 @@ def block_elements(x: Array) -> int:
     """Return how many elements of an array of this library and device to work on at a time.
 
     On a CPU so many that the temporaries of a block stay in the cache, and are chunks that the allocator keeps where
-    larger ones would be faulted in anew, page by page; and yet enough work a call. torch divides it among threads,
-    each with a cache of its own, so that it may be more, but for bfloat16, whose noise takes temporaries besides. On a
-    GPU so many that launching kernels costs nothing.
+    larger ones would be faulted in anew, page by page; and yet enough work a call. On a GPU so many that launching
+    kernels costs nothing.
     """
     if _library(x) == "cupy" or (_library(x) == "torch" and device(x).type != "cpu"):
         return 2**24
-    return 3 * 2**16 if _library(x) == "torch" and dtype_name(x) != "bfloat16" else 2**17
+    return 2**17
 
 
 def keep_freed_memory(x: Array) -> None:
@@ -285,6 +286,25 @@ def widen(x: Any, dtype: OperationDtype, *, copy: bool = False) -> Any:
     if dtype == "float64" and stored == "float32" and _flushes_float32_subnormals(x):
         return _widen_by_bits(x)
     return _astype(x, dtype, copy=copy)
+
+
+def scratch_memory(x: Array, elements: int, dtype: OperationDtype) -> Any:
+    """Return memory to convert arrays of the kind of `x` into, None where a conversion makes its own."""
+    if _library(x) == "torch":
+        possible = not _is_compiled(x) and has_light_arrays(x)
+    else:
+        possible = _library(x) == "numpy" and dtype_name(x) != "bfloat16"
+    xp = array_namespace(x)
+    possible = possible and not _flushes_float32_subnormals(x)
+    return xp.empty((elements,), dtype=getattr(xp, dtype), device=device(x)) if possible else None
+
+
+def convert_into(memory: Any, x: Any) -> Any:
+    """Do what `widen` does to an array, into memory of its shape."""
+    if _library(x) == "torch":
+        return memory.copy_(_detached(x))
+    np.copyto(memory, x)
+    return memory
 
 
 def comparable(x: Array, dtype: OperationDtype) -> Any:

@@ -1,15 +1,14 @@
 """Slices whose plain sum is exact, whatever its order, so that they need no folds (ROSE-7.2)."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from rose_core.gradient import Gradient, of_all_slices, within_slices
+from rose_core.alike import Alike
+from rose_core.gradient import Gradient, of_all_slices
 from rose_core.namespace import (
-    Array,
     array_namespace,
     as_light_array,
     block_elements,
@@ -18,7 +17,7 @@ from rose_core.namespace import (
     has_light_arrays,
     magnitude_words,
 )
-from rose_core.partition import Block
+from rose_core.partition import Block, number_of_slices
 from rose_core.summation import Extrema, Folds, fold_sigmas, fold_sums, joined_extrema, magnitude, to_summand
 
 __all__ = ["are_likely_exact", "extrema_and_folds"]
@@ -33,11 +32,12 @@ _LIGHT: Final = 2**15
 _FORMATS: Final = {"float32": (32, 23, 127), "bfloat16": (16, 7, 127), "float16": (16, 10, 15)}
 
 
-def are_likely_exact(stored: Array) -> bool:
+def are_likely_exact(stored: Alike, run: Sequence[Sequence[Block]]) -> bool:
     """Tell whether to try plain sums of slices. On a GPU it would have to be waited for which are not exact."""
-    count = math.prod(stored.shape[1:])
-    worthwhile = count <= _LONGEST and count * stored.shape[0] >= _FEWEST and dtype_name(stored) in _FORMATS
-    return worthwhile and has_light_arrays(stored) and has_float64(stored)
+    one, count = stored.one, stored.slice_elements
+    elements = (run[-1][0].slices.stop - run[0][0].slices.start) * count
+    worthwhile = count <= _LONGEST and elements >= _FEWEST and dtype_name(one) in _FORMATS
+    return worthwhile and has_light_arrays(one) and has_float64(one)
 
 
 def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tuple[Extrema, Folds]:
@@ -47,16 +47,16 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
     2**(e + 1), and 2**level not below their number. If all elements are multiples of u, so is every partial sum, and
     none is beyond 2**53 u: float64 has them. The folds have the same sum, for the first holds all of every element.
     """
-    count = math.prod(gradient.stored.shape[1:])
+    stored, count = gradient.stored, gradient.stored.slice_elements
     low, high, sums, least = _survey(gradient, run)
     ends = gradient.rounded_extrema((low, high))
     sigmas = fold_sigmas(magnitude(ends), count)
-    exact = sigmas[0] / (1.5 * 2.0**52) <= _quanta(least, dtype_name(gradient.stored))
+    exact = sigmas[0] / (1.5 * 2.0**52) <= _quanta(least, dtype_name(stored.one))
     inexact = np.nonzero(~exact.reshape(-1))[0]
     if 2 * len(inexact) > len(sums):  # to read all of them again costs less than to gather so many
         return ends, gradient.folds(run, sigmas)
     folds = (sums, *(np.zeros_like(sums) for _ in sigmas[1:]))
-    at_once = block_elements(gradient.stored) // count
+    at_once = block_elements(stored.one) // count
     for some in (inexact[i : i + at_once] for i in range(0, len(inexact), at_once)):
         parts = _folds_of_some(gradient, some + run[0][0].slices.start, tuple(sigma[some] for sigma in sigmas))
         for whole, part in zip(folds, parts, strict=True):
@@ -66,12 +66,12 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
 
 def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]:
     """Return the extrema of each slice as it is stored, its plain sum, and its least magnitude word."""
-    axes = within_slices(gradient.stored)
+    axes = gradient.stored.within_slices
 
     def of_block(block: Block) -> tuple[Any, ...]:
-        stored = gradient.stored[block.index]
+        stored = gradient.stored.rows(block)
         xp = array_namespace(stored)
-        sums = xp.sum(to_summand(gradient.rounded(stored)), axis=axes, keepdims=True)
+        sums = xp.sum(gradient.summands(stored), axis=axes, keepdims=True)
         return *gradient.stored_extrema(stored), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
 
     return of_all_slices(run, lambda group: functools.reduce(_joined, map(of_block, group)))
@@ -94,10 +94,22 @@ def _quanta(least: Any, dtype: str) -> Any:
 
 
 def _folds_of_some(gradient: Gradient, slices: Any, sigmas: Folds) -> Folds:
-    """Return the folds of the sums of some slices, given by their numbers."""
+    """Return the folds of the sums of some slices, given by their numbers, which ascend."""
     stored = gradient.stored
-    if len(slices) * math.prod(stored.shape[1:]) < _LIGHT:
-        stored = as_light_array(stored)
-    xp = array_namespace(stored)
-    rows = xp.take(stored, xp.asarray(slices), axis=0)
-    return fold_sums(to_summand(gradient.rounded(rows)), tuple(map(xp.asarray, sigmas)), within_slices(stored))
+    if len(slices) * stored.slice_elements < _LIGHT:
+        stored = Alike([as_light_array(array) for array in stored.arrays])
+    rows = _rows(stored, slices)
+    own = tuple(map(array_namespace(rows).asarray, sigmas))
+    return fold_sums(to_summand(gradient.rounded(rows)), own, stored.within_slices)
+
+
+def _rows(stored: Alike, slices: Any) -> Any:
+    """Return some slices of arrays of rank 2 or more, given by their numbers, which ascend."""
+    xp, count = array_namespace(stored.one), number_of_slices(stored.one.shape)
+    own = np.searchsorted(slices, np.arange(len(stored.arrays) + 1) * count)
+    rows = [
+        xp.take(array, xp.asarray(slices[start:stop] - number * count), axis=0)
+        for number, (array, start, stop) in enumerate(zip(stored.arrays, own, own[1:], strict=False))
+        if start < stop
+    ]
+    return rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)

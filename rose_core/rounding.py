@@ -20,6 +20,7 @@ from rose_core.namespace import (
     require_integer_words,
     widen,
 )
+from rose_core.scratch import Scratch
 
 __all__ = [
     "ComputeDtype",
@@ -90,15 +91,15 @@ def operation_dtype(compute: ComputeDtype) -> OperationDtype:
     return "float64" if compute == "fp64" else "float32"
 
 
-def to_compute(x: Array, compute: ComputeDtype, *, copy: bool = False) -> Any:
+def to_compute(x: Array, compute: ComputeDtype, *, copy: bool = False, scratch: Scratch | None = None) -> Any:
     """Return an array of any floating dtype in the operation dtype, rounded to C (ROSE-2.3, ROSE-2.6).
 
-    `copy` says whether it must be one that may be written over.
+    `copy` says whether it must be one that may be written over; where it is a new one, it may lie in the `scratch`.
     """
     operation = operation_dtype(compute)
     if operation == "float32" and dtype_name(x) == "float64":
         x, copy = narrow(x, "float32"), False
-    return round_to_compute(widen(x, operation, copy=copy), compute)
+    return round_to_compute((scratch.widen if scratch else widen)(x, operation, copy=copy), compute)
 
 
 def round_to_compute(x: Array, compute: ComputeDtype) -> Any:

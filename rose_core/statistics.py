@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from rose_core.alike import Alike
 from rose_core.gate import Gate, denominators, gate
 from rose_core.gradient import Gradient
 from rose_core.hyperparameters import Hyperparameters, resolve_compute_dtype
@@ -114,7 +115,7 @@ def statistics_of_blocks(grad: Array, options: Hyperparameters, compute: Compute
 
     It is read block by block, so that beside one value a slice there are the temporaries of a block only.
     """
-    gradient = Gradient(grad, compute, options.maximize)
+    gradient = Gradient(Alike([grad]), compute, options.maximize)
     mean, range_ = measure(gradient, partition(grad.shape, block_elements(grad)), centralize=options.centralize)
     return mean, range_, gate([range_], grad.shape, stabilize=options.stabilize, compute=compute)
 
@@ -124,10 +125,10 @@ def measure(gradient: Gradient, run: Sequence[Sequence[Block]], *, centralize: b
 
     Who has not all of a slice follows the last lines, and joins what each stage returns with that of the others.
     """
-    shape = gradient.stored.shape
+    shape = gradient.stored.one.shape
     if not centralize or len(shape) < 2:
         ends, folds = gradient.extrema(run), ()
-    elif are_likely_exact(gradient.stored):
+    elif are_likely_exact(gradient.stored, run):
         ends, folds = extrema_and_folds(gradient, run)
     else:
         ends = gradient.extrema(run)

@@ -22,6 +22,7 @@ from rose_core.namespace import (
     quiet,
     widen,
 )
+from rose_core.scratch import Scratch
 
 __all__ = [
     "Extrema",
@@ -94,9 +95,9 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
     return xp.reshape(folded_sum(fold_sums(summands, sigmas, last)), kept_shape)
 
 
-def to_summand(x: Array) -> Any:
-    """Return an array that is held in an operation dtype in the dtype it is summed in."""
-    return x if dtype_name(x) == "float64" else widen(x, _summand_dtype(x))
+def to_summand(x: Array, scratch: Scratch | None = None) -> Any:
+    """Return an array that is held in an operation dtype in the dtype it is summed in; it may lie in the `scratch`."""
+    return x if dtype_name(x) == "float64" else (scratch.widen if scratch else widen)(x, _summand_dtype(x))
 
 
 def extrema(x: Array, axis: tuple[int, ...]) -> Extrema:

@@ -100,10 +100,10 @@ def update(
     )
     factor = decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=lr_reference)
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
-    source = None if noise is None else _checked_noise(param, noise, compute)
-    blocks = updated_blocks(param, grad, options, factor=factor, compute=compute, noise=source)
+    sources = [] if noise is None else [_checked_noise(param, noise, compute)]
+    blocks = updated_blocks([param], [grad], options, factor=factor, compute=compute, noise=sources)
     xp = array_namespace(param)
-    rounded = [xp.astype(values, param.dtype, copy=False) for _, values in blocks]
+    rounded = [xp.astype(values, param.dtype) for _, _, values in blocks]
     return _joined(param, rounded)  # type: ignore[no-any-return]
 
 

@@ -190,8 +190,7 @@ class ArrayOptimizer:
 
     def _run(self, updates: Sequence[Update]) -> None:
         """Do a step whose parts are checked."""
-        for update in updates:
-            run_by_core(update)
+        run_by_core(updates)
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"

@@ -1,9 +1,11 @@
 """A step's parts, checked and ready to be done, and their doing by the core."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rose_core import Hyperparameters
-from rose_core.blocks import updated_blocks
+from rose_core.alike import alike
+from rose_core.blocks import NoiseSource, updated_blocks
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 
@@ -34,14 +36,27 @@ class Update(NamedTuple):
     kernel: Any
 
 
-def run_by_core(update: Update) -> None:
-    """Update a parameter by the core, block by block."""
-    noise = None
-    if update.noise is not None:
-        seed, step, index = update.noise
-        noise = noise_source(seed=seed, step=step, index=index, like=update.param)
-    blocks = updated_blocks(
-        update.param, update.grad, update.options, factor=update.factor, compute=update.compute, noise=noise
-    )
-    for place, values in blocks:
-        update.param[place] = values
+def run_by_core(updates: Sequence[Update]) -> None:
+    """Update parameters by the core, block by block, those together that are alike."""
+    for together in alike(updates, [_span(update.param) for update in updates]):
+        _, _, options, factor, compute, *_ = together[0]
+        noise = [_noise_source(update) for update in together if update.noise is not None]
+        params, grads = [update.param for update in together], [update.grad for update in together]
+        for param, index, values in updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise):
+            param[index] = values
+
+
+def _noise_source(update: Update) -> NoiseSource:
+    seed, step, index = update.noise  # type: ignore[misc]  # only who has noise is asked
+    return noise_source(seed=seed, step=step, index=index, like=update.param)
+
+
+def _span(array: Any) -> tuple[int, int]:
+    """Return the addresses between which an array lies."""
+    on_gpu = getattr(array, "__cuda_array_interface__", None)
+    start = stop = (on_gpu or array.__array_interface__)["data"][0]
+    if array.size == 0:
+        return start, start
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        start, stop = start + min(0, (length - 1) * stride), stop + max(0, (length - 1) * stride)
+    return start, stop + array.itemsize

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rose_core.blocks import NoiseSource, Step
-from rose_core.gate import Gate, deviation_folds, gate_of_moments, largest_deviation, range_extrema, range_folds
+from rose_core.blocks import NoiseSource, Step, Updated
+from rose_core.gate import (
+    Gate,
+    by_gradient,
+    deviation_folds,
+    gate_of_moments,
+    largest_deviation,
+    range_extrema,
+    range_folds,
+)
 from rose_core.namespace import Array, as_array_beside, block_elements, keep_freed_memory
 from rose_core.noise import noise_at, noise_source
-from rose_core.partition import Block, partition
+from rose_core.partition import Block, number_of_slices, partition
 from rose_core.rounding import operation_dtype
 from rose_core.statistics import mean_and_range
 from rose_core.summation import Extrema, Folds, exact_mean, fold_sigmas, magnitude
@@ -33,9 +41,9 @@ class Statistics(NamedTuple):
 
 def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
     """Return the statistics of the local slices, by the lines of the core's `measure` and `gate`."""
-    groups = _groups(step.param)
+    groups = _groups(step.param.one)
     if len(groups) > 1:
-        keep_freed_memory(step.param)
+        keep_freed_memory(step.param.one)
     ends, folds = _extrema(step, groups), ()
     ends = yield from extrema_of_all(ends, part.within)
     if step.options.centralize and len(part.shape) >= 2:
@@ -48,12 +56,12 @@ def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
     return Statistics(mean, step.denominators(range_, through))
 
 
-def updated_part(step: Step, statistics: Statistics) -> Iterator[tuple[tuple[slice, ...], Any]]:
-    """Return, block by block, an index of the local tensor and the values there after the step."""
+def updated_part(step: Step, statistics: Statistics) -> Iterator[Updated]:
+    """Return, block by block, the local tensor, an index of it, and the values there after the step."""
     mean, denominator = statistics
-    for block in chain.from_iterable(_groups(step.param)):
+    for block in chain.from_iterable(_groups(step.param.one)):
         rows = block.slices
-        yield block.index, step.updated(block, None if mean is None else mean[rows], denominator[rows])
+        yield from step.updated(block, None if mean is None else mean[rows], denominator[rows])
 
 
 def noise_of_part(part: "Part", *, seed: int, step: int, index: int, like: Tensor) -> NoiseSource:
@@ -73,8 +81,8 @@ def _groups(local: Array) -> Sequence[Sequence[Block]]:
 def _extrema(step: Step, groups: Sequence[Sequence[Block]]) -> Extrema:
     """Return the extrema of the local elements of each slice; where there are none, what changes nobody's."""
     if not groups:
-        return _nobodys_extrema(step, _shape_of_slices(step.param))
-    low, high = (as_array_beside(end, step.param) for end in step.gradient.extrema(groups))
+        return _nobodys_extrema(step, (number_of_slices(step.param.one.shape), *_ones_within(step)))
+    low, high = (as_array_beside(end, step.param.one) for end in step.gradient.extrema(groups))
     return low, high
 
 
@@ -82,13 +90,13 @@ def _folds(step: Step, groups: Sequence[Sequence[Block]], sigmas: Folds) -> Fold
     """Return the folds of the sum of the local elements of each slice."""
     if not groups:
         return tuple(map(torch.zeros_like, sigmas))
-    return tuple(as_array_beside(sums, step.param) for sums in step.gradient.folds(groups, sigmas))
+    return tuple(as_array_beside(sums, step.param.one) for sums in step.gradient.folds(groups, sigmas))
 
 
 def _gate_of_all(range_: Any, part: "Part", step: Step) -> Joining[Gate]:
     """Return the gate over the slices of all ranks, by the lines of the core's `gate`."""
-    count = part.shape[0]
-    ends = range_extrema(range_) if range_.numel() else _nobodys_extrema(step, (1,) * step.param.ndim)
+    range_, count = by_gradient(range_, 1), part.shape[0]
+    ends = range_extrema(range_) if range_.numel() else _nobodys_extrema(step, (1, 1))
     ends = yield from extrema_of_all(ends, part.across)
     folds = yield from folds_of_all(range_folds(range_, fold_sigmas(ends[1], count)), part.across)
     mean64 = exact_mean(folds, count)
@@ -97,11 +105,11 @@ def _gate_of_all(range_: Any, part: "Part", step: Step) -> Joining[Gate]:
     return gate_of_moments(mean64, exact_mean(folds, count), step.compute)
 
 
-def _shape_of_slices(local: Array) -> tuple[int, ...]:
-    return (1,) if local.ndim == 1 else (local.shape[0],) + (1,) * (local.ndim - 1)
+def _ones_within(step: Step) -> tuple[int, ...]:
+    return (1,) * len(step.param.within_slices)
 
 
 def _nobodys_extrema(step: Step, shape: tuple[int, ...]) -> Extrema:
     dtype = getattr(torch, operation_dtype(step.compute))
-    infinity = torch.full(shape, math.inf, dtype=dtype, device=step.param.device)
+    infinity = torch.full(shape, math.inf, dtype=dtype, device=step.param.one.device)
     return infinity, -infinity

@@ -1,5 +1,6 @@
 """Small tensors as NumPy arrays of the same memory: where a call costs more than its work, NumPy's cost less."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import ml_dtypes
@@ -10,15 +11,15 @@ from torch import Tensor
 from rose_core.blocks import NoiseSource
 from rose_torch.checks import is_plain
 
-__all__ = ["as_numpy", "in_numpy", "is_small"]
+__all__ = ["are_small", "as_numpy", "in_numpy"]
 
 # Above so many elements torch divides an operation among threads.
 _SMALL: Final = 2**15
 
 
-def is_small(*tensors: Tensor) -> bool:
-    """Tell whether tensors are better off as NumPy arrays, and can be."""
-    return all(is_plain(tensor) and tensor.numel() <= _SMALL for tensor in tensors)
+def are_small(tensors: Sequence[Tensor]) -> bool:
+    """Tell whether tensors that are worked on together are better off as NumPy arrays, and can be."""
+    return sum(map(Tensor.numel, tensors)) <= _SMALL and all(map(is_plain, tensors))
 
 
 def as_numpy(tensor: Tensor) -> Any:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.blocks import NoiseSource, Step, updated_blocks
+from rose_core.alike import Alike, alike
+from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
 from rose_core.noise import noise_source
@@ -20,7 +21,7 @@ from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
-from rose_torch.small import as_numpy, in_numpy, is_small
+from rose_torch.small import are_small, as_numpy, in_numpy
 from rose_torch.team import threads_of_torch
 
 if TYPE_CHECKING:
@@ -97,11 +98,18 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     kernels.prepare(own)
     if at_once:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
+    by_core = {}
     for place, update in others.items():
-        if update.kernel is None:
-            _run_by_core(update, statistics.get(place))
-        else:
+        if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
+        elif place in statistics:
+            _write(updated_part(_step(update, _noise_sources(update, update.param)), statistics[place]))
+        elif isinstance(update.noise, DrawnNoise):
+            _run_by_core([update])
+        else:
+            by_core[place] = update
+    for together in alike(list(by_core.values()), _spans(groups, requests, by_core)):
+        _run_by_core(together)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
     params = chain.from_iterable(group.params for group in groups)
     torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
@@ -146,6 +154,12 @@ def _in_parameters(groups: Sequence[Updates], requests: Requests) -> tuple[int, 
     return overlapping((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
 
 
+def _spans(groups: Sequence[Updates], requests: Requests, places: Iterable[int]) -> list[tuple[int, int]]:
+    """Return between which addresses the parameters at some places lie."""
+    extents = _column(group.found.param_extents for group in groups)
+    return [(requests.params[place], requests.params[place] + extents[place]) for place in places]
+
+
 def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:
     """Return the groups with copies of the gradients at some places.
 
@@ -181,45 +195,48 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
 def _statistics_of_parts(updates: Mapping[int, Update]) -> dict[int, Statistics]:
     """Return the statistics of those updates that are of parts, by their place."""
     parts = [(place, update, update.part) for place, update in updates.items() if update.part is not None]
-    statistics = in_lockstep([statistics_of_part(_step(update, None), part) for _, update, part in parts])
+    statistics = in_lockstep([statistics_of_part(_step(update), part) for _, update, part in parts])
     return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
 
 
-def _run_by_core(update: Update, statistics: Statistics | None) -> None:
-    param, grad = update.param, update.grad
-    if statistics is not None:
-        for index, values in updated_part(_step(update, _noise_source(update, param)), statistics):
-            param[index].copy_(values)
-    elif is_small(param, grad):
-        array = as_numpy(param)
-        for index, values in _updated_blocks(update, array, as_numpy(grad)):
+def _run_by_core(updates: Sequence[Update]) -> None:
+    """Do the steps of parameters that are alike."""
+    params, grads = [update.param for update in updates], [update.grad for update in updates]
+    if are_small(params) and are_small(grads):
+        for array, index, values in _updated_blocks(updates, *(list(map(as_numpy, x)) for x in (params, grads))):
             array[index] = values
-        torch.autograd.graph.increment_version(param)
+        torch.autograd.graph.increment_version(params)
     else:
-        for index, values in _updated_blocks(update, param, grad):
-            param[index].copy_(values)
-            del values  # so that the next block lies where this one did, in the cache
+        _write(_updated_blocks(updates, params, grads))
 
 
-def _updated_blocks(update: Update, param: Any, grad: Any) -> Iterator[tuple[tuple[slice, ...], Any]]:
-    """Return what the core makes of a parameter and its gradient, tensors or the arrays in their place."""
-    noise = _noise_source(update, like=param)
-    return updated_blocks(param, grad, update.options, factor=update.factor, compute=update.compute, noise=noise)
+def _write(updated: Iterator[Updated]) -> None:
+    for param, index, values in updated:
+        param[index].copy_(values)
+        del values  # so that the next block lies where this one did, in the cache
 
 
-def _step(update: Update, noise: NoiseSource | None) -> Step:
-    gradient = Gradient(update.grad, update.compute, update.options.maximize)
-    return Step(update.param, gradient, update.options, update.factor, noise)
+def _updated_blocks(updates: Sequence[Update], params: Sequence[Any], grads: Sequence[Any]) -> Iterator[Updated]:
+    """Return what the core makes of parameters and their gradients, tensors or the arrays in their place."""
+    _, _, options, factor, compute, *_ = updates[0]
+    noise = [*chain.from_iterable(_noise_sources(*pair) for pair in zip(updates, params, strict=True))]
+    return updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise)
 
 
-def _noise_source(update: Update, like: Any) -> NoiseSource | None:
-    """Return the source of a parameter's noise, in arrays of the library of `like`."""
+def _step(update: Update, noise: Sequence[NoiseSource] = ()) -> Step:
+    """Return the step of a part."""
+    gradient = Gradient(Alike([update.grad]), update.compute, update.options.maximize)
+    return Step(Alike([update.param]), gradient, update.options, update.factor, noise)
+
+
+def _noise_sources(update: Update, like: Any) -> Sequence[NoiseSource]:
+    """Return the source of a parameter's noise, if it has one, in arrays of the library of `like`."""
     noise = update.noise
     if noise is None:
-        return None
+        return []
     if isinstance(noise, DrawnNoise):
         words = drawn_words(update.param, noise.generator)
-        return words if like is update.param else in_numpy(words)
+        return [words if like is update.param else in_numpy(words)]
     if update.part is None:
-        return noise_source(**noise._asdict(), like=like)
-    return noise_of_part(update.part, **noise._asdict(), like=like)
+        return [noise_source(**noise._asdict(), like=like)]
+    return [noise_of_part(update.part, **noise._asdict(), like=like)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rose_torch import Rose, small
-from rose_torch.small import as_numpy, is_small
+from rose_torch.small import are_small, as_numpy
 from tests.adapters.models import grads, model, normal, parameter, tensor
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, LAYOUTS
@@ -25,7 +25,7 @@ def stepped(dtype: str, layout: str, limit: int, **options: Any) -> tuple[list[t
         for step in range(3):
             for param, grad in zip(params, grads(step, dtype).values(), strict=True):
                 param.grad = lay_out(tensor, grad)
-            assert all(is_small(param, param.grad) == (limit > 0) for param in params if param.numel() > 0)
+            assert all(are_small([param]) == (limit > 0) for param in params if param.numel() > 0)
             before = [param._version for param in params]
             optimizer.step()
             assert all(param._version > version for param, version in zip(params, before, strict=True))
@@ -57,8 +57,8 @@ def test_an_array_has_the_memory_of_its_tensor(dtype: str) -> None:
 
 
 def test_what_is_not_small_or_not_plain_stays_a_tensor() -> None:
-    assert is_small(torch.ones(2**15))
-    assert not is_small(torch.ones(2), torch.ones(2**15 + 1))
-    assert not is_small(torch.ones(2, device="meta"))
-    assert not is_small(torch.ones(2).to_sparse())
-    assert not is_small(torch.ones(2, dtype=torch.complex64).conj().imag)  # negated lazily
+    assert are_small([torch.ones(2**14)] * 2)
+    assert not are_small([torch.ones(2**14), torch.ones(2**14 + 1)])
+    assert not are_small([torch.ones(2), torch.ones(2, device="meta")])
+    assert not are_small([torch.ones(2).to_sparse()])
+    assert not are_small([torch.ones(2, dtype=torch.complex64).conj().imag])  # negated lazily

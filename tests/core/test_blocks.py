@@ -1,6 +1,7 @@
 """A step in blocks gives the bits of the step in one piece, whatever the blocks are (ROSE-7.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from rose_core.blocks import updated_blocks
 from rose_core.decay import decay_factor
 from rose_core.hyperparameters import Hyperparameters
 from rose_core.noise import noise_source
-from rose_core.partition import partition
+from rose_core.partition import number_of_slices, partition
 from rose_core.update import checked_compute_dtype
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits
@@ -24,24 +25,35 @@ from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, sh
 OPTIONS = {"lr": 0.1, "weight_decay": 0.01, "lr_reference": None, "compute_dtype": "fp64"}
 
 
-def updates(case: UpdateCase, arrays: dict[str, Any], size: int | None) -> Iterator[tuple[Any, Any]]:
-    """Begin an update in blocks of the arrays that a library holds."""
-    param, grad = arrays["param"], arrays["grad"]
+def updates(case: UpdateCase, alike: Sequence[dict[str, Any]], size: int | None) -> Iterator[Any]:
+    """Begin an update in blocks, by the options of a case, of arrays that a library holds and that are alike."""
+    params, grads = [arrays["param"] for arrays in alike], [arrays["grad"] for arrays in alike]
     rates = {name: case.options[name] for name in ("weight_decay", "lr_reference")}
     options = {name: value for name, value in case.options.items() if name not in rates}
     rule = Hyperparameters(**options, bf16_sr=False)
     factor = decay_factor(rule.lr, **rates)
-    compute = checked_compute_dtype(param, grad, rule.compute_dtype, stochastic=case.noise is not None)
-    noise = None
-    if case.noise is not None:
-        words = array_namespace(param).reshape(arrays["noise"], (-1,))
-        noise = lambda start, stop: words[start:stop]  # noqa: E731
-    return updated_blocks(param, grad, rule, factor=factor, compute=compute, noise=noise, size=size)
+    compute = checked_compute_dtype(params[0], grads[0], rule.compute_dtype, stochastic=case.noise is not None)
+    noise = [] if case.noise is None else [source_of(arrays["noise"]) for arrays in alike]
+    return updated_blocks(params, grads, rule, factor=factor, compute=compute, noise=noise, size=size)
+
+
+def source_of(words: Any) -> Callable[[int, int], Any]:
+    return lambda start, stop: array_namespace(words).reshape(words, (-1,))[start:stop]
 
 
 def held(backend: Backend, case: UpdateCase) -> dict[str, Any]:
+    return {name: LAYOUTS[case.layout](backend.array, x) for name, x in arrays_of(case).items()}
+
+
+def alike(case: UpdateCase, count: int) -> list[UpdateCase]:
+    """Return so many cases that differ in their values only: each has those of the one before at other places."""
+    turned = [{name: np.roll(x, number) for name, x in arrays_of(case).items()} for number in range(count)]
+    return [replace(case, **arrays) for arrays in turned]
+
+
+def arrays_of(case: UpdateCase) -> dict[str, np.ndarray]:
     arrays = {"param": case.param, "grad": case.grad, "noise": case.noise}
-    return {name: LAYOUTS[case.layout](backend.array, x) for name, x in arrays.items() if x is not None}
+    return {name: x for name, x in arrays.items() if x is not None}
 
 
 def zeros_like(x: Any) -> Any:
@@ -53,7 +65,7 @@ def assert_blocks_are_the_whole(backend: Backend, case: UpdateCase, size: int | 
     expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
     arrays = held(backend, case)
     result = zeros_like(arrays["param"])
-    for index, values in updates(case, arrays, size):
+    for _, index, values in updates(case, [arrays], size):
         result[index] = values  # which the library rounds if they are not rounded
     assert_same_bits(result, expected, backend=backend.name, what=f"blocks of {size} of {case.param.shape}")
     assert_same_bits(arrays["param"], case.param, what="param after the update")
@@ -67,6 +79,25 @@ def test_blocks_of_any_size_are_the_whole(backend: Backend, data: st.DataObject,
     """Where there are more slices than the size, no statistics are kept, and they are computed again."""
     case = data.draw(update_cases(backend.dtypes, flushes=backend.flushes))
     assert_blocks_are_the_whole(backend, case, size)
+
+
+@backends
+@given(data=st.data(), size=st.integers(1, 40) | st.sampled_from([64, 257, 1030, 1031, 5000]), count=st.integers(2, 9))
+@examples(60)
+def test_arrays_that_are_alike_are_updated_as_each_alone(
+    backend: Backend, data: st.DataObject, size: int, count: int
+) -> None:
+    """Blocks of several arrays and of parts of one, all of one run or in runs of some."""
+    case = data.draw(update_cases(backend.dtypes, flushes=backend.flushes))
+    cases = alike(case, count)
+    arrays = [held(backend, own) for own in cases]
+    results = {id(own["param"]): zeros_like(own["param"]) for own in arrays}
+    for param, index, values in updates(case, arrays, size):
+        results[id(param)][index] = values
+    for own, result, given_arrays in zip(cases, results.values(), arrays, strict=True):
+        expected = rose_core.update(own.param, own.grad, noise=own.noise, **own.options)
+        assert_same_bits(result, expected, backend=backend.name, what=f"one of {count} in blocks of {size}")
+        assert_same_bits(given_arrays["param"], own.param, what="param after the update")
 
 
 @backends
@@ -98,10 +129,10 @@ def test_blocks_of_the_size_that_is_chosen_are_the_whole(backend: Backend, shape
     param, grad = fill("normal", rng, shape, "float32"), fill("normal", rng, shape, "float32")
     case = UpdateCase(param, grad, None, OPTIONS | {"centralize": shape[1:] != (1,)})
     arrays, expected = {"param": param, "grad": grad}, np.zeros_like(param)
-    ((_, expected[...]),) = updates(case, arrays, param.size)
+    ((*_, expected[...]),) = updates(case, [arrays], param.size)
     arrays = {name: backend.array(x) for name, x in arrays.items()}
     result, indices = zeros_like(arrays["param"]), []
-    for index, values in updates(case, arrays, None):
+    for _, index, values in updates(case, [arrays], None):
         indices.append(index)
         result[index] = values
     assert_same_bits(result, expected, backend=backend.name)
@@ -114,8 +145,8 @@ def test_a_block_may_be_written_before_the_next_is_asked_for(data: st.DataObject
     case = data.draw(update_cases(("float64", "float32", "float16", "bfloat16")))
     expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
     arrays = {"param": case.param.copy(), "grad": case.grad, "noise": case.noise}
-    for index, values in updates(case, arrays, size):
-        arrays["param"][index] = values
+    for param, index, values in updates(case, [arrays], size):
+        param[index] = values
     assert_same_bits(arrays["param"], expected)
 
 
@@ -151,6 +182,26 @@ def test_a_group_is_one_block_of_whole_slices_or_the_blocks_of_one(shape: tuple[
         slices = (group[-1].stop - group[0].start) / elements
         assert slices == 1 or (slices.is_integer() and len(group) == 1)
     assert size < elements or all(len(group) == 1 for group in partition(shape, size))
+
+
+@given(shape=shapes(min_side=1), size=st.integers(1, 1100), count=st.integers(1, 40))
+@examples(300)
+def test_blocks_of_arrays_are_of_as_many_as_fit_or_those_of_each(shape: tuple[int, ...], size: int, count: int) -> None:
+    alone, slices, fit = partition(shape, size), number_of_slices(shape), size // int(np.prod(shape, dtype=int))
+    groups = partition(shape, size, count)
+    if fit > 1:
+        assert len(groups) == -(-count // fit)
+        assert [number for (block,) in groups for number in range(count)[block.arrays]] == list(range(count))
+        for (block,) in groups:
+            assert block.slices == slice(block.arrays.start * slices, block.arrays.stop * slices)
+            assert block == replace(alone[0][0], slices=block.slices, arrays=block.arrays)
+    else:
+        assert len(groups) == count * len(alone)
+        for place, group in enumerate(groups):
+            number = place // len(alone)
+            for block, own in zip(group, alone[place % len(alone)], strict=True):
+                moved = slice(own.slices.start + number * slices, own.slices.stop + number * slices)
+                assert block == replace(own, slices=moved, arrays=slice(number, number + 1))
 
 
 def test_a_vector_is_one_group() -> None:

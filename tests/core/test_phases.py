@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import rose_core
 from rose_core.advance import advance
+from rose_core.alike import Alike
 from rose_core.gate import (
     Gate,
+    by_gradient,
     denominators,
     deviation_folds,
     gate,
@@ -53,6 +55,10 @@ def _parts(array: Callable[[np.ndarray], Any], x: np.ndarray, cuts: Sequence[int
     return [array(part) for part in np.split(x, sorted(set(cuts)), axis=axis)]
 
 
+def _gradient(grad: Any, compute: ComputeDtype) -> Gradient:
+    return Gradient(Alike([grad]), compute)
+
+
 def _run(x: Any) -> Sequence[Sequence[Block]]:
     """Return an array as one block."""
     return partition(x.shape, math.prod(x.shape))
@@ -70,8 +76,8 @@ def _advanced(
 
 def _step_of_rows(params: list[Any], grads: list[Any], compute: ComputeDtype) -> list[np.ndarray]:
     """Step with parts that have whole slices: they join what the gate is made of."""
-    statistics = [measure(Gradient(grad, compute), _run(grad), centralize=True) for grad in grads]
-    ranges = [range_ for _, range_ in statistics]
+    statistics = [measure(_gradient(grad, compute), _run(grad), centralize=True) for grad in grads]
+    ranges = [by_gradient(range_, 1) for _, range_ in statistics]
     ends = joined_extrema([range_extrema(range_) for range_ in ranges])
     sigmas = fold_sigmas(ends[1], ROWS)
     mean64 = exact_mean(joined_folds([range_folds(range_, sigmas) for range_ in ranges]), ROWS)
@@ -89,10 +95,10 @@ def _step_of_columns(params: list[Any], grads: list[Any], compute: ComputeDtype)
 
 
 def _measured_in_columns(grads: list[Any], compute: ComputeDtype) -> tuple[Any, Any]:
-    parts = [Gradient(grad, compute) for grad in grads]
-    ends = joined_extrema([part.extrema(_run(part.stored)) for part in parts])
+    parts = [_gradient(grad, compute) for grad in grads]
+    ends = joined_extrema([part.extrema(_run(part.stored.one)) for part in parts])
     sigmas = fold_sigmas(magnitude(ends), COLUMNS)
-    folds = joined_folds([part.folds(_run(part.stored), sigmas) for part in parts])
+    folds = joined_folds([part.folds(_run(part.stored.one), sigmas) for part in parts])
     return mean_and_range(ends, folds, SHAPE, compute)
 
 
