@@ -6,6 +6,7 @@ where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason b
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final, Literal, Protocol
@@ -32,6 +33,7 @@ __all__ = [
     "float32_bits",
     "float32_from_bits",
     "floating_dtype",
+    "half_words",
     "has_float16",
     "has_float64",
     "has_light_arrays",
@@ -388,6 +390,15 @@ def add_scaled_quotient(x: Any, factor: float, numerator: Any, denominator: Any)
     numerator *= factor
     numerator /= denominator
     return x + numerator
+
+
+def half_words(x: Any) -> Any:
+    """Return the halves of 32-bit words in int32, the lower one first, so that the last axis is twice as long."""
+    xp = array_namespace(x)
+    if hasattr(x, "view") and sys.byteorder == "little":
+        return xp.astype(x.view(xp.int16), xp.int32) & 0xFFFF
+    halves = xp.stack((x & 0xFFFF, (x >> 16) & 0xFFFF), axis=-1)
+    return xp.astype(xp.reshape(halves, (*x.shape[:-1], 2 * x.shape[-1])), xp.int32)
 
 
 def scaled_quotient_adder(param: Array, grad: Array) -> AddScaledQuotient:

@@ -18,6 +18,8 @@ from rose_core.namespace import (
     as_array_beside,
     as_light_array,
     device,
+    dtype_name,
+    half_words,
     require_array,
     to_words,
 )
@@ -86,9 +88,8 @@ def noise_source(
     def words_of(start: int, stop: int) -> Any:
         first = start // 4
         numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
-        halves = [half & 0xFFFF for word in blocks(numbers) for half in (word, word >> 16)]
-        words = xp.reshape(xp.stack(halves, axis=-1), (-1,))[start - 4 * first : stop - 4 * first]
-        return as_array_beside(xp.astype(words, xp.int32), like)
+        words = xp.reshape(half_words(xp.stack(blocks(numbers), axis=-1)), (-1,))
+        return as_array_beside(words[start - 4 * first : stop - 4 * first], like)
 
     return words_of
 
@@ -142,9 +143,10 @@ def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, A
     """Encrypt counters with a key, all arrays of 32-bit integers whose sums wrap (ROSE-9.1)."""
     keys = (*key, key[0] ^ key[1] ^ _PARITY)
     x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
+    signed = dtype_name(x1).startswith("int")
     for number in range(_ROUNDS):
         x0 += x1
-        x1 = _rotated_left(x1, _ROTATIONS[number % 8])
+        x1 = _rotated_left(x1, _ROTATIONS[number % 8], signed=signed)
         x1 ^= x0
         if number % 4 == 3:
             injection = number // 4 + 1
@@ -153,10 +155,11 @@ def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, A
     return x0, x1
 
 
-def _rotated_left(x: Any, distance: int) -> Any:
-    """Rotate 32-bit words, which are written over; the mask undoes the sign that a signed shift brings in."""
+def _rotated_left(x: Any, distance: int, *, signed: bool) -> Any:
+    """Rotate 32-bit words, which are written over; a mask takes away the sign that a signed shift brings in."""
     above = x << distance
     x >>= 32 - distance
-    x &= (1 << distance) - 1
+    if signed:
+        x &= (1 << distance) - 1
     x |= above
     return x

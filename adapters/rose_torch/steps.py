@@ -81,7 +81,7 @@ class Updates(NamedTuple):
 
 
 def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
-    """Do a step: what kernels can do at once, then the others in their order, for they may draw noise in turn.
+    """Do a step: what kernels can do at once, then what draws noise in turn or is of parts, then what the core can do.
 
     What ranks tell each other, they tell before the first parameter is written.
     """
@@ -108,8 +108,9 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
             _run_by_core([update])
         else:
             by_core[place] = update
-    for together in alike(list(by_core.values()), _spans(groups, requests, by_core)):
-        _run_by_core(together)
+    if by_core:
+        for together in alike(list(by_core.values()), _spans(groups, requests, by_core)):
+            _run_by_core(together)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
     params = chain.from_iterable(group.params for group in groups)
     torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
