@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from rose_core.hyperparameters import Hyperparameters
-from rose_core.namespace import Array, array_namespace
+from rose_core.namespace import Array, array_namespace, kind
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype
 
@@ -43,8 +43,7 @@ def alike(updates: Sequence[U], spans: Iterable[tuple[int, int]]) -> list[list[U
         return [[update] for update in updates]
     groups: dict[Hashable, list[U]] = {}
     for update in updates:
-        param, grad = update.param, update.grad
-        arrays = type(param), type(grad), param.shape, param.dtype, grad.dtype, param.device
+        arrays = update.param.shape, kind(update.param), kind(update.grad)
         rule = id(update.options), update.factor, update.compute, update.noise is None
         groups.setdefault((arrays, rule), []).append(update)
     return list(groups.values())

@@ -7,7 +7,7 @@ where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason b
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from operator import methodcaller
 from typing import Any, Final, Literal, Protocol
 
@@ -38,6 +38,7 @@ __all__ = [
     "has_float64",
     "has_light_arrays",
     "keep_freed_memory",
+    "kind",
     "light_conversion",
     "magnitude_words",
     "narrow",
@@ -129,6 +130,12 @@ def dtype_name(x: Array) -> str:
     if name is None:
         name = _DTYPE_NAMES[type(dtype), dtype] = str(dtype).rpartition(".")[2]
     return name
+
+
+def kind(x: Array) -> Hashable:
+    """Return what arrays must have in common, besides their shape, to be worked on as one."""
+    put_off = (x.requires_grad, x.is_neg()) if _library(x) == "torch" else ()  # type: ignore[attr-defined]
+    return type(x), x.dtype, x.device, put_off
 
 
 def require_array(x: object, argument: str, kind: str = "of a library that follows the array-API standard") -> None:

@@ -17,7 +17,7 @@ from rose_core.update import checked_compute_dtype, repeats_memory
 from rose_kernels import Kernel, Kind, layout_of
 from rose_torch.placement import extent, same_device
 
-__all__ = ["Checks", "Found", "Given", "is_plain", "require_own_shape"]
+__all__ = ["Checks", "Found", "Given", "is_of_no_subclass", "is_plain", "require_own_shape"]
 
 _NAMES: Final = {
     torch.float64: "float64",
@@ -194,8 +194,13 @@ def _seen(param: Tensor, grad: Tensor) -> _Seen:
 
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is a dense one on the CPU, and of no subclass, so that its memory is all there is to it."""
-    is_dense = type(tensor) in _PLAIN and tensor.layout is torch.strided
+    is_dense = is_of_no_subclass(tensor) and tensor.layout is torch.strided
     return is_dense and tensor.is_cpu and not tensor.is_neg()
+
+
+def is_of_no_subclass(tensor: Tensor) -> bool:
+    """Tell whether a tensor is no more than that, or than a parameter, so that it does what any other does."""
+    return type(tensor) in _PLAIN
 
 
 def _checked(

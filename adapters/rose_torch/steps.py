@@ -16,7 +16,7 @@ from rose_core.namespace import quiet
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
-from rose_torch.checks import Found
+from rose_torch.checks import Found, is_of_no_subclass
 from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent, overlapping
@@ -100,11 +100,12 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
     by_core = {}
     for place, update in others.items():
+        is_drawn = isinstance(update.noise, DrawnNoise)
         if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
         elif place in statistics:
             _write(updated_part(_step(update, _noise_sources(update, update.param)), statistics[place]))
-        elif isinstance(update.noise, DrawnNoise):
+        elif is_drawn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
             _run_by_core([update])
         else:
             by_core[place] = update

@@ -91,6 +91,40 @@ def test_parameters_that_share_memory_are_updated_one_after_the_other(shift: int
     assert_same_bits(shared, expected, backend="rose_torch")
 
 
+@pytest.mark.parametrize("negated", [0, 1])
+def test_a_gradient_whose_negation_is_put_off_beside_one_that_is_not(negated: int) -> None:
+    """Most of their slices have exact plain sums, and one of each has not."""
+    params, grads = [normal(number, (70, 90)) for number in (0, 1)], [normal(number, (70, 90)) for number in (2, 3)]
+    held = [parameter(x) for x in params]
+    for number, grad in enumerate(grads):
+        grad[5, 7] = 1e-12
+        plain = tensor(grad)
+        held[number].grad = torch.complex(plain, -plain).conj().imag if number == negated else plain
+    assert [param.grad.is_neg() for param in held if param.grad is not None] == [negated == 0, negated == 1]
+    rose_torch.Rose(held, lr=0.1, fused=False).step()
+    for param, x, grad in zip(held, params, grads, strict=True):
+        assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")
+
+
+class Marked(torch.Tensor):
+    """A tensor that does all a tensor does, but is not joined with others."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.concat, torch.stack)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_tensors_of_a_subclass_are_updated_each_alone() -> None:
+    params, grads = [normal(number, (7, 9)) for number in (0, 1)], [normal(number, (7, 9)) for number in (2, 3)]
+    held = [parameter(x) for x in params]
+    for param, grad in zip(held, grads, strict=True):
+        param.grad = tensor(grad).as_subclass(Marked)
+    rose_torch.Rose(held, lr=0.1).step()
+    for param, x, grad in zip(held, params, grads, strict=True):
+        assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")
+
+
 @roses
 def test_many_that_are_alike_take_the_calls_of_few(rose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gates = []

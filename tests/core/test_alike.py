@@ -43,6 +43,8 @@ DIFFERENT = {
     "noise or not": own()._replace(noise=(0, 1, 2)),
     "library": Own(torch.ones(3, 4), torch.ones(3, 4)),
     "type": Own(torch.nn.Parameter(torch.ones(3, 4)), torch.ones(3, 4)),
+    "negation that is put off": Own(torch.ones(3, 4), torch.ones(3, 4, dtype=torch.complex64).conj().imag),
+    "history": Own(torch.ones(3, 4), torch.ones(3, 4, requires_grad=True)),
     "device": Own(torch.ones(3, 4, device="meta"), torch.ones(3, 4, device="meta")),
 }
 
