@@ -11,6 +11,7 @@ from rose_core.namespace import (
     as_light_array,
     comparable,
     device,
+    has_light_arrays,
     light_conversion,
 )
 from rose_core.partition import Block
@@ -63,7 +64,9 @@ class Gradient(NamedTuple):
 
     def rounded_extrema(self, ends: Extrema) -> Extrema:
         """Return the extrema of slices from those of what is stored: rounding is monotonic."""
-        low, high = (as_light_array(to_compute(end, self.compute)) for end in ends)
+        low, high = (to_compute(end, self.compute) for end in ends)
+        if has_light_arrays(self.stored.one):  # bfloat16 of torch had none before
+            low, high = as_light_array(low), as_light_array(high)
         return (-high, -low) if self.maximize else (low, high)
 
     def folds(self, run: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:

@@ -247,3 +247,18 @@ def test_a_gradient_without_memory_of_its_own_is_updated_with(fused: bool | None
     Rose(expected, lr=0.1, fused=fused).step()
     for got, want in zip(params, expected, strict=True):
         assert_same_bits(got, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gradient_without_memory_of_its_own_in_several_blocks(dtype: torch.dtype) -> None:
+    """Its extrema once became NumPy's and its sums stayed tensors, so that the step raised."""
+    results = []
+    for enclose in (Enclosed, torch.clone):
+        generator = torch.Generator().manual_seed(1)
+        param, grad = torch.randn((2, 600, 600), generator=generator).to(dtype)
+        grad[3, 5] = 2.0**-60
+        held = torch.nn.Parameter(param)
+        held.grad = enclose(grad)
+        Rose([held], lr=0.1, bf16_sr=False, fused=False).step()
+        results.append(held.detach())
+    assert_same_bits(*results, backend="rose_torch")
