@@ -10,7 +10,7 @@ from rose_core.namespace import Array, array_namespace, kind
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Alike", "alike"]
+__all__ = ["Alike", "alike", "lie_apart"]
 
 
 class _Update(Protocol):
@@ -33,14 +33,20 @@ class _Update(Protocol):
 U = TypeVar("U", bound=_Update)
 
 
-def alike(updates: Sequence[U], spans: Iterable[tuple[int, int]]) -> list[list[U]]:
-    """Return updates in lists of those that can be done together: only values and noise differ, and nothing overlaps.
+def lie_apart(spans: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether arrays, given by the addresses between which each lies, share no memory.
 
-    `spans` are the addresses between which the parameters lie. Where two meet, the order of the updates matters, so
-    that they are done one by one.
+    Where parameters do, the order of their updates matters, so that all of a step are done one by one.
     """
-    if any(start < stop for (_, stop), (start, _) in pairwise(sorted(spans))):
-        return [[update] for update in updates]
+    taken = sorted((start, stop) for start, stop in spans if start < stop)
+    return all(stop <= start for (_, stop), (start, _) in pairwise(taken))
+
+
+def alike(updates: Sequence[U]) -> list[list[U]]:
+    """Return updates in lists of those that can be done together, for only values and noise differ.
+
+    Their parameters lie apart.
+    """
     groups: dict[Hashable, list[U]] = {}
     for update in updates:
         arrays = update.param.shape, kind(update.param), kind(update.grad)

@@ -430,7 +430,7 @@ def square_root(x: Any) -> Any:
     xp = array_namespace(x)
     if _library(x) == "torch" and device(x).type == "cpu":
         light = as_light_array(x)
-        root = np.sqrt(light) if isinstance(light, np.ndarray) else np.sqrt(np.float64(x.item()))  # the gate has one
+        root = np.sqrt(light) if isinstance(light, np.ndarray) else np.sqrt(np.float64(x.item()))  # of one gate
         return xp.reshape(xp.asarray(root, device=device(x)), x.shape)
     return xp.sqrt(x)
 

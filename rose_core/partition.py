@@ -17,7 +17,7 @@ class Block:
     ----------
     index : what selects it from an array, as a view of the same rank.
     slices : the slices (ROSE-1.2) that it is or is part of, those of all arrays being numbered.
-    start, stop : its range of the flattened array.
+    start, stop : its range of the flattened array, or of each of them.
     arrays : the array that it is of, or those of which it is all.
     """
 

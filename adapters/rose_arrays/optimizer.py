@@ -175,6 +175,10 @@ class ArrayOptimizer:
         """Raise unless the array is one that this optimizer can update in place."""
         raise NotImplementedError
 
+    def _address_of(self, array: Any) -> int:
+        """Return the address of the first element of an array."""
+        raise NotImplementedError
+
     def _use_kernels(self, fused: bool | None) -> None:
         """Prepare for kernels, of which this class has none, or raise if they are asked for."""
         if fused is not None and fused is not False:
@@ -190,7 +194,7 @@ class ArrayOptimizer:
 
     def _run(self, updates: Sequence[Update]) -> None:
         """Do a step whose parts are checked."""
-        run_by_core(updates)
+        run_by_core(updates, [self._address_of(update.param) for update in updates])
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"

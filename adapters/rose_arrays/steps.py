@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rose_core import Hyperparameters
-from rose_core.alike import alike
+from rose_core.alike import alike, lie_apart
 from rose_core.blocks import NoiseSource, updated_blocks
 from rose_core.noise import noise_source
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Checked", "Update", "run_by_core"]
+__all__ = ["Checked", "Update", "run_by_core", "span"]
 
 
 class Checked(NamedTuple):
@@ -36,9 +36,13 @@ class Update(NamedTuple):
     kernel: Any
 
 
-def run_by_core(updates: Sequence[Update]) -> None:
-    """Update parameters by the core, block by block, those together that are alike."""
-    for together in alike(updates, [_span(update.param) for update in updates]):
+def run_by_core(updates: Sequence[Update], addresses: Sequence[int]) -> None:
+    """Update parameters by the core, block by block, those together that are alike.
+
+    `addresses` are those of the parameters' first elements.
+    """
+    spans = [span(update.param, address) for update, address in zip(updates, addresses, strict=True)]
+    for together in alike(updates) if lie_apart(spans) else [[update] for update in updates]:
         _, _, options, factor, compute, *_ = together[0]
         noise = [_noise_source(update) for update in together if update.noise is not None]
         params, grads = [update.param for update in together], [update.grad for update in together]
@@ -51,12 +55,9 @@ def _noise_source(update: Update) -> NoiseSource:
     return noise_source(seed=seed, step=step, index=index, like=update.param)
 
 
-def _span(array: Any) -> tuple[int, int]:
-    """Return the addresses between which an array lies."""
-    on_gpu = getattr(array, "__cuda_array_interface__", None)
-    start = stop = (on_gpu or array.__array_interface__)["data"][0]
+def span(array: Any, address: int) -> tuple[int, int]:
+    """Return the addresses between which an array lies, whose first element is at one of them."""
     if array.size == 0:
-        return start, start
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        start, stop = start + min(0, (length - 1) * stride), stop + max(0, (length - 1) * stride)
-    return start, stop + array.itemsize
+        return address, address
+    reach = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+    return address + sum(min(0, way) for way in reach), address + sum(max(0, way) for way in reach) + array.itemsize

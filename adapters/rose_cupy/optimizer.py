@@ -57,3 +57,6 @@ class Rose(ArrayOptimizer):
         current = cupy.cuda.Device()
         if array.device != current:
             raise ValueError(f"{label} is on {array.device}, the current device is {current}; they must be the same")
+
+    def _address_of(self, array: Any) -> int:
+        return int(array.data.ptr)

@@ -68,6 +68,9 @@ class Rose(ArrayOptimizer):
         if not array.flags.writeable:
             raise ValueError(f"{label} must be writable, since it is updated in place; it is read-only")
 
+    def _address_of(self, array: np.ndarray) -> int:
+        return address_of(array)
+
     def _signature(self, param: Any, grad: Any) -> Hashable:
         if type(param) is not np.ndarray or type(grad) is not np.ndarray:
             return None

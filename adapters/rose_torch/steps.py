@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.alike import Alike, alike
+from rose_core.alike import Alike, alike, lie_apart
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
@@ -81,8 +81,9 @@ class Updates(NamedTuple):
 
 
 def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
-    """Do a step: what kernels can do at once, then what draws noise in turn or is of parts, then what the core can do.
+    """Do a step: what kernels can do at once, then what is to be done in turn, then what the core can do together.
 
+    Noise is drawn in turn, and parameters that share memory begin with what the one before has left.
     What ranks tell each other, they tell before the first parameter is written.
     """
     groups = list(map(_reduced, groups))
@@ -98,20 +99,20 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     kernels.prepare(own)
     if at_once:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
-    by_core = {}
+    apart = not others or lie_apart(_spans(groups, requests, others))
+    together = []
     for place, update in others.items():
-        is_drawn = isinstance(update.noise, DrawnNoise)
+        in_turn = isinstance(update.noise, DrawnNoise) or not apart
         if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
         elif place in statistics:
             _write(updated_part(_step(update, _noise_sources(update, update.param)), statistics[place]))
-        elif is_drawn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
+        elif in_turn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
             _run_by_core([update])
         else:
-            by_core[place] = update
-    if by_core:
-        for together in alike(list(by_core.values()), _spans(groups, requests, by_core)):
-            _run_by_core(together)
+            together.append(update)
+    for updates in alike(together):
+        _run_by_core(updates)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
     params = chain.from_iterable(group.params for group in groups)
     torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])

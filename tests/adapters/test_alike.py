@@ -91,6 +91,26 @@ def test_parameters_that_share_memory_are_updated_one_after_the_other(shift: int
     assert_same_bits(shared, expected, backend="rose_torch")
 
 
+@pytest.mark.parametrize("drawing", [0, 1])
+def test_parameters_that_share_memory_are_updated_in_turn_though_one_draws_noise(drawing: int) -> None:
+    buffer, grads = normal(0, (9,), "bfloat16"), [normal(1, (6,), "bfloat16"), normal(2, (6,), "bfloat16")]
+    noise = torch.empty(6, dtype=torch.int32).random_(0, 2**16, generator=torch.Generator().manual_seed(5)).numpy()
+    expected = buffer.copy()
+    for number, (first, grad) in enumerate(zip((0, 3), grads, strict=True)):
+        own = noise if number == drawing else None
+        expected[first : first + 6] = rose_core.update(
+            expected[first : first + 6], grad, lr=0.1, weight_decay=5.0, noise=own
+        )
+    shared = tensor(buffer)
+    params = [torch.nn.Parameter(shared[:6]), torch.nn.Parameter(shared[3:])]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = tensor(grad)
+    roundings = [torch.Generator().manual_seed(5) if number == drawing else False for number in (0, 1)]
+    groups = [{"params": [param], "bf16_sr": own} for param, own in zip(params, roundings, strict=True)]
+    rose_torch.Rose(groups, lr=0.1, weight_decay=5.0, fused=False).step()
+    assert_same_bits(shared, expected, backend="rose_torch")
+
+
 @pytest.mark.parametrize("negated", [0, 1])
 def test_a_gradient_whose_negation_is_put_off_beside_one_that_is_not(negated: int) -> None:
     """Most of their slices have exact plain sums, and one of each has not."""

@@ -64,6 +64,17 @@ def test_a_step_takes_less_than_a_constant(
     assert 0 < peak_of_step(shape, dtype, {**options, "fused": fused}) < LIMIT
 
 
+@pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(("shape", "count"), [((2**11, 512), 8), ((2**15, 8), 16), ((64, 64), 500), ((1000,), 500)])
+def test_a_step_of_many_that_are_alike_takes_no_more(
+    dtype: torch.dtype, options: dict[str, Any], shape: tuple[int, ...], count: int
+) -> None:
+    params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for _ in range(count)]
+    for number, param in enumerate(params):
+        param.grad = torch.arange(math.prod(shape)).remainder_(1009 - number).to(dtype).reshape(shape)
+    assert 0 < peak_of(Rose(params, lr=1e-3, fused=False, **options).step) < LIMIT
+
+
 def test_an_update_takes_its_result_twice_besides() -> None:
     """In blocks and joined; it once took blocks of float64 besides."""
     param = torch.ones((2**11, 2**11))

@@ -1,4 +1,4 @@
-"""Which updates are done together: those that differ in values and noise only, and of parameters that lie apart."""
+"""Which updates are done together: those that differ in values and noise only; and which arrays lie apart."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rose_core import Hyperparameters
-from rose_core.alike import alike
+from rose_core.alike import alike, lie_apart
 from rose_core.rounding import ComputeDtype
 
 OPTIONS = Hyperparameters(lr=0.1)
@@ -26,10 +26,6 @@ class Own(NamedTuple):
 
 def own(shape: tuple[int, ...] = (3, 4), dtype: Any = np.float32, grad_dtype: Any = np.float32) -> Own:
     return Own(np.ones(shape, dtype), np.ones(shape, grad_dtype))
-
-
-def apart(updates: list[Own]) -> list[tuple[int, int]]:
-    return [(10 * place, 10 * place + 10) for place in range(len(updates))]
 
 
 DIFFERENT = {
@@ -51,7 +47,7 @@ DIFFERENT = {
 
 def test_what_differs_is_done_apart_and_the_rest_together_in_its_order() -> None:
     updates = [update for other in DIFFERENT.values() for update in (own(), other)] + list(DIFFERENT.values())
-    groups = alike(updates, apart(updates))
+    groups = alike(updates)
     assert [len(group) for group in groups] == [len(DIFFERENT), *[2] * len(DIFFERENT)]
     assert all(update is one for update, one in zip(groups[0], updates[::2], strict=False))
     for group, other in zip(groups[1:], DIFFERENT.values(), strict=True):
@@ -60,26 +56,24 @@ def test_what_differs_is_done_apart_and_the_rest_together_in_its_order() -> None
 
 def test_other_noise_is_no_difference() -> None:
     updates = [own()._replace(noise=(0, 1, index)) for index in range(3)]
-    assert alike(updates, apart(updates)) == [updates]
+    assert alike(updates) == [updates]
 
 
 @pytest.mark.parametrize(
-    ("spans", "together"),
+    ("spans", "apart"),
     [
         ([(0, 48), (48, 96), (96, 144)], True),
         ([(96, 144), (0, 48), (48, 96)], True),
         ([(0, 48), (47, 95), (96, 144)], False),
         ([(0, 48), (96, 144), (0, 48)], False),
         ([(0, 200), (48, 96), (300, 348)], False),
-        ([(5, 5), (5, 5), (5, 5)], True),
+        ([(5, 5), (5, 5), (0, 48)], True),
+        ([], True),
     ],
 )
-def test_where_parameters_meet_each_is_done_alone(spans: list[tuple[int, int]], together: bool) -> None:
-    updates = [own() for _ in spans]
-    groups = alike(updates, spans)
-    assert [len(group) for group in groups] == ([3] if together else [1, 1, 1])
-    assert [update for group in groups for update in group] == updates
+def test_whether_arrays_lie_apart(spans: list[tuple[int, int]], apart: bool) -> None:
+    assert lie_apart(spans) == apart
 
 
 def test_nothing_is_done_of_nothing() -> None:
-    assert alike([], []) == []
+    assert alike([]) == []
