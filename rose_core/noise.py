@@ -5,6 +5,7 @@ A word depends on the seed, the step, the parameter and the element's position a
 its own, the memory layout does not matter, and a resumed run continues exactly.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, SupportsIndex
@@ -24,12 +25,15 @@ from rose_core.namespace import (
     to_words,
 )
 
-__all__ = ["noise_at", "noise_keys", "noise_source", "noise_words", "threefry2x32"]
+__all__ = ["noise_at", "noise_keys", "noise_source", "noise_sources", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY: Final = 0x1BD11BDA
 _MASK: Final = 0xFFFFFFFF
+
+Name = tuple[SupportsIndex, SupportsIndex, SupportsIndex]
+"""The seed, the step and the index that noise is made from."""
 
 
 def noise_words(
@@ -81,23 +85,27 @@ def noise_source(
     *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
 ) -> Callable[[int, int], Any]:
     """Return what gives the words of a range of the flattened parameter; the arguments are those of `noise_words`."""
+    return noise_sources([(seed, step, index)], like=like)[0]
+
+
+def noise_sources(names: Sequence[Name], *, like: Array) -> list[Callable[[int, int], Any]]:
+    """Return the `noise_source` of each seed, step and index; all keys take the calls of one."""
     empty = _light_empty(like)
-    blocks = _cipher(seed, step, index, empty)
-    xp = array_namespace(empty)
+    return [functools.partial(_words_of_range, key, empty, like) for key in _keys(names)]
 
-    def words_of(start: int, stop: int) -> Any:
-        first = start // 4
-        numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
-        words = xp.reshape(half_words(xp.stack(blocks(numbers), axis=-1)), (-1,))
-        return as_array_beside(words[start - 4 * first : stop - 4 * first], like)
 
-    return words_of
+def _words_of_range(key: tuple[int, int], empty: Array, like: Array, start: int, stop: int) -> Any:
+    """Return the words of a range in the library of `like`, made in that of `empty`."""
+    xp, first = array_namespace(empty), start // 4
+    numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
+    words = xp.reshape(half_words(xp.stack(_cipher(key, empty)(numbers), axis=-1)), (-1,))
+    return as_array_beside(words[start - 4 * first : stop - 4 * first], like)
 
 
 def noise_at(*, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array) -> Callable[[Array], Any]:
     """Return what gives the words at places, in int64, of the flattened parameter; see `noise_words`."""
-    blocks = _cipher(seed, step, index, like)
-    xp = array_namespace(like)
+    (key,) = _keys([(seed, step, index)])
+    blocks, xp = _cipher(key, like), array_namespace(like)
 
     def words_at(places: Array) -> Any:
         x0, x1 = blocks(places >> 2)
@@ -114,15 +122,19 @@ def _light_empty(like: Array) -> Any:
     return as_light_array(xp.empty((0,), dtype=xp.int64, device=device(like)))
 
 
-def _cipher(
-    seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
-) -> Callable[[Array], tuple[Any, Any]]:
+def _keys(names: Sequence[Name]) -> list[tuple[int, int]]:
+    """Return the key of each seed, step and index."""
+    seeds = [unsigned("seed", seed, bits=64) for seed, _, _ in names]
+    steps = [unsigned("step", step, bits=32) for _, step, _ in names]
+    indices = [unsigned("index", index, bits=32) for _, _, index in names]
+    low, high = noise_keys(seeds, steps, indices)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _cipher(key: tuple[int, int], like: Array) -> Callable[[Array], tuple[Any, Any]]:
     """Return what gives the two words of the blocks of these numbers, in int64 (ROSE-9.3)."""
-    seed = unsigned("seed", seed, bits=64)
-    step, index = unsigned("step", step, bits=32), unsigned("index", index, bits=32)
     xp = array_namespace(like)
-    host_key = noise_keys([seed], [step], [index])
-    key0, key1 = (to_words(xp.asarray(word, dtype=xp.int64, device=device(like))) for word in host_key)
+    key0, key1 = (to_words(xp.asarray([word], dtype=xp.int64, device=device(like))) for word in key)
     return lambda numbers: threefry2x32((key0, key1), (to_words(numbers & _MASK), to_words(numbers >> 32)))
 
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from rose_core import Hyperparameters
 from rose_core.alike import alike, lie_apart
-from rose_core.blocks import NoiseSource, updated_blocks
-from rose_core.noise import noise_source
+from rose_core.blocks import updated_blocks
+from rose_core.noise import noise_sources
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Checked", "Update", "run_by_core", "span"]
+__all__ = ["Checked", "Update", "run_by_core"]
 
 
 class Checked(NamedTuple):
@@ -41,21 +41,16 @@ def run_by_core(updates: Sequence[Update], addresses: Sequence[int]) -> None:
 
     `addresses` are those of the parameters' first elements.
     """
-    spans = [span(update.param, address) for update, address in zip(updates, addresses, strict=True)]
+    spans = [_span(update.param, address) for update, address in zip(updates, addresses, strict=True)]
     for together in alike(updates) if lie_apart(spans) else [[update] for update in updates]:
         _, _, options, factor, compute, *_ = together[0]
-        noise = [_noise_source(update) for update in together if update.noise is not None]
         params, grads = [update.param for update in together], [update.grad for update in together]
+        noise = noise_sources([update.noise for update in together if update.noise is not None], like=params[0])
         for param, index, values in updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise):
             param[index] = values
 
 
-def _noise_source(update: Update) -> NoiseSource:
-    seed, step, index = update.noise  # type: ignore[misc]  # only who has noise is asked
-    return noise_source(seed=seed, step=step, index=index, like=update.param)
-
-
-def span(array: Any, address: int) -> tuple[int, int]:
+def _span(array: Any, address: int) -> tuple[int, int]:
     """Return the addresses between which an array lies, whose first element is at one of them."""
     if array.size == 0:
         return address, address

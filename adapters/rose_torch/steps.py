@@ -13,7 +13,7 @@ from rose_core.alike import Alike, alike, lie_apart
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
-from rose_core.noise import noise_source
+from rose_core.noise import noise_sources
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
 from rose_torch.checks import Found, is_of_no_subclass
@@ -106,7 +106,7 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
         if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
         elif place in statistics:
-            _write(updated_part(_step(update, _noise_sources(update, update.param)), statistics[place]))
+            _write(updated_part(_step(update, _noise_sources([update], update.param)), statistics[place]))
         elif in_turn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
             _run_by_core([update])
         else:
@@ -222,7 +222,7 @@ def _write(updated: Iterator[Updated]) -> None:
 def _updated_blocks(updates: Sequence[Update], params: Sequence[Any], grads: Sequence[Any]) -> Iterator[Updated]:
     """Return what the core makes of parameters and their gradients, tensors or the arrays in their place."""
     _, _, options, factor, compute, *_ = updates[0]
-    noise = [*chain.from_iterable(_noise_sources(*pair) for pair in zip(updates, params, strict=True))]
+    noise = _noise_sources(updates, params[0])
     return updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise)
 
 
@@ -232,14 +232,15 @@ def _step(update: Update, noise: Sequence[NoiseSource] = ()) -> Step:
     return Step(Alike([update.param]), gradient, update.options, update.factor, noise)
 
 
-def _noise_sources(update: Update, like: Any) -> Sequence[NoiseSource]:
-    """Return the source of a parameter's noise, if it has one, in arrays of the library of `like`."""
-    noise = update.noise
-    if noise is None:
-        return []
-    if isinstance(noise, DrawnNoise):
-        words = drawn_words(update.param, noise.generator)
-        return [words if like is update.param else in_numpy(words)]
-    if update.part is None:
-        return [noise_source(**noise._asdict(), like=like)]
-    return [noise_of_part(update.part, **noise._asdict(), like=like)]
+def _noise_sources(updates: Sequence[Update], like: Any) -> Sequence[NoiseSource]:
+    """Return the source of each parameter's noise, if they have any, in arrays of the library of `like`.
+
+    Parameters that draw noise or are parts come one at a time.
+    """
+    one = updates[0]
+    if isinstance(one.noise, DrawnNoise):
+        words = drawn_words(one.param, one.noise.generator)
+        return [words if like is one.param else in_numpy(words)]
+    if one.noise is not None and one.part is not None:
+        return [noise_of_part(one.part, **one.noise._asdict(), like=like)]
+    return noise_sources([update.noise for update in updates if isinstance(update.noise, PortableNoise)], like=like)
