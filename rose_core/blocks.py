@@ -24,6 +24,7 @@ from rose_core.namespace import (
     narrows_in_writing,
     quiet,
     scaled_quotient_adder,
+    without_history,
 )
 from rose_core.partition import Block, number_of_slices, partition
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
@@ -38,6 +39,9 @@ _KEPT_SLICES: Final = 2**18
 # Parameters that are alike go through the phases together up to so many elements, or those of a block: what a phase
 # costs besides its work is little then, and the gradients may still be in a cache when they are read again.
 _TOGETHER: Final = 2**22
+
+# What is found of a group of blocks is kept in arrays of its own until the end of a run.
+_MOST_GROUPS: Final = 2**10
 
 NoiseSource = Callable[[int, int], Any]
 """Returns the noise words from `start` to `stop` of the flattened parameter, of which one range follows another."""
@@ -73,6 +77,7 @@ def updated_blocks(
         for param in params:
             yield param, (slice(None),) * len(shape), array_namespace(param).zeros_like(param)
         return
+    params, grads = [list(map(without_history, arrays)) for arrays in (params, grads)]
     size = block_elements(params[0]) if size is None else size
     at_once = max(1, min(size // 4 // number_of_slices(shape), max(size, _TOGETHER) // math.prod(shape)))
     scratches = [Scratch(min(size, len(params) * math.prod(shape))) for _ in range(2)]
@@ -134,6 +139,10 @@ class Step:
     def _add_scaled_quotient(self) -> AddScaledQuotient:
         return scaled_quotient_adder(self.param.one, self.gradient.stored.one)
 
+    @functools.cached_property
+    def _narrows_in_writing(self) -> bool:
+        return narrows_in_writing(self.param.one)
+
     @quiet
     def measured(self, run: Sequence[Sequence[Block]]) -> tuple[Any, Any]:
         """Return the mean and the range of each slice, None where it has none."""
@@ -168,7 +177,7 @@ class Step:
         else:
             g = center(g, mean, compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=compute, add=self._add_scaled_quotient)
-        if narrows_in_writing(x, part):
+        if self._narrows_in_writing:
             return x
         return to_storage(x, dtype_name(part), self._words(block, part))
 
@@ -181,11 +190,12 @@ class Step:
 
 
 def _runs(groups: Iterable[Sequence[Block]], slices: int) -> list[list[Sequence[Block]]]:
-    """Return the groups in runs of at most so many slices, or of one group."""
+    """Return the groups in runs of at most so many slices and `_MOST_GROUPS`, or of one group."""
     runs: list[list[Sequence[Block]]] = []
     for group in groups:
-        if runs and group[-1].slices.stop - runs[-1][0][0].slices.start <= slices:
-            runs[-1].append(group)
+        run = runs[-1] if runs else []
+        if run and len(run) < _MOST_GROUPS and group[-1].slices.stop - run[0][0].slices.start <= slices:
+            run.append(group)
         else:
             runs.append([group])
     return runs

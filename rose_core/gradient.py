@@ -10,9 +10,8 @@ from rose_core.namespace import (
     as_array_beside,
     as_light_array,
     comparable,
-    device,
     has_light_arrays,
-    light_conversion,
+    magnitude_words,
 )
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype, operation_dtype, to_compute
@@ -43,6 +42,10 @@ class Gradient(NamedTuple):
     def summands(self, stored: Array) -> Any:
         """Return some of the gradient, as it is stored, in the dtype it is summed in, until the next is asked for."""
         return to_summand(self.rounded(stored, scratch=self.scratch), self.scratch)
+
+    def magnitude_words(self, stored: Array) -> Any:
+        """Return the magnitude words of some of the gradient, as it is stored, until the next are asked for."""
+        return self.scratch.magnitude_words(stored) if self.scratch else magnitude_words(stored)
 
     def rounded(self, stored: Array, *, copy: bool = False, scratch: Scratch | None = None) -> Any:
         """Return some of the gradient, as it is stored, in the operation dtype, as `to_compute` does."""
@@ -84,25 +87,9 @@ class Gradient(NamedTuple):
 def of_all_slices(
     run: Sequence[Sequence[Block]], of_group: Callable[[Sequence[Block]], Sequence[Array]]
 ) -> Sequence[Any]:
-    """Return what `of_group` returns of each group of a run, one row a slice, in arrays that are made once.
-
-    What a block leaves behind would come to lie between its temporaries, so that those of the next one lie elsewhere,
-    out of the cache. So it is gone before the next block is read.
-    """
+    """Return what `of_group` returns of each group of a run, joined, one row a slice."""
+    parts = list(map(of_group, run))
     if len(run) == 1:
-        return [as_light_array(part) for part in of_group(run[0])]
-    first, last = run[0][0].slices.start, run[-1][0].slices.stop
-    to_light: list[Callable[[Any], Any]] = []
-    wholes: list[Any] = []
-    for group in run:
-        parts = list(of_group(group))
-        if not wholes:
-            to_light = list(map(light_conversion, parts))
-            wholes = [_empty((last - first, *part.shape[1:]), as_light_array(part)) for part in parts]
-        for whole, convert in zip(reversed(wholes), reversed(to_light), strict=True):
-            whole[group[0].slices.start - first : group[0].slices.stop - first, ...] = convert(parts.pop())
-    return wholes
-
-
-def _empty(shape: tuple[int, ...], like: Array) -> Any:
-    return array_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
+        return [as_light_array(part) for part in parts[0]]
+    xp = array_namespace(parts[0][0])
+    return [as_light_array(xp.concat(part, axis=0)) for part in zip(*parts, strict=True)]

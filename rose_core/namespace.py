@@ -8,7 +8,6 @@ where a library departs from IEEE 754 (ROSE-1.5). Each of those has its reason b
 import functools
 import sys
 from collections.abc import Callable, Hashable
-from operator import methodcaller
 from typing import Any, Final, Literal, Protocol
 
 import array_api_compat
@@ -26,7 +25,7 @@ __all__ = [
     "bfloat16_from_float32_bits",
     "block_elements",
     "comparable",
-    "convert_into",
+    "conversion_into",
     "device",
     "divided",
     "dtype_name",
@@ -39,8 +38,8 @@ __all__ = [
     "has_light_arrays",
     "keep_freed_memory",
     "kind",
-    "light_conversion",
     "magnitude_words",
+    "magnitude_words_into",
     "narrow",
     "narrows_in_writing",
     "quiet",
@@ -53,6 +52,8 @@ __all__ = [
     "square_root",
     "to_words",
     "widen",
+    "without_history",
+    "word_dtype",
 ]
 
 FLOATING: Final = ("float64", "float32", "float16", "bfloat16")
@@ -182,27 +183,15 @@ def as_light_array(x: Any) -> Any:
     much, and a step makes some fifty of them on one value a slice. Subclasses of a tensor, and what stands for one
     while torch traces or transforms a function, have no memory to share, and NumPy has no bfloat16 of torch's.
     """
-    return light_conversion(x)(x)
-
-
-def light_conversion(x: Any) -> Callable[[Any], Any]:
-    """Return what makes light arrays of many that are of the kind of `x`: to find it costs more than to do it."""
     if _library(x) != "torch" or device(x).type != "cpu" or dtype_name(x) == "bfloat16":
-        return _unchanged
+        return x
     try:
-        x.numpy()
+        light = x.numpy()
         if not _is_compiled(x):
             x.untyped_storage().data_ptr()  # what stands for a tensor in `torch.func.functionalize` has none
     except (RuntimeError, TypeError):
-        return _unchanged
-    return _numpy
-
-
-_numpy: Final = methodcaller("numpy")
-
-
-def _unchanged(x: Any) -> Any:
-    return x
+        return x
+    return light
 
 
 def _is_compiled(x: Array) -> bool:
@@ -297,7 +286,7 @@ def widen(x: Any, dtype: OperationDtype, *, copy: bool = False) -> Any:
     return _astype(x, dtype, copy=copy)
 
 
-def scratch_memory(x: Array, elements: int, dtype: OperationDtype) -> Any:
+def scratch_memory(x: Array, elements: int, dtype: str) -> Any:
     """Return memory to convert arrays of the kind of `x` into, None where a conversion makes its own."""
     if _library(x) == "torch":
         possible = not _is_compiled(x) and has_light_arrays(x)
@@ -308,19 +297,24 @@ def scratch_memory(x: Array, elements: int, dtype: OperationDtype) -> Any:
     return xp.empty((elements,), dtype=getattr(xp, dtype), device=device(x)) if possible else None
 
 
-def convert_into(memory: Any, x: Any) -> Any:
-    """Do what `widen` does to an array, into memory of its shape."""
-    if _library(x) == "torch":
-        return memory.copy_(_detached(x))
-    np.copyto(memory, x)
-    return memory
+def conversion_into(memory: Any) -> Callable[[Any], Any]:
+    """Return what does as `widen` to arrays without autograd history, into memory of their shape."""
+    if _library(memory) == "torch":
+        return memory.copy_  # type: ignore[no-any-return]
+
+    def convert(x: Any) -> Any:
+        np.copyto(memory, x)
+        return memory
+
+    return convert
 
 
 def comparable(x: Array, dtype: OperationDtype) -> Any:
     """Return an array to look for extrema in: as it is stored, where its library compares that well, else widened."""
-    x = _detached(x)
-    stored = _library(x) == "torch" or dtype_name(x) in ("float64", "float32")
-    return x if stored and not _flushes_float32_subnormals(x) else widen(x, dtype)
+    if _library(x) == "torch":
+        return _resolved(x)
+    stored = dtype_name(x) in ("float64", "float32") and not _flushes_float32_subnormals(x)
+    return x if stored else widen(x, dtype)
 
 
 def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
@@ -332,12 +326,12 @@ def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
     return _astype(_astype(x, "float32"), dtype)
 
 
-def narrows_in_writing(x: Array, target: Array) -> bool:
-    """Tell whether to write `x` to an array like `target` does what `narrow` does to it, and no more.
+def narrows_in_writing(target: Array) -> bool:
+    """Tell whether to write values to an array like `target` does what `narrow` does to them, and no more.
 
     torch copies in one pass; NumPy would warn of an overflow.
     """
-    return _library(x) == "torch" and dtype_name(target) == "float32"
+    return _library(target) == "torch" and dtype_name(target) == "float32"
 
 
 def float32_bits(x: Any) -> Any:
@@ -357,12 +351,23 @@ def magnitude_words(x: Any) -> Any:
 
     Twice a word has lost its sign. Less one, 0 comes last; less half the range, the order is that of signed words.
     """
-    words, shift = _words(x), 2 ** (8 * x.dtype.itemsize - 1) - 1
-    if _library(x) == "torch":
-        return array_namespace(x).rsub(words, shift, alpha=-2)  # shift + 2 * words in one pass
-    words = words + words
-    words += shift
-    return words
+    return magnitude_words_into(array_namespace(x).empty_like(_words(x)))(x)
+
+
+def magnitude_words_into(memory: Any) -> Callable[[Any], Any]:
+    """Return what does as `magnitude_words`, into memory of their shape."""
+    shift = 2 ** (8 * memory.dtype.itemsize - 1) - 1
+    if _library(memory) == "torch":
+        xp = array_namespace(memory)
+        shifts = xp.full((), shift, dtype=memory.dtype, device=device(memory))
+        return lambda x: xp.sub(shifts, _resolved(x).view(memory.dtype), alpha=-2, out=memory)  # in one pass
+
+    def words_of(x: Any) -> Any:
+        words = x.view(memory.dtype)
+        np.add(words, words, out=memory)
+        return np.add(memory, shift, out=memory)
+
+    return words_of
 
 
 def bfloat16_from_float32_bits(bits: Array) -> Any:
@@ -435,19 +440,28 @@ def square_root(x: Any) -> Any:
     return xp.sqrt(x)
 
 
+def without_history(x: Any) -> Any:
+    """Return the array itself, a tensor without its autograd history."""
+    return x.detach() if _library(x) == "torch" and x.requires_grad else x
+
+
 def _detached(x: Any) -> Any:
+    return _resolved(x) if _library(x) == "torch" else x
+
+
+def _resolved(x: Any) -> Any:
     """Return the torch tensor itself, without autograd history or a negation that is put off (no bit cast then)."""
-    if _library(x) == "torch" and (x.requires_grad or x.is_neg()):
-        return x.detach().resolve_neg()
-    return x
+    return x.detach().resolve_neg() if x.requires_grad or x.is_neg() else x
 
 
-_WORDS: Final = {2: "int16", 4: "int32", 8: "int64"}
+def word_dtype(x: Array) -> str:
+    """Return the name of the signed integers of the size of floats."""
+    return f"int{8 * x.dtype.itemsize}"
 
 
 def _words(x: Any) -> Any:
     x = _detached(x)
-    return x.view(getattr(array_namespace(x), _WORDS[x.dtype.itemsize]))
+    return x.view(getattr(array_namespace(x), word_dtype(x)))
 
 
 def _astype(x: Array, name: str, *, copy: bool = False) -> Any:

@@ -1,6 +1,5 @@
 """Slices whose plain sum is exact, whatever its order, so that they need no folds (ROSE-7.2)."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,10 +14,9 @@ from rose_core.namespace import (
     dtype_name,
     has_float64,
     has_light_arrays,
-    magnitude_words,
 )
 from rose_core.partition import Block, number_of_slices
-from rose_core.summation import Extrema, Folds, fold_sigmas, fold_sums, joined_extrema, magnitude, to_summand
+from rose_core.summation import Extrema, Folds, fold_sigmas, fold_sums, magnitude, to_summand
 
 __all__ = ["are_likely_exact", "extrema_and_folds"]
 
@@ -33,10 +31,13 @@ _FORMATS: Final = {"float32": (32, 23, 127), "bfloat16": (16, 7, 127), "float16"
 
 
 def are_likely_exact(stored: Alike, run: Sequence[Sequence[Block]]) -> bool:
-    """Tell whether to try plain sums of slices. On a GPU it would have to be waited for which are not exact."""
+    """Tell whether to try plain sums of slices that lie in one block each.
+
+    On a GPU it would have to be waited for which are not exact.
+    """
     one, count = stored.one, stored.slice_elements
     elements = (run[-1][0].slices.stop - run[0][0].slices.start) * count
-    worthwhile = count <= _LONGEST and elements >= _FEWEST and dtype_name(one) in _FORMATS
+    worthwhile = len(run[0]) == 1 and count <= _LONGEST and elements >= _FEWEST and dtype_name(one) in _FORMATS
     return worthwhile and has_light_arrays(one) and has_float64(one)
 
 
@@ -66,21 +67,15 @@ def extrema_and_folds(gradient: Gradient, run: Sequence[Sequence[Block]]) -> tup
 
 def _survey(gradient: Gradient, run: Sequence[Sequence[Block]]) -> Sequence[Any]:
     """Return the extrema of each slice as it is stored, its plain sum, and its least magnitude word."""
-    axes = gradient.stored.within_slices
+    axes, xp = gradient.stored.within_slices, array_namespace(gradient.stored.one)
 
-    def of_block(block: Block) -> tuple[Any, ...]:
-        stored = gradient.stored.rows(block)
-        xp = array_namespace(stored)
+    def of_group(group: Sequence[Block]) -> tuple[Any, ...]:
+        stored = gradient.stored.rows(*group)
         sums = xp.sum(gradient.summands(stored), axis=axes, keepdims=True)
-        return *gradient.stored_extrema(stored), sums, xp.min(magnitude_words(stored), axis=axes, keepdims=True)
+        least = xp.min(gradient.magnitude_words(stored), axis=axes, keepdims=True)
+        return *gradient.stored_extrema(stored), sums, least
 
-    return of_all_slices(run, lambda group: functools.reduce(_joined, map(of_block, group)))
-
-
-def _joined(one: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
-    """Return what `_survey` finds of two parts of a slice together."""
-    ends = joined_extrema([(one[0], one[1]), (other[0], other[1])])
-    return *ends, one[2] + other[2], array_namespace(one[3]).minimum(one[3], other[3])
+    return of_all_slices(run, of_group)
 
 
 def _quanta(least: Any, dtype: str) -> Any:

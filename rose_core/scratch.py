@@ -1,9 +1,22 @@
 """Memory that the values of one block after another lie in."""
 
+import functools
 import math
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from rose_core.namespace import Array, OperationDtype, array_namespace, convert_into, dtype_name, scratch_memory, widen
+from rose_core.namespace import (
+    Array,
+    OperationDtype,
+    array_namespace,
+    conversion_into,
+    dtype_name,
+    magnitude_words,
+    magnitude_words_into,
+    scratch_memory,
+    widen,
+    word_dtype,
+)
 
 __all__ = ["Scratch"]
 
@@ -17,20 +30,32 @@ class Scratch:
 
     def __init__(self, elements: int) -> None:
         self._elements: Final = elements
-        self._memory: dict[OperationDtype, Any] = {}
-        self._views: dict[tuple[tuple[int, ...], OperationDtype], Any] = {}
+        self._memory: dict[str, Any] = {}
+        # Blocks of one shape and dtype come one after another: what is done to them is found once.
+        self._found: dict[Hashable, Callable[[Any], Any]] = {}
 
     def widen(self, x: Array, dtype: OperationDtype, *, copy: bool = False) -> Any:
         """Do what `widen` of the namespace does to a block; what it makes lies here, where the library can do so."""
-        if dtype_name(x) == dtype and not copy:
-            return widen(x, dtype)
-        view = self._views.get((x.shape, dtype))
-        if view is None:
-            if dtype not in self._memory:
-                self._memory[dtype] = scratch_memory(x, self._elements, dtype)
-            memory = self._memory[dtype]
-            if memory is None:
-                return widen(x, dtype, copy=copy)
-            view = array_namespace(memory).reshape(memory[: math.prod(x.shape)], x.shape)
-            self._views[x.shape, dtype] = view
-        return convert_into(view, x)
+        which = x.shape, x.dtype, dtype, copy
+        found = self._found.get(which)
+        if found is None:
+            memory = self._like(x, dtype) if copy or dtype_name(x) != dtype else None
+            own = functools.partial(widen, dtype=dtype, copy=copy)
+            found = self._found[which] = own if memory is None else conversion_into(memory)
+        return found(x)
+
+    def magnitude_words(self, x: Array) -> Any:
+        """Do what `magnitude_words` of the namespace does to a block, of which they lie here."""
+        which = x.shape, x.dtype
+        found = self._found.get(which)
+        if found is None:
+            memory = self._like(x, word_dtype(x))
+            found = self._found[which] = magnitude_words if memory is None else magnitude_words_into(memory)
+        return found(x)
+
+    def _like(self, x: Array, dtype: str) -> Any:
+        """Return the memory in the shape of a block, None where the library has none to write to."""
+        if dtype not in self._memory:
+            self._memory[dtype] = scratch_memory(x, self._elements, dtype)
+        memory = self._memory[dtype]
+        return memory if memory is None else array_namespace(memory).reshape(memory[: math.prod(x.shape)], x.shape)

@@ -90,20 +90,39 @@ def test_a_step_count_that_is_none_stops_the_whole_step(rose: type) -> None:
         optimizer.step(*([[B]] if rose is rose_numpy.Rose else []))
 
 
-def test_a_default_device_of_torch_has_no_say() -> None:
-    param, grad = tensor(A), tensor(B)
+# Slices of the larger one are summed without folds where they can be.
+sizes = pytest.mark.parametrize("shape", [A.shape, (64, 64)], ids=["small", "large"])
+
+
+@sizes
+def test_a_default_device_of_torch_has_no_say(shape: tuple[int, ...]) -> None:
+    a, b = normal(0, shape), normal(1, shape)
+    param, grad = tensor(a), tensor(b)
     with torch.device("meta"):
         result = rose_core.update(param, grad, lr=0.1)
         statistics = rose_core.slice_statistics(grad)
-    assert_same_bits(result, rose_core.update(A, B, lr=0.1), backend="torch-1-thread")
+    assert_same_bits(result, rose_core.update(a, b, lr=0.1), backend="torch-1-thread")
     assert {value.device.type for value in statistics} == {"cpu"}
 
 
-def test_a_negation_that_torch_puts_off_is_done() -> None:
-    grad = torch.complex(tensor(A), tensor(B)).conj().imag
+@sizes
+@pytest.mark.parametrize("compute_dtype", ["fp64", "bf16"])
+def test_a_negation_that_torch_puts_off_is_done(shape: tuple[int, ...], compute_dtype: str) -> None:
+    a, b = normal(0, shape), normal(1, shape)
+    grad = torch.complex(tensor(a), tensor(b)).conj().imag
     assert grad.is_neg()
-    result = rose_core.update(tensor(A), grad, lr=0.1, compute_dtype="bf16")
-    assert_same_bits(result, rose_core.update(A, -B, lr=0.1, compute_dtype="bf16"), backend="torch-1-thread")
+    result = rose_core.update(tensor(a), grad, lr=0.1, compute_dtype=compute_dtype)
+    expected = rose_core.update(a, -b, lr=0.1, compute_dtype=compute_dtype)
+    assert_same_bits(result, expected, backend="torch-1-thread")
+
+
+@sizes
+def test_autograd_does_not_follow_an_update(shape: tuple[int, ...]) -> None:
+    a, b = normal(0, shape), normal(1, shape)
+    param, grad = tensor(a).requires_grad_(), tensor(b).requires_grad_()
+    result = rose_core.update(param, grad, lr=0.1)
+    assert not result.requires_grad
+    assert_same_bits(result.detach(), rose_core.update(a, b, lr=0.1), backend="torch-1-thread")
 
 
 def test_a_device_without_float64_is_told_by_the_standard() -> None:

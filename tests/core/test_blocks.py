@@ -101,6 +101,15 @@ def test_arrays_that_are_alike_are_updated_as_each_alone(
 
 
 @backends
+def test_runs_of_few_groups_are_the_whole(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rose_core.blocks._MOST_GROUPS", 3)
+    rng = np.random.default_rng(1)
+    param, grad = fill("normal", rng, (25, 30), "float32"), fill("normal", rng, (25, 30), "float32")
+    for size in (30, 100, 20):  # blocks of one slice, of some, and of parts of one
+        assert_blocks_are_the_whole(backend, UpdateCase(param, grad, None, OPTIONS), size)
+
+
+@backends
 def test_blocks_whose_values_overflow_in_the_parameter(backend: Backend) -> None:
     rng = np.random.default_rng(0)
     param, grad = fill("normal", rng, (1031, 1), "float32"), fill("extremes", rng, (1031, 1), "float64")
