@@ -49,8 +49,10 @@ class Gradient(NamedTuple):
 
     def rounded(self, stored: Array, *, copy: bool = False, scratch: Scratch | None = None) -> Any:
         """Return some of the gradient, as it is stored, in the operation dtype, as `to_compute` does."""
-        g = to_compute(stored, self.compute, copy=copy, scratch=scratch)
-        return -g if self.maximize else g  # ROSE-1.3
+        g = to_compute(stored, self.compute, copy=copy or self.maximize, scratch=scratch)
+        if self.maximize:
+            g *= -1.0  # ROSE-1.3
+        return g
 
     def extrema(self, run: Sequence[Sequence[Block]]) -> Extrema:
         """Return the extrema of each slice (ROSE-4.1)."""
@@ -79,7 +81,8 @@ class Gradient(NamedTuple):
         def of_group(group: Sequence[Block]) -> Folds:
             rows = slice(group[0].slices.start - first, group[0].slices.stop - first)
             own = tuple(as_array_beside(sigma[rows, ...], self.stored.one) for sigma in sigmas)
-            return joined_folds(fold_sums(self.summands(self.stored.rows(block)), own, axes) for block in group)
+            blocks = (self.summands(self.stored.rows(block)) for block in group)
+            return joined_folds(fold_sums(summands, own, axes, self.scratch) for summands in blocks)
 
         return tuple(of_all_slices(run, of_group))
 

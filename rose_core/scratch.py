@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
@@ -25,14 +26,14 @@ class Scratch:
     """Memory for the values of a block, written over by those of the next one.
 
     An allocator gives each block other memory, which is not in the cache as that of the last one is, though this is
-    free again.
+    free again; and what is kept of one comes to lie between its temporaries, so that those of the next do not fit in.
     """
 
     def __init__(self, elements: int) -> None:
         self._elements: Final = elements
-        self._memory: dict[str, Any] = {}
+        self._memory: dict[Hashable, Any] = {}
         # Blocks of one shape and dtype come one after another: what is done to them is found once.
-        self._found: dict[Hashable, Callable[[Any], Any]] = {}
+        self._found: dict[Hashable, Callable[..., Any]] = {}
 
     def widen(self, x: Array, dtype: OperationDtype, *, copy: bool = False) -> Any:
         """Do what `widen` of the namespace does to a block; what it makes lies here, where the library can do so."""
@@ -53,9 +54,19 @@ class Scratch:
             found = self._found[which] = magnitude_words if memory is None else magnitude_words_into(memory)
         return found(x)
 
-    def _like(self, x: Array, dtype: str) -> Any:
+    def add(self, x: Array, y: Array, *, place: int) -> Any:
+        """Return the sum of a block and something smaller. In another place than `x`, if this is a sum, too."""
+        which = x.shape, place
+        found = self._found.get(which)
+        if found is None:
+            memory = self._like(x, dtype_name(x), place)
+            found = operator.add if memory is None else functools.partial(array_namespace(x).add, out=memory)
+            self._found[which] = found
+        return found(x, y)
+
+    def _like(self, x: Array, dtype: str, place: int = -1) -> Any:
         """Return the memory in the shape of a block, None where the library has none to write to."""
-        if dtype not in self._memory:
-            self._memory[dtype] = scratch_memory(x, self._elements, dtype)
-        memory = self._memory[dtype]
+        if (dtype, place) not in self._memory:
+            self._memory[dtype, place] = scratch_memory(x, self._elements, dtype)
+        memory = self._memory[dtype, place]
         return memory if memory is None else array_namespace(memory).reshape(memory[: math.prod(x.shape)], x.shape)

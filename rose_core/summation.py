@@ -135,17 +135,20 @@ def fold_sigmas(largest: Array, count: int) -> Folds:
     return tuple(sigmas)
 
 
-def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...]) -> Folds:
-    """Return the sum of each fold over `axis`, which keeps the size 1; `x` has the dtype of a summand."""
+def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...], scratch: Scratch | None = None) -> Folds:
+    """Return the sum of each fold over `axis`, which keeps the size 1; `x` has the dtype of a summand.
+
+    What is made besides may lie in the `scratch`.
+    """
     xp = array_namespace(x)
     if not sigmas:
         return (xp.sum(x, axis=axis, keepdims=True),)
     *others, last = sigmas
     sums: list[Any] = []
     rest = x
-    for sigma in others:
+    for place, sigma in enumerate(others):
         # The next two lines are not `rest`: they round it to a multiple of sigma's last place.
-        fold = rest + sigma
+        fold = scratch.add(rest, sigma, place=place) if scratch else rest + sigma
         fold -= sigma
         sums.append(xp.sum(fold, axis=axis, keepdims=True))
         fold -= rest

@@ -1,5 +1,6 @@
 """The memory that a step of rose_torch takes and gives back does not grow with the parameter."""
 
+import itertools
 import math
 import tracemalloc
 from collections.abc import Callable
@@ -27,16 +28,18 @@ def peak_of(step: Callable[[], object]) -> int:
     """Return the most that is allocated at once, by torch and by NumPy."""
     step()  # what is kept from then on is made
     tracemalloc.start()
-    with profile(profile_memory=True) as profiled:
-        step()
+    changes = changes_of_memory(step)
     _, by_numpy = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    return max(itertools.accumulate(changes, initial=0)) + by_numpy
+
+
+def changes_of_memory(step: Callable[[], object]) -> list[int]:
+    """Return how many bytes torch takes and, below 0, gives back during a step, one after another."""
+    with profile(profile_memory=True) as profiled:
+        step()
     changes = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(changes, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak + by_numpy
+    return [event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())]
 
 
 OPTIONS: Final = {
@@ -73,6 +76,16 @@ def test_a_step_of_many_that_are_alike_takes_no_more(
     for number, param in enumerate(params):
         param.grad = torch.arange(math.prod(shape)).remainder_(1009 - number).to(dtype).reshape(shape)
     assert 0 < peak_of(Rose(params, lr=1e-3, fused=False, **options).step) < LIMIT
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("shape", [(2**13, 1024), (2**10, 2**13)], ids=["plain sums", "folds"])
+def test_blocks_take_nothing_of_their_size(shape: tuple[int, int], maximize: bool) -> None:
+    """What is kept of them would come to lie between, and the step's memory grow, though all of it were free."""
+    param = torch.nn.Parameter(torch.ones(shape))
+    param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(torch.float32).reshape(shape)
+    changes = changes_of_memory(Rose([param], lr=1e-3, fused=False, maximize=maximize).step)
+    assert 2 <= sum(change >= 2**17 for change in changes) <= 6
 
 
 def test_an_update_takes_its_result_twice_besides() -> None:

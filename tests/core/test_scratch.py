@@ -45,6 +45,19 @@ def test_one_array_after_another(
         assert_same_bits(x, before, what="what was read")
 
 
+@backends
+@given(rng=generators(), operation=st.sampled_from(OPERATIONS))
+@examples(30)
+def test_sums_in_two_places(backend: Backend, rng: np.random.Generator, operation: str) -> None:
+    scratch = Scratch(40)
+    for shape in ((4, 10), (4, 10), (2, 5)):
+        x, y = (fill("normal", rng, own, operation) for own in (shape, (shape[0], 1)))
+        first = scratch.add(backend.array(x), backend.array(y), place=0)
+        second = scratch.add(first, backend.array(y), place=1)
+        assert_same_bits(first, x + y, backend=backend.name)
+        assert_same_bits(second, (x + y) + y, backend=backend.name)
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_blocks_of_the_cpu_lie_in_one_place(library: str, dtype: str) -> None:
