@@ -177,7 +177,7 @@ class Step:
         else:
             g = center(g, mean, compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=compute, add=self._add_scaled_quotient)
-        if self._narrows_in_writing:
+        if self._narrows_in_writing and not self.noise:
             return x
         return to_storage(x, dtype_name(part), self._words(block, part))
 

@@ -9,7 +9,6 @@ from rose_core.namespace import (
     OperationDtype,
     array_namespace,
     bfloat16_from_float32_bits,
-    device,
     dtype_name,
     float32_bits,
     float32_from_bits,
@@ -19,6 +18,7 @@ from rose_core.namespace import (
     quiet,
     require_integer_words,
     widen,
+    with_one_nan,
 )
 from rose_core.scratch import Scratch
 
@@ -36,7 +36,6 @@ ComputeDtype = Literal["fp64", "fp32", "fp16", "bf16"]
 
 # Half of what is cut off, less one: with the kept part's last bit added, ties go to even.
 _JUST_BELOW_HALF: Final = 0x7FFF
-_QUIET_NAN: Final = 0x7FC00000
 
 
 @quiet
@@ -126,10 +125,7 @@ def to_storage(x: Array, dtype: str, noise: Array | None) -> Any:
 def _rounded_bits(x: Array, noise: Array | None) -> Any:
     """Return float32 words whose upper half is the rounded bfloat16; the lower half is left over."""
     xp = array_namespace(x)
-    bits = float32_bits(x)
-    # With every NaN the same, no sum below leaves the range of int32 (ROSE-8.2).
-    nan = xp.full((), _QUIET_NAN, dtype=bits.dtype, device=device(x))
-    bits = xp.where(xp.isnan(x), nan, bits)
+    bits = float32_bits(with_one_nan(x))  # so that no sum below leaves the range of int32 (ROSE-8.2)
     bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else xp.astype(noise, xp.int32) & 0xFFFF
     return bits
 

@@ -9,9 +9,10 @@ import pytest
 
 import rose_core
 from rose_core import round_to_bfloat16
+from rose_core.namespace import narrows_in_writing
 from rose_core.rounding import ComputeDtype, round_number, round_to_compute, to_compute, to_storage
 from tests.backends import Backend, backends
-from tests.bits import assert_same_bits, from_words, raw_words
+from tests.bits import DTYPES, assert_same_bits, from_words, raw_words
 from tests.strategies import EDGES, EXTREMES, with_negatives
 
 ALL_NOISE = np.arange(2**16, dtype=np.int32)
@@ -175,6 +176,29 @@ def test_a_direct_rounding_of_float64_to_float16_differs() -> None:
     """So that the test above can fail."""
     value, expected, dtype = TWICE["fp16"]
     assert np.float64(value).astype(dtype) > expected
+
+
+@backends
+@pytest.mark.parametrize("operation", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_where_writing_rounds_it_does_as_storing(backend: Backend, dtype: str, operation: str) -> None:
+    """One by one and many at once, which torch may round in different ways."""
+    if dtype not in backend.dtypes:
+        pytest.skip(f"{backend.name} has no {dtype}")
+    anything = np.random.default_rng(0).bytes(2**16)
+    with np.errstate(all="ignore"):
+        values = from_words(FLOAT32, "float32").astype(operation)
+        near = [values * (1.0 + sign * 2.0**-40) for sign in (0, 1, -1)]
+        x = backend.array(np.concatenate([*near, np.frombuffer(anything, operation)]).astype(operation))
+        targets = [backend.array(np.zeros(x.shape, DTYPES[dtype])) for _ in range(2)]
+        if not narrows_in_writing(targets[0]):
+            pytest.skip(f"{backend.name} rounds {dtype} before it is written")
+        targets[0][...] = x
+        for place in range(0, x.shape[0], 7):
+            targets[1][place : place + 1] = x[place : place + 1]
+        stored = to_storage(x, dtype, None)
+    assert_same_bits(targets[0], stored, backend=backend.name)
+    assert_same_bits(targets[1][::7], stored[::7], backend=backend.name)
 
 
 @backends
