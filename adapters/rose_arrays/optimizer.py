@@ -222,20 +222,19 @@ class ArrayOptimizer:
     def _updates(self, grads: Any) -> Iterator[Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
-        owners = {id(_owner(param)) for group in self.param_groups for param in group["params"]}
+        owners = {_owner(param) for group in self.param_groups for param in group["params"]}
         for group, grads_of_group in self._by_group(grads):
             options = _options(group)
             factor = scheduled_decay_factor(options, group)
             label = functools.partial(_label, group["names"])
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 if grad is not None:
-                    found = self._checked(index, position, param, grad, options, label)
-                    noise = (options.sr_seed, group["step"], index) if found.stochastic else None
-                    update = Update(param, grad, options, factor, found.compute, noise, found.kernel)
+                    compute, stochastic, kernel = self._checked(index, position, param, grad, options, label)
+                    noise = (options.sr_seed, group["step"], index) if stochastic else None
                     # A gradient in a parameter's memory would change with it before its own turn.
-                    if id(_owner(grad)) in owners:  # a copy may lie in another order, so the core is to take it
-                        update = update._replace(grad=grad.copy(), kernel=None)
-                    yield update
+                    if _owner(grad) in owners:  # a copy may lie in another order, so the core is to take it
+                        grad, kernel = grad.copy(), None  # noqa: PLW2901
+                    yield Update(param, grad, options, factor, compute, noise, kernel)
                 index += 1
 
     def _checked(
@@ -290,11 +289,12 @@ def _schedule(group: Mapping[str, Any]) -> dict[str, float]:
     return {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
 
 
-def _owner(array: Any) -> Any:
-    """Return the array whose memory this one is a view of."""
-    while isinstance(array.base, type(array)):
-        array = array.base
-    return array
+def _owner(array: Any) -> int:
+    """Return the identity of the array whose memory this one is a view of."""
+    base = array.base
+    while base is not None and isinstance(base, type(array)):
+        array, base = base, base.base
+    return id(array)
 
 
 def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:

@@ -103,12 +103,13 @@ class Rose(ArrayOptimizer):
 
 
 def _requests(updates: Sequence[Update]) -> Requests:
+    params, grads, options, factors, _, noise, kernels = zip(*updates, strict=True)
     return Requests(
-        kernels=[update.kernel for update in updates],
-        params=[address_of(update.param) for update in updates],
-        grads=[address_of(update.grad) for update in updates],
-        rates=[update.options.lr for update in updates],
-        factors=[update.factor for update in updates],
-        negated=[update.options.maximize for update in updates],
-        noise=[update.noise for update in updates],
+        kernels=kernels,
+        params=list(map(address_of, params)),
+        grads=list(map(address_of, grads)),
+        rates=[own.lr for own in options],
+        factors=factors,
+        negated=[own.maximize for own in options],
+        noise=noise,
     )
