@@ -1,8 +1,7 @@
 """Arrays that differ in nothing but their values, read as one array of all their slices: many take the calls of one."""
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from rose_core.hyperparameters import Hyperparameters
@@ -10,7 +9,7 @@ from rose_core.namespace import Array, array_namespace, kind
 from rose_core.partition import Block
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Alike", "alike", "lie_apart"]
+__all__ = ["Alike", "alike"]
 
 
 class _Update(Protocol):
@@ -31,15 +30,6 @@ class _Update(Protocol):
 
 
 U = TypeVar("U", bound=_Update)
-
-
-def lie_apart(spans: Iterable[tuple[int, int]]) -> bool:
-    """Tell whether arrays, given by the addresses between which each lies, share no memory.
-
-    Where parameters do, the order of their updates matters, so that all of a step are done one by one.
-    """
-    taken = sorted((start, stop) for start, stop in spans if start < stop)
-    return all(stop <= start for (_, stop), (start, _) in pairwise(taken))
 
 
 def alike(updates: Sequence[U]) -> list[list[U]]:

@@ -2,6 +2,6 @@
 
 from rose_arrays.diagnosis import diagnose
 from rose_arrays.optimizer import ArrayOptimizer
-from rose_arrays.steps import Update, run_by_core
+from rose_arrays.steps import Addresses, Update
 
-__all__ = ["ArrayOptimizer", "Update", "diagnose", "run_by_core"]
+__all__ = ["Addresses", "ArrayOptimizer", "Update", "diagnose"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from rose_arrays.steps import Checked, Update, run_by_core
+from rose_arrays.steps import Addresses, Checked, Update, reach_of, run_by_core, with_gradients_apart
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
@@ -102,7 +102,9 @@ class ArrayOptimizer:
         """
         updates = list(self._updates(grads))
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        self._run(updates)
+        params, held = [update.param for update in updates], [update.grad for update in updates]
+        addresses = Addresses(self._addresses_of(params), self._addresses_of(held))
+        self._run(with_gradients_apart(updates, addresses), addresses)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 
@@ -175,8 +177,8 @@ class ArrayOptimizer:
         """Raise unless the array is one that this optimizer can update in place."""
         raise NotImplementedError
 
-    def _address_of(self, array: Any) -> int:
-        """Return the address of the first element of an array."""
+    def _addresses_of(self, arrays: Sequence[Any]) -> Sequence[int]:
+        """Return the address of the first element of each array."""
         raise NotImplementedError
 
     def _use_kernels(self, fused: bool | None) -> None:
@@ -192,9 +194,9 @@ class ArrayOptimizer:
         """Return what may update the parameter in place of the core, None if nothing may."""
         return None
 
-    def _run(self, updates: Sequence[Update]) -> None:
+    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:
         """Do a step whose parts are checked."""
-        run_by_core(updates, [self._address_of(update.param) for update in updates])
+        run_by_core(updates, addresses)
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"
@@ -222,19 +224,17 @@ class ArrayOptimizer:
     def _updates(self, grads: Any) -> Iterator[Update]:
         """Check the whole step and return its parts; nothing is changed."""
         index = 0
-        owners = {_owner(param) for group in self.param_groups for param in group["params"]}
         for group, grads_of_group in self._by_group(grads):
             options = _options(group)
             factor = scheduled_decay_factor(options, group)
+            chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
             label = functools.partial(_label, group["names"])
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 if grad is not None:
-                    compute, stochastic, kernel = self._checked(index, position, param, grad, options, label)
+                    found = self._checked(index, position, param, grad, options, chosen, label)
+                    compute, stochastic, kernel, param_reach, grad_reach = found
                     noise = (options.sr_seed, group["step"], index) if stochastic else None
-                    # A gradient in a parameter's memory would change with it before its own turn.
-                    if _owner(grad) in owners:  # a copy may lie in another order, so the core is to take it
-                        grad, kernel = grad.copy(), None  # noqa: PLW2901
-                    yield Update(param, grad, options, factor, compute, noise, kernel)
+                    yield Update(param, grad, options, factor, compute, noise, kernel, param_reach, grad_reach)
                 index += 1
 
     def _checked(
@@ -244,11 +244,14 @@ class ArrayOptimizer:
         param: Any,
         grad: Any,
         options: Hyperparameters,
+        chosen: Hashable,
         label: Callable[[int, str], str],
     ) -> Checked:
-        """Return what the checks find, or found before if nothing that they look at has changed."""
+        """Return what the checks find, or found before if nothing that they look at has changed.
+
+        `chosen` are the options that they look at.
+        """
         signature = self._signature(param, grad)
-        chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
         known = self._known.get(index)
         if signature is not None and known is not None and known[0] == signature and known[1] == chosen:
             return known[2]
@@ -256,7 +259,8 @@ class ArrayOptimizer:
         self._check_param(param, names[0])
         stochastic = options.rounds_stochastically(param)
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-        found = Checked(compute, stochastic, self._kernel_of(param, grad, options, compute))
+        kernel = self._kernel_of(param, grad, options, compute)
+        found = Checked(compute, stochastic, kernel, reach_of(param), reach_of(grad))
         self._known[index] = signature, chosen, found
         return found
 
@@ -287,14 +291,6 @@ def _options(group: Mapping[str, Any]) -> Hyperparameters:
 def _schedule(group: Mapping[str, Any]) -> dict[str, float]:
     """Return what a schedule has left in a group, validated and in its plain form."""
     return {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
-
-
-def _owner(array: Any) -> int:
-    """Return the identity of the array whose memory this one is a view of."""
-    base = array.base
-    while base is not None and isinstance(base, type(array)):
-        array, base = base, base.base
-    return id(array)
 
 
 def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:

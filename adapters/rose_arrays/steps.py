@@ -1,15 +1,24 @@
 """A step's parts, checked and ready to be done, and their doing by the core."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rose_core import Hyperparameters
-from rose_core.alike import alike, lie_apart
+from rose_core.alike import alike
 from rose_core.blocks import updated_blocks
 from rose_core.noise import noise_sources
+from rose_core.overlap import Memory, lie_apart, overlapping
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Checked", "Update", "run_by_core"]
+__all__ = ["Addresses", "Checked", "Reach", "Update", "reach_of", "run_by_core", "with_gradients_apart"]
+
+
+class Reach(NamedTuple):
+    """How many bytes an array takes, and how many of them lie before its first element."""
+
+    extent: int
+    before: int
 
 
 class Checked(NamedTuple):
@@ -18,6 +27,8 @@ class Checked(NamedTuple):
     compute: ComputeDtype
     stochastic: bool
     kernel: Any  # what a subclass found for it
+    param_reach: Reach
+    grad_reach: Reach
 
 
 class Update(NamedTuple):
@@ -34,15 +45,48 @@ class Update(NamedTuple):
     compute: ComputeDtype
     noise: tuple[Any, int, int] | None
     kernel: Any
+    param_reach: Reach
+    grad_reach: Reach
 
 
-def run_by_core(updates: Sequence[Update], addresses: Sequence[int]) -> None:
-    """Update parameters by the core, block by block, those together that are alike.
+class Addresses(NamedTuple):
+    """Where the first elements of the parameters and of the gradients of some updates are."""
 
-    `addresses` are those of the parameters' first elements.
+    params: Sequence[int]
+    grads: Sequence[int]
+
+    def at(self, places: Sequence[int]) -> "Addresses":
+        """Return those of some of the updates."""
+        return Addresses([self.params[place] for place in places], [self.grads[place] for place in places])
+
+
+def reach_of(array: Any) -> Reach:
+    """Return the reach of an array."""
+    if array.size == 0:
+        return Reach(0, 0)
+    ways = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+    return Reach(sum(map(abs, ways)) + array.itemsize, -sum(way for way in ways if way < 0))
+
+
+def with_gradients_apart(updates: Sequence[Update], addresses: Addresses) -> Sequence[Update]:
+    """Return the updates with copies of the gradients that lie in a parameter's memory.
+
+    They would change with it before their own turn. The core takes the copies, which may lie in another order.
     """
-    spans = [_span(update.param, address) for update, address in zip(updates, addresses, strict=True)]
-    for together in alike(updates) if lie_apart(spans) else [[update] for update in updates]:
+    *_, param_reaches, grad_reaches = _columns(updates)
+    places = overlapping(_memory(addresses.params, param_reaches), _memory(addresses.grads, grad_reaches))
+    if not places:
+        return updates
+    separate = list(updates)
+    for place in places:
+        separate[place] = updates[place]._replace(grad=updates[place].grad.copy(), kernel=None)
+    return separate
+
+
+def run_by_core(updates: Sequence[Update], addresses: Addresses) -> None:
+    """Update parameters by the core, block by block, those together that are alike."""
+    apart = lie_apart(_memory(addresses.params, [update.param_reach for update in updates]))
+    for together in alike(updates) if apart else [[update] for update in updates]:
         _, _, options, factor, compute, *_ = together[0]
         params, grads = [update.param for update in together], [update.grad for update in together]
         noise = noise_sources([update.noise for update in together if update.noise is not None], like=params[0])
@@ -50,9 +94,10 @@ def run_by_core(updates: Sequence[Update], addresses: Sequence[int]) -> None:
             param[index] = values
 
 
-def _span(array: Any, address: int) -> tuple[int, int]:
-    """Return the addresses between which an array lies, whose first element is at one of them."""
-    if array.size == 0:
-        return address, address
-    reach = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
-    return address + sum(min(0, way) for way in reach), address + sum(max(0, way) for way in reach) + array.itemsize
+def _columns(updates: Sequence[Update]) -> Sequence[Sequence[Any]]:
+    return list(zip(*updates, strict=True)) or [()] * len(Update._fields)
+
+
+def _memory(addresses: Sequence[int], reaches: Sequence[Reach]) -> Memory:
+    extents, before = zip(*reaches, strict=True) if reaches else ((), ())
+    return tuple(map(operator.sub, addresses, before)), extents

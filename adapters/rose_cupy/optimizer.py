@@ -1,5 +1,6 @@
 """The CuPy optimizer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rose_arrays import ArrayOptimizer
@@ -58,5 +59,5 @@ class Rose(ArrayOptimizer):
         if array.device != current:
             raise ValueError(f"{label} is on {array.device}, the current device is {current}; they must be the same")
 
-    def _address_of(self, array: Any) -> int:
-        return int(array.data.ptr)
+    def _addresses_of(self, arrays: Sequence[Any]) -> Sequence[int]:
+        return [int(array.data.ptr) for array in arrays]

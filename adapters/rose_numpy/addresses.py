@@ -1,11 +1,12 @@
-"""Where the elements of an array begin."""
+"""Where the elements of arrays begin."""
 
 import ctypes
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
-__all__ = ["address_of"]
+__all__ = ["addresses_of"]
 
 # An array is what every object begins with, and then the pointer to its elements
 # (https://numpy.org/doc/stable/reference/c-api/types-and-structures.html#c.PyArrayObject).
@@ -14,13 +15,13 @@ _OFFSET: Final = object.__basicsize__
 _pointer_at: Final = ctypes.c_size_t.from_address
 
 
-def address_of(array: np.ndarray) -> int:
-    """Return the address of the first element; `array.ctypes.data` takes many times as long.
+def addresses_of(arrays: Iterable[np.ndarray]) -> list[int]:
+    """Return the address of the first element of each array; `array.ctypes.data` takes many times as long.
 
     Examples
     --------
     >>> array = np.ones(3)
-    >>> address_of(array) == array.ctypes.data
+    >>> addresses_of([array]) == [array.ctypes.data]
     True
     """
-    return _pointer_at(id(array) + _OFFSET).value
+    return [_pointer_at(id(array) + _OFFSET).value for array in arrays]

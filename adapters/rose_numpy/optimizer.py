@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from rose_arrays import ArrayOptimizer, Update
+from rose_arrays import Addresses, ArrayOptimizer, Update
 from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Kind, Requests, Threads, get_num_threads, layout_of, resolve_fused
-from rose_numpy.addresses import address_of
+from rose_numpy.addresses import addresses_of
 
 __all__ = ["Rose"]
 
@@ -68,8 +68,8 @@ class Rose(ArrayOptimizer):
         if not array.flags.writeable:
             raise ValueError(f"{label} must be writable, since it is updated in place; it is read-only")
 
-    def _address_of(self, array: np.ndarray) -> int:
-        return address_of(array)
+    def _addresses_of(self, arrays: Sequence[np.ndarray]) -> Sequence[int]:
+        return addresses_of(arrays)
 
     def _signature(self, param: Any, grad: Any) -> Hashable:
         if type(param) is not np.ndarray or type(grad) is not np.ndarray:
@@ -94,20 +94,23 @@ class Rose(ArrayOptimizer):
         )
         return None if layout is None else Kernel(kind, layout)
 
-    def _run(self, updates: Sequence[Update]) -> None:
-        by_kernels = [update for update in updates if update.kernel is not None]
-        self._kernels.prepare([update.kernel for update in by_kernels])
-        if by_kernels:
-            self._kernels.run(_requests(by_kernels), Threads(get_num_threads()))
-        super()._run([update for update in updates if update.kernel is None])
+    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:
+        kernels = [update.kernel for update in updates]
+        self._kernels.prepare(kernels)
+        own = [place for place, kernel in enumerate(kernels) if kernel is not None]
+        if own:
+            requests = _requests(updates, addresses)
+            self._kernels.run(requests if len(own) == len(kernels) else requests.at(own), Threads(get_num_threads()))
+        others = [place for place, kernel in enumerate(kernels) if kernel is None]
+        super()._run([updates[place] for place in others], addresses.at(others))
 
 
-def _requests(updates: Sequence[Update]) -> Requests:
-    params, grads, options, factors, _, noise, kernels = zip(*updates, strict=True)
+def _requests(updates: Sequence[Update], addresses: Addresses) -> Requests:
+    _, _, options, factors, _, noise, kernels, *_ = zip(*updates, strict=True)
     return Requests(
         kernels=kernels,
-        params=list(map(address_of, params)),
-        grads=list(map(address_of, grads)),
+        params=addresses.params,
+        grads=addresses.grads,
         rates=[own.lr for own in options],
         factors=factors,
         negated=[own.maximize for own in options],

@@ -1,24 +1,17 @@
 """Where tensors are: on a device, in memory they may share with others, or on many ranks."""
 
-import functools
 import sys
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 
 __all__ = [
-    "Memory",
     "any_dtensors",
     "extent",
     "is_dtensor",
     "is_elsewhere",
-    "overlapping",
     "same_device",
 ]
-
-Memory = tuple[tuple[int, ...], tuple[int, ...]]
-"""The addresses of some tensors, and how many bytes each takes from there."""
 
 
 def _dtensor_types() -> tuple[type[torch.Tensor], ...]:
@@ -55,15 +48,3 @@ def extent(tensor: torch.Tensor) -> int:
         return 0
     steps = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (steps + 1) * tensor.itemsize
-
-
-@functools.lru_cache(maxsize=4)  # mostly they lie where they lay in the last step
-def overlapping(params: Memory, grads: Memory) -> tuple[int, ...]:
-    """Return the places of the gradients whose memory meets that of a parameter."""
-    starts, extents = np.asarray(params, np.int64)
-    order = np.argsort(starts)
-    reached = np.maximum.accumulate((starts + extents)[order])  # by the parameters that start no later
-    firsts, extents = np.asarray(grads, np.int64)
-    before = np.searchsorted(starts[order], firsts + extents)  # so many start before a gradient ends
-    meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > firsts) & (extents > 0)
-    return tuple(np.flatnonzero(meets).tolist())

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from rose_core import Hyperparameters
-from rose_core.alike import Alike, alike, lie_apart
+from rose_core.alike import Alike, alike
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
 from rose_core.noise import noise_sources
+from rose_core.overlap import Memory, lie_apart, overlapping
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
 from rose_torch.checks import Found, is_of_no_subclass
 from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
-from rose_torch.placement import extent, overlapping
+from rose_torch.placement import extent
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
 from rose_torch.small import are_small, as_numpy, in_numpy
 from rose_torch.team import threads_of_torch
@@ -99,7 +100,7 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     kernels.prepare(own)
     if at_once:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
-    apart = not others or lie_apart(_spans(groups, requests, others))
+    apart = not others or lie_apart(_memory(groups, requests, others))
     together = []
     for place, update in others.items():
         in_turn = isinstance(update.noise, DrawnNoise) or not apart
@@ -157,10 +158,10 @@ def _in_parameters(groups: Sequence[Updates], requests: Requests) -> tuple[int, 
     return overlapping((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
 
 
-def _spans(groups: Sequence[Updates], requests: Requests, places: Iterable[int]) -> list[tuple[int, int]]:
-    """Return between which addresses the parameters at some places lie."""
+def _memory(groups: Sequence[Updates], requests: Requests, places: Iterable[int]) -> Memory:
+    """Return where the parameters at some places lie."""
     extents = _column(group.found.param_extents for group in groups)
-    return [(requests.params[place], requests.params[place] + extents[place]) for place in places]
+    return tuple(requests.params[place] for place in places), tuple(extents[place] for place in places)
 
 
 def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:

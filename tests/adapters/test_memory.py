@@ -40,6 +40,16 @@ def test_parameters_that_are_parts_of_one_buffer_are_updated_apart() -> None:
     assert_same_bits(buffer, np.stack(expected, axis=1), backend="rose_numpy")
 
 
+@pytest.mark.parametrize("fused", [None, False])
+def test_a_gradient_in_memory_that_no_array_owns_is_that_from_before_the_step(fused: bool | None) -> None:
+    """Views of a buffer have no owner in common that NumPy would tell of."""
+    buffer = bytearray(A.tobytes())
+    params = np.frombuffer(buffer, A.dtype).reshape(A.shape), B.copy()
+    rose_numpy.Rose(params, lr=0.1, fused=fused).step([B, np.frombuffer(buffer, A.dtype).reshape(A.shape)])
+    for param, want in zip(params, [rose_core.update(A, B, lr=0.1), rose_core.update(B, A, lr=0.1)], strict=True):
+        assert_same_bits(param, want, backend="rose_numpy")
+
+
 OVERLAPPING = {
     "sliding window": np.lib.stride_tricks.sliding_window_view(np.arange(6.0), 3, writeable=True),
     "half a stride": np.lib.stride_tricks.as_strided(np.arange(6.0), (3, 2), (4, 8)),

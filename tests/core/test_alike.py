@@ -1,13 +1,12 @@
-"""Which updates are done together: those that differ in values and noise only; and which arrays lie apart."""
+"""Which updates are done together: those that differ in values and noise only."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import torch
 
 from rose_core import Hyperparameters
-from rose_core.alike import alike, lie_apart
+from rose_core.alike import alike
 from rose_core.rounding import ComputeDtype
 
 OPTIONS = Hyperparameters(lr=0.1)
@@ -57,22 +56,6 @@ def test_what_differs_is_done_apart_and_the_rest_together_in_its_order() -> None
 def test_other_noise_is_no_difference() -> None:
     updates = [own()._replace(noise=(0, 1, index)) for index in range(3)]
     assert alike(updates) == [updates]
-
-
-@pytest.mark.parametrize(
-    ("spans", "apart"),
-    [
-        ([(0, 48), (48, 96), (96, 144)], True),
-        ([(96, 144), (0, 48), (48, 96)], True),
-        ([(0, 48), (47, 95), (96, 144)], False),
-        ([(0, 48), (96, 144), (0, 48)], False),
-        ([(0, 200), (48, 96), (300, 348)], False),
-        ([(5, 5), (5, 5), (0, 48)], True),
-        ([], True),
-    ],
-)
-def test_whether_arrays_lie_apart(spans: list[tuple[int, int]], apart: bool) -> None:
-    assert lie_apart(spans) == apart
 
 
 def test_nothing_is_done_of_nothing() -> None:
