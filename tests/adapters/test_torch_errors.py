@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rose_core.hyperparameters
-import rose_core.namespace
 import rose_core.summation
 from rose_torch import Rose
 from tests.adapters.models import core_step, grads, model, normal, parameter
@@ -293,7 +292,7 @@ class NoFloat64(TorchDispatchMode):
 @pytest.fixture
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> NoFloat64:
     """Make the core believe that the CPU has no float64, and hold it to that."""
-    for module in (rose_core.namespace, rose_core.hyperparameters, rose_core.plain_sums, rose_core.summation):
+    for module in (rose_core.hyperparameters, rose_core.plain_sums, rose_core.summation):
         monkeypatch.setattr(module, "has_float64", lambda _: False)
     return NoFloat64()
 

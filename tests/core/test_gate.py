@@ -58,7 +58,7 @@ def test_roots_that_torch_gets_wrong_are_right(backend: Backend, x: str) -> None
 
 
 def test_plain_torch_sqrt_is_wrong_for_them() -> None:
-    """So that the test above can fail: NOTE [torch's square root] in namespace.py."""
+    """So that the test above can fail: NOTE [torch's square root] in namespace/arithmetic.py."""
     torch = pytest.importorskip("torch")
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL, whose square root is the wrong one")
