@@ -40,11 +40,14 @@ _KEPT_SLICES: Final = 2**18
 # costs besides its work is little then, and the gradients may still be in a cache when they are read again.
 _TOGETHER: Final = 2**22
 
+# Nor are they more than so many, for there are some views of each.
+_MOST_ALIKE: Final = 2**12
+
 # What is found of a group of blocks is kept in arrays of its own until the end of a run.
 _MOST_GROUPS: Final = 2**10
 
-NoiseSource = Callable[[int, int], Any]
-"""Returns the noise words from `start` to `stop` of the flattened parameter, of which one range follows another."""
+NoiseSource = Callable[[slice, int, int], Any]
+"""Returns the noise words of a range of some flattened parameters, in rows; of each one range follows another."""
 
 Updated = tuple[Any, tuple[slice, ...], Any]
 """A parameter, an index of it, and the values there after a step."""
@@ -57,7 +60,7 @@ def updated_blocks(
     *,
     factor: float,
     compute: ComputeDtype,
-    noise: Sequence[NoiseSource] = (),
+    noise: NoiseSource | None = None,
     size: int | None = None,
 ) -> Iterator[Updated]:
     """Return, block by block, what a step that is checked already makes of parameters.
@@ -65,8 +68,7 @@ def updated_blocks(
     The parameters are alike but for their values, and so are their gradients. Of each block there is a parameter, an
     index of it and the values there, which are valid until the next ones are asked for. They have the dtype of the
     parameter, or one that writing them rounds to it, which saves a pass. They may be written before the next ones are
-    asked for, unless a gradient shares memory with a parameter, or two parameters do. `noise` has one source for each
-    parameter, or none.
+    asked for, unless a gradient shares memory with a parameter, or two parameters do.
 
     `size` is how many elements a block has at most. The slices are measured a fourth as many at a time, or as many as
     one block has. Up to twice as many, as many where these are beyond `_KEPT_SLICES`, their statistics are kept;
@@ -79,12 +81,19 @@ def updated_blocks(
         return
     params, grads = [list(map(without_history, arrays)) for arrays in (params, grads)]
     size = block_elements(params[0]) if size is None else size
-    at_once = max(1, min(size // 4 // number_of_slices(shape), max(size, _TOGETHER) // math.prod(shape)))
-    scratches = [Scratch(min(size, len(params) * math.prod(shape))) for _ in range(2)]
+    elements = math.prod(shape)
+    at_once = max(1, min(size // 4 // number_of_slices(shape), max(size, _TOGETHER) // elements, _MOST_ALIKE))
+    scratches = [Scratch(min(size, len(params) * elements)) for _ in range(2)]
     for first in range(0, len(params), at_once):
         own = slice(first, first + at_once)
         gradient = Gradient(Alike(grads[own]), compute, options.maximize, scratches[1])
-        yield from _updated(Step(Alike(params[own]), gradient, options, factor, noise[own], scratches[0]), size)
+        own_noise = None if noise is None else functools.partial(_noise_from, noise, first)
+        yield from _updated(Step(Alike(params[own]), gradient, options, factor, own_noise, scratches[0]), size)
+
+
+def _noise_from(noise: NoiseSource, first: int, arrays: slice, start: int, stop: int) -> Any:
+    """Return the noise of some of those parameters that begin with one of all."""
+    return noise(slice(first + arrays.start, first + arrays.stop), start, stop)
 
 
 def _updated(step: "Step", size: int) -> Iterator[Updated]:
@@ -127,7 +136,7 @@ class Step:
     gradient: Gradient
     options: Hyperparameters
     factor: float
-    noise: Sequence[NoiseSource] = ()
+    noise: NoiseSource | None = None
     scratch: Scratch | None = None
 
     @property
@@ -177,16 +186,15 @@ class Step:
         else:
             g = center(g, mean, compute)
             x = advance(x, g, denominator, lr=self.options.lr, compute=compute, add=self._add_scaled_quotient)
-        if self._narrows_in_writing and not self.noise:
+        if self._narrows_in_writing and self.noise is None:
             return x
         return to_storage(x, dtype_name(part), self._words(block, part))
 
     def _words(self, block: Block, part: Array) -> Any:
         """Return the noise words of a block in its shape, None without noise."""
-        if not self.noise:
+        if self.noise is None:
             return None
-        xp, words = array_namespace(part), [source(block.start, block.stop) for source in self.noise[block.arrays]]
-        return xp.reshape(words[0] if len(words) == 1 else xp.concat(words, axis=0), part.shape)
+        return array_namespace(part).reshape(self.noise(block.arrays, block.start, block.stop), part.shape)
 
 
 def _runs(groups: Iterable[Sequence[Block]], slices: int) -> list[list[Sequence[Block]]]:

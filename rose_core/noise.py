@@ -5,7 +5,6 @@ A word depends on the seed, the step, the parameter and the element's position a
 its own, the memory layout does not matter, and a resumed run continues exactly.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, SupportsIndex
@@ -25,7 +24,7 @@ from rose_core.namespace import (
     to_words,
 )
 
-__all__ = ["noise_at", "noise_keys", "noise_source", "noise_sources", "noise_words", "threefry2x32"]
+__all__ = ["noise_at", "noise_keys", "noise_of_many", "noise_source", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -85,30 +84,33 @@ def noise_source(
     *, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array
 ) -> Callable[[int, int], Any]:
     """Return what gives the words of a range of the flattened parameter; the arguments are those of `noise_words`."""
-    return noise_sources([(seed, step, index)], like=like)[0]
+    words_of, xp = noise_of_many([(seed, step, index)], like=like), array_namespace(like)
+    return lambda start, stop: xp.reshape(words_of(slice(0, 1), start, stop), (-1,))
 
 
-def noise_sources(names: Sequence[Name], *, like: Array) -> list[Callable[[int, int], Any]]:
-    """Return the `noise_source` of each seed, step and index; all keys take the calls of one."""
-    empty = _light_empty(like)
-    return [functools.partial(_words_of_range, key, empty, like) for key in _keys(names)]
+def noise_of_many(names: Sequence[Name], *, like: Array) -> Callable[[slice, int, int], Any]:
+    """Return what gives the words of a range of some flattened parameters, one row for each.
 
+    The slice says of which of those that have the seed, the step and the index of a name.
+    """
+    keys, empty = _keys(names), _light_empty(like)
 
-def _words_of_range(key: tuple[int, int], empty: Array, like: Array, start: int, stop: int) -> Any:
-    """Return the words of a range in the library of `like`, made in that of `empty`."""
-    xp, first = array_namespace(empty), start // 4
-    numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
-    words = xp.reshape(half_words(xp.stack(_cipher(key, empty)(numbers), axis=-1)), (-1,))
-    return as_array_beside(words[start - 4 * first : stop - 4 * first], like)
+    def words_of(own: slice, start: int, stop: int) -> Any:
+        xp, first = array_namespace(empty), start // 4
+        numbers = xp.arange(first, -(-stop // 4), dtype=xp.int64, device=device(empty))
+        blocks = _cipher(keys[own], empty)(numbers)
+        words = xp.reshape(half_words(xp.stack(blocks, axis=-1)), (own.stop - own.start, -1))
+        return as_array_beside(words[:, start - 4 * first : stop - 4 * first], like)
+
+    return words_of
 
 
 def noise_at(*, seed: SupportsIndex, step: SupportsIndex, index: SupportsIndex, like: Array) -> Callable[[Array], Any]:
     """Return what gives the words at places, in int64, of the flattened parameter; see `noise_words`."""
-    (key,) = _keys([(seed, step, index)])
-    blocks, xp = _cipher(key, like), array_namespace(like)
+    blocks, xp = _cipher(_keys([(seed, step, index)]), like), array_namespace(like)
 
     def words_at(places: Array) -> Any:
-        x0, x1 = blocks(places >> 2)
+        x0, x1 = (x[0, ...] for x in blocks(places >> 2))
         word = xp.where((places & 2) == 0, x0, x1)
         return xp.astype(xp.where((places & 1) == 0, word, word >> 16) & 0xFFFF, xp.int32)
 
@@ -122,19 +124,19 @@ def _light_empty(like: Array) -> Any:
     return as_light_array(xp.empty((0,), dtype=xp.int64, device=device(like)))
 
 
-def _keys(names: Sequence[Name]) -> list[tuple[int, int]]:
-    """Return the key of each seed, step and index."""
+def _keys(names: Sequence[Name]) -> np.ndarray:
+    """Return the two words of the key of each seed, step and index, a row each."""
     seeds = [unsigned("seed", seed, bits=64) for seed, _, _ in names]
     steps = [unsigned("step", step, bits=32) for _, step, _ in names]
     indices = [unsigned("index", index, bits=32) for _, _, index in names]
-    low, high = noise_keys(seeds, steps, indices)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+    return np.stack(noise_keys(seeds, steps, indices), axis=-1)
 
 
-def _cipher(key: tuple[int, int], like: Array) -> Callable[[Array], tuple[Any, Any]]:
-    """Return what gives the two words of the blocks of these numbers, in int64 (ROSE-9.3)."""
+def _cipher(keys: np.ndarray, like: Array) -> Callable[[Array], tuple[Any, Any]]:
+    """Return what gives the two words of the blocks of these numbers, in int64, in a row for each key (ROSE-9.3)."""
     xp = array_namespace(like)
-    key0, key1 = (to_words(xp.asarray([word], dtype=xp.int64, device=device(like))) for word in key)
+    columns = np.split(keys.astype(np.int64), 2, axis=1)
+    key0, key1 = (to_words(xp.asarray(column, dtype=xp.int64, device=device(like))) for column in columns)
     return lambda numbers: threefry2x32((key0, key1), (to_words(numbers & _MASK), to_words(numbers >> 32)))
 
 

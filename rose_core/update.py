@@ -100,8 +100,8 @@ def update(
     )
     factor = decay_factor(options.lr, weight_decay=options.weight_decay, lr_reference=lr_reference)
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=noise is not None)
-    sources = [] if noise is None else [_checked_noise(param, noise, compute)]
-    blocks = updated_blocks([param], [grad], options, factor=factor, compute=compute, noise=sources)
+    source = None if noise is None else _checked_noise(param, noise, compute)
+    blocks = updated_blocks([param], [grad], options, factor=factor, compute=compute, noise=source)
     xp = array_namespace(param)
     rounded = [xp.astype(values, param.dtype) for _, _, values in blocks]
     return _joined(param, rounded)  # type: ignore[no-any-return]
@@ -150,4 +150,4 @@ def _checked_noise(param: Array, noise: Any, compute: ComputeDtype) -> NoiseSour
         raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
     require_integer_words(param, noise, "param")
     words = array_namespace(noise).reshape(noise, (-1,))
-    return lambda start, stop: words[start:stop]
+    return lambda _, start, stop: words[start:stop]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rose_core import Hyperparameters
 from rose_core.alike import alike
 from rose_core.blocks import updated_blocks
-from rose_core.noise import noise_sources
+from rose_core.noise import noise_of_many
 from rose_core.overlap import Memory, lie_apart, overlapping
 from rose_core.rounding import ComputeDtype
 
@@ -89,7 +89,8 @@ def run_by_core(updates: Sequence[Update], addresses: Addresses) -> None:
     for together in alike(updates) if apart else [[update] for update in updates]:
         _, _, options, factor, compute, *_ = together[0]
         params, grads = [update.param for update in together], [update.grad for update in together]
-        noise = noise_sources([update.noise for update in together if update.noise is not None], like=params[0])
+        names = [update.noise for update in together if update.noise is not None]
+        noise = noise_of_many(names, like=params[0]) if names else None
         for param, index, values in updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise):
             param[index] = values
 

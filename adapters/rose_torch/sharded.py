@@ -69,9 +69,9 @@ def noise_of_part(part: "Part", *, seed: int, step: int, index: int, like: Tenso
     offset = part.offset
     if offset is not None:
         words_of = noise_source(seed=seed, step=step, index=index, like=like)
-        return lambda start, stop: words_of(offset + start, offset + stop)
+        return lambda _, start, stop: words_of(offset + start, offset + stop)
     words_at = noise_at(seed=seed, step=step, index=index, like=like)
-    return lambda start, stop: words_at(part.flat_places(start, stop, like.device))
+    return lambda _, start, stop: words_at(part.flat_places(start, stop, like.device))
 
 
 def _groups(local: Array) -> Sequence[Sequence[Block]]:

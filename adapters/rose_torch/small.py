@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import ml_dtypes
-import numpy as np
 import torch
 from torch import Tensor
 
-from rose_core.blocks import NoiseSource
 from rose_torch.checks import is_plain
 
-__all__ = ["are_small", "as_numpy", "in_numpy"]
+__all__ = ["are_small", "as_numpy"]
 
 # Above so many elements torch divides an operation among threads.
 _SMALL: Final = 2**15
@@ -28,8 +26,3 @@ def as_numpy(tensor: Tensor) -> Any:
     if values.dtype is torch.bfloat16:
         return values.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return values.numpy()
-
-
-def in_numpy(noise: NoiseSource) -> NoiseSource:
-    """Return a source of noise whose words, those of a tensor, are arrays."""
-    return lambda start, stop: np.asarray(noise(start, stop))

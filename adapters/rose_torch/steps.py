@@ -13,7 +13,7 @@ from rose_core.alike import Alike, alike
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import quiet
-from rose_core.noise import noise_sources
+from rose_core.noise import noise_of_many
 from rose_core.overlap import Memory, lie_apart, overlapping
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
@@ -22,7 +22,7 @@ from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
-from rose_torch.small import are_small, as_numpy, in_numpy
+from rose_torch.small import are_small, as_numpy
 from rose_torch.team import threads_of_torch
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
         if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
         elif place in statistics:
-            _write(updated_part(_step(update, _noise_sources([update], update.param)), statistics[place]))
+            _write(updated_part(_step(update, _noise([update], update.param)), statistics[place]))
         elif in_turn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
             _run_by_core([update])
         else:
@@ -223,25 +223,27 @@ def _write(updated: Iterator[Updated]) -> None:
 def _updated_blocks(updates: Sequence[Update], params: Sequence[Any], grads: Sequence[Any]) -> Iterator[Updated]:
     """Return what the core makes of parameters and their gradients, tensors or the arrays in their place."""
     _, _, options, factor, compute, *_ = updates[0]
-    noise = _noise_sources(updates, params[0])
+    noise = _noise(updates, params[0])
     return updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise)
 
 
-def _step(update: Update, noise: Sequence[NoiseSource] = ()) -> Step:
+def _step(update: Update, noise: NoiseSource | None = None) -> Step:
     """Return the step of a part."""
     gradient = Gradient(Alike([update.grad]), update.compute, update.options.maximize)
     return Step(Alike([update.param]), gradient, update.options, update.factor, noise)
 
 
-def _noise_sources(updates: Sequence[Update], like: Any) -> Sequence[NoiseSource]:
-    """Return the source of each parameter's noise, if they have any, in arrays of the library of `like`.
+def _noise(updates: Sequence[Update], like: Any) -> NoiseSource | None:
+    """Return the noise of parameters that are alike, if they have any, in arrays of the library of `like`.
 
-    Parameters that draw noise or are parts come one at a time.
+    Those that draw noise or are parts come one at a time.
     """
     one = updates[0]
+    if one.noise is None:
+        return None
     if isinstance(one.noise, DrawnNoise):
-        words = drawn_words(one.param, one.noise.generator)
-        return [words if like is one.param else in_numpy(words)]
-    if one.noise is not None and one.part is not None:
-        return [noise_of_part(one.part, **one.noise._asdict(), like=like)]
-    return noise_sources([update.noise for update in updates if isinstance(update.noise, PortableNoise)], like=like)
+        drawn = drawn_words(one.param, one.noise.generator)
+        return lambda _, start, stop: as_numpy(drawn(start, stop)) if like is not one.param else drawn(start, stop)
+    if one.part is not None:
+        return noise_of_part(one.part, **one.noise._asdict(), like=like)
+    return noise_of_many([update.noise for update in updates if isinstance(update.noise, PortableNoise)], like=like)

@@ -24,6 +24,14 @@ def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, 
     return peak_of(Rose([param], lr=1e-3, **options).step)
 
 
+def peak_of_alike(count: int, shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]) -> int:
+    """Return the most that is allocated at once during a step, by the core, of parameters of one shape."""
+    params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for _ in range(count)]
+    for number, param in enumerate(params):
+        param.grad = torch.arange(math.prod(shape)).remainder_(1009 + number).to(dtype).reshape(shape)
+    return peak_of(Rose(params, lr=1e-3, fused=False, **options).step)
+
+
 def peak_of(step: Callable[[], object]) -> int:
     """Return the most that is allocated at once, by torch and by NumPy."""
     step()  # what is kept from then on is made
@@ -72,10 +80,13 @@ def test_a_step_takes_less_than_a_constant(
 def test_a_step_of_many_that_are_alike_takes_no_more(
     dtype: torch.dtype, options: dict[str, Any], shape: tuple[int, ...], count: int
 ) -> None:
-    params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for _ in range(count)]
-    for number, param in enumerate(params):
-        param.grad = torch.arange(math.prod(shape)).remainder_(1009 - number).to(dtype).reshape(shape)
-    assert 0 < peak_of(Rose(params, lr=1e-3, fused=False, **options).step) < LIMIT
+    assert 0 < peak_of_alike(count, shape, dtype, options) < LIMIT
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16 with portable noise"])
+def test_nor_does_one_of_very_many(name: str) -> None:
+    """Of noise that is drawn in turn it takes more, all of which Python keeps for parameters one by one."""
+    assert 0 < peak_of_alike(20_000, (4,), *OPTIONS[name]) < LIMIT
 
 
 @pytest.mark.parametrize("maximize", [False, True])

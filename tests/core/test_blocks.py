@@ -33,12 +33,14 @@ def updates(case: UpdateCase, alike: Sequence[dict[str, Any]], size: int | None)
     rule = Hyperparameters(**options, bf16_sr=False)
     factor = decay_factor(rule.lr, **rates)
     compute = checked_compute_dtype(params[0], grads[0], rule.compute_dtype, stochastic=case.noise is not None)
-    noise = [] if case.noise is None else [source_of(arrays["noise"]) for arrays in alike]
+    noise = None if case.noise is None else noise_of([arrays["noise"] for arrays in alike])
     return updated_blocks(params, grads, rule, factor=factor, compute=compute, noise=noise, size=size)
 
 
-def source_of(words: Any) -> Callable[[int, int], Any]:
-    return lambda start, stop: array_namespace(words).reshape(words, (-1,))[start:stop]
+def noise_of(words: Sequence[Any]) -> Callable[[slice, int, int], Any]:
+    """Return what gives a range of some of these arrays, one row for each."""
+    xp = array_namespace(words[0])
+    return lambda own, start, stop: xp.stack([xp.reshape(one, (-1,))[start:stop] for one in words[own]])
 
 
 def held(backend: Backend, case: UpdateCase) -> dict[str, Any]:
