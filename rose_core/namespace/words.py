@@ -114,7 +114,9 @@ def half_words(x: Any) -> Any:
     """Return the halves of 32-bit words in int32, the lower one first, so that the last axis is twice as long."""
     xp = array_namespace(x)
     if hasattr(x, "view") and sys.byteorder == "little":
-        return xp.astype(x.view(xp.int16), xp.int32) & 0xFFFF
+        if library(x) == "torch":  # whose uint16 not every version converts
+            return xp.astype(x.view(xp.int16), xp.int32) & 0xFFFF
+        return xp.astype(x.view(xp.uint16), xp.int32)
     halves = xp.stack((x & 0xFFFF, (x >> 16) & 0xFFFF), axis=-1)
     return xp.astype(xp.reshape(halves, (*x.shape[:-1], 2 * x.shape[-1])), xp.int32)
 
