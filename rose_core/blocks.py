@@ -43,7 +43,7 @@ _TOGETHER: Final = 2**22
 # Nor are they more than so many, for there are some views of each.
 _MOST_ALIKE: Final = 2**12
 
-# What is found of a group of blocks is kept in arrays of its own until the end of a run.
+# What is found of a group of blocks is kept in small arrays until the end of a run: no more than a few MiB of them.
 _MOST_GROUPS: Final = 2**10
 
 NoiseSource = Callable[[slice, int, int], Any]

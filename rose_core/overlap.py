@@ -22,7 +22,7 @@ def lie_apart(memory: Memory) -> bool:
 
 @functools.lru_cache(maxsize=4)  # mostly they lie where they lay in the last step
 def overlapping(params: Memory, grads: Memory) -> tuple[int, ...]:
-    """Return the places of the gradients whose memory meets that of a parameter."""
+    """Return the places of the gradients whose memory meets that of a parameter, or goes around an empty one."""
     starts, extents = np.asarray(params, np.int64)
     order = np.argsort(starts)
     reached = np.maximum.accumulate((starts + extents)[order])  # by the parameters that start no later

@@ -10,7 +10,7 @@ from rose_core.namespace import (
     array_namespace,
     bfloat16_from_float32_bits,
     dtype_name,
-    float32_bits,
+    float32_bits_with_one_nan,
     float32_from_bits,
     floating_dtype,
     has_float16,
@@ -18,7 +18,6 @@ from rose_core.namespace import (
     quiet,
     require_integer_words,
     widen,
-    with_one_nan,
 )
 from rose_core.scratch import Scratch
 
@@ -125,7 +124,7 @@ def to_storage(x: Array, dtype: str, noise: Array | None) -> Any:
 def _rounded_bits(x: Array, noise: Array | None) -> Any:
     """Return float32 words whose upper half is the rounded bfloat16; the lower half is left over."""
     xp = array_namespace(x)
-    bits = float32_bits(with_one_nan(x))  # so that no sum below leaves the range of int32 (ROSE-8.2)
+    bits = float32_bits_with_one_nan(x)  # so that no sum below leaves the range of int32 (ROSE-8.2)
     bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else xp.astype(noise, xp.int32) & 0xFFFF
     return bits
 

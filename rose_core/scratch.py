@@ -55,7 +55,10 @@ class Scratch:
         return found(x)
 
     def add(self, x: Array, y: Array, *, place: int) -> Any:
-        """Return the sum of a block and something smaller. In another place than `x`, if this is a sum, too."""
+        """Return the sum of a block and what is broadcast to it.
+
+        `place` numbers the memory of the sum, which must not be that of `x`.
+        """
         which = x.shape, place
         found = self._found.get(which)
         if found is None:
@@ -64,7 +67,7 @@ class Scratch:
             self._found[which] = found
         return found(x, y)
 
-    def _like(self, x: Array, dtype: str, place: int = -1) -> Any:
+    def _like(self, x: Array, dtype: str, place: int | None = None) -> Any:
         """Return the memory in the shape of a block, None where the library has none to write to."""
         if (dtype, place) not in self._memory:
             self._memory[dtype, place] = scratch_memory(x, self._elements, dtype)

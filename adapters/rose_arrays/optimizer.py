@@ -102,8 +102,8 @@ class ArrayOptimizer:
         """
         updates = list(self._updates(grads))
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        params, held = [update.param for update in updates], [update.grad for update in updates]
-        addresses = Addresses(self._addresses_of(params), self._addresses_of(held))
+        columns = [update.param for update in updates], [update.grad for update in updates]
+        addresses = Addresses(*map(self._addresses_of, columns))
         self._run(with_gradients_apart(updates, addresses), addresses)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
@@ -227,6 +227,7 @@ class ArrayOptimizer:
         for group, grads_of_group in self._by_group(grads):
             options = _options(group)
             factor = scheduled_decay_factor(options, group)
+            # Once a group: with many small arrays it counts.
             chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
             label = functools.partial(_label, group["names"])
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):

@@ -71,14 +71,13 @@ def reach_of(array: Any) -> Reach:
 def with_gradients_apart(updates: Sequence[Update], addresses: Addresses) -> Sequence[Update]:
     """Return the updates with copies of the gradients that lie in a parameter's memory.
 
-    They would change with it before their own turn. The core takes the copies, which may lie in another order.
+    They would change with it before their own turn. The core takes the copies, which may lie in another order; their
+    addresses are asked for no more.
     """
-    *_, param_reaches, grad_reaches = _columns(updates)
-    places = overlapping(_memory(addresses.params, param_reaches), _memory(addresses.grads, grad_reaches))
-    if not places:
-        return updates
+    params = _memory(addresses.params, [update.param_reach for update in updates])
+    grads = _memory(addresses.grads, [update.grad_reach for update in updates])
     separate = list(updates)
-    for place in places:
+    for place in overlapping(params, grads):
         separate[place] = updates[place]._replace(grad=updates[place].grad.copy(), kernel=None)
     return separate
 
@@ -93,10 +92,6 @@ def run_by_core(updates: Sequence[Update], addresses: Addresses) -> None:
         noise = noise_of_many(names, like=params[0]) if names else None
         for param, index, values in updated_blocks(params, grads, options, factor=factor, compute=compute, noise=noise):
             param[index] = values
-
-
-def _columns(updates: Sequence[Update]) -> Sequence[Sequence[Any]]:
-    return list(zip(*updates, strict=True)) or [()] * len(Update._fields)
 
 
 def _memory(addresses: Sequence[int], reaches: Sequence[Reach]) -> Memory:

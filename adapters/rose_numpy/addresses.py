@@ -18,10 +18,12 @@ _pointer_at: Final = ctypes.c_size_t.from_address
 def addresses_of(arrays: Iterable[np.ndarray]) -> list[int]:
     """Return the address of the first element of each array; `array.ctypes.data` takes many times as long.
 
+    What is no array but a scalar of NumPy's shares no memory, and is at 0.
+
     Examples
     --------
     >>> array = np.ones(3)
     >>> addresses_of([array]) == [array.ctypes.data]
     True
     """
-    return [_pointer_at(id(array) + _OFFSET).value for array in arrays]
+    return [_pointer_at(id(array) + _OFFSET).value if isinstance(array, np.ndarray) else 0 for array in arrays]

@@ -106,13 +106,13 @@ class Rose(ArrayOptimizer):
 
 
 def _requests(updates: Sequence[Update], addresses: Addresses) -> Requests:
-    _, _, options, factors, _, noise, kernels, *_ = zip(*updates, strict=True)
+    options = [update.options for update in updates]
     return Requests(
-        kernels=kernels,
+        kernels=[update.kernel for update in updates],
         params=addresses.params,
         grads=addresses.grads,
         rates=[own.lr for own in options],
-        factors=factors,
+        factors=[update.factor for update in updates],
         negated=[own.maximize for own in options],
-        noise=noise,
+        noise=[update.noise for update in updates],
     )

@@ -1,6 +1,6 @@
 """A step's parts, checked and ready to be done, and their doing: by compiled kernels, or by the core block by block."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -158,7 +158,7 @@ def _in_parameters(groups: Sequence[Updates], requests: Requests) -> tuple[int, 
     return overlapping((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
 
 
-def _memory(groups: Sequence[Updates], requests: Requests, places: Iterable[int]) -> Memory:
+def _memory(groups: Sequence[Updates], requests: Requests, places: Collection[int]) -> Memory:
     """Return where the parameters at some places lie."""
     extents = _column(group.found.param_extents for group in groups)
     return tuple(requests.params[place] for place in places), tuple(extents[place] for place in places)

@@ -44,12 +44,12 @@ from rose_core.namespace.requirements import floating_dtype, require_array, requ
 from rose_core.namespace.words import (
     bfloat16_from_float32_bits,
     float32_bits,
+    float32_bits_with_one_nan,
     float32_from_bits,
     half_words,
     magnitude_words,
     magnitude_words_into,
     to_words,
-    with_one_nan,
     word_dtype,
 )
 
@@ -69,6 +69,7 @@ __all__ = [
     "divided",
     "dtype_name",
     "float32_bits",
+    "float32_bits_with_one_nan",
     "float32_from_bits",
     "floating_dtype",
     "half_words",
@@ -91,7 +92,6 @@ __all__ = [
     "square_root",
     "to_words",
     "widen",
-    "with_one_nan",
     "without_history",
     "word_dtype",
 ]

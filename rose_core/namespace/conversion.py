@@ -49,9 +49,9 @@ def narrow(x: Array, dtype: Literal["float64", "float32", "float16"]) -> Any:
 
 
 def narrows_in_writing(target: Array) -> bool:
-    """Tell whether to write values to an array like `target` rounds them to nearest as `narrow` does, and no more.
+    """Tell whether values that are written to an array like `target` are rounded as by `narrow`, without a warning.
 
-    torch copies in one pass; NumPy would warn of an overflow.
+    torch does so in one pass; NumPy would warn of an overflow.
     """
     return library(target) == "torch" and (dtype_name(target) == "float32" or device(target).type == "cpu")
 
@@ -65,7 +65,7 @@ def comparable(x: Array, dtype: OperationDtype) -> Any:
 
 
 def scratch_memory(x: Array, elements: int, dtype: str) -> Any:
-    """Return memory to convert arrays of the kind of `x` into, None where a conversion makes its own."""
+    """Return memory for what is made of arrays of the kind of `x`, None where each operation is to make its own."""
     if library(x) == "torch":
         possible = not is_compiled(x) and has_light_arrays(x)
     else:
@@ -76,7 +76,10 @@ def scratch_memory(x: Array, elements: int, dtype: str) -> Any:
 
 
 def conversion_into(memory: Any) -> Callable[[Any], Any]:
-    """Return what does as `widen` to arrays without autograd history, into memory of their shape."""
+    """Return a function that does what `widen` does to arrays of the shape of some memory, into this.
+
+    The arrays have no autograd history.
+    """
     if library(memory) == "torch":
         return memory.copy_  # type: ignore[no-any-return]
 

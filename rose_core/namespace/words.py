@@ -13,18 +13,19 @@ __all__ = [
     "SIGN_BIT",
     "bfloat16_from_float32_bits",
     "float32_bits",
+    "float32_bits_with_one_nan",
     "float32_from_bits",
     "half_words",
     "magnitude_words",
     "magnitude_words_into",
     "to_words",
-    "with_one_nan",
     "word_dtype",
     "words_of",
 ]
 
 
 SIGN_BIT: Final = -(2**31)
+_QUIET_NAN: Final = 0x7FC00000
 
 
 def word_dtype(x: Array) -> str:
@@ -59,7 +60,7 @@ def magnitude_words(x: Any) -> Any:
 
 
 def magnitude_words_into(memory: Any) -> Callable[[Any], Any]:
-    """Return what does as `magnitude_words`, into memory of their shape."""
+    """Return a function that does what `magnitude_words` does to arrays of the shape of some memory, into this."""
     shift = 2 ** (8 * memory.dtype.itemsize - 1) - 1
     if library(memory) == "torch":
         xp = array_namespace(memory)
@@ -74,12 +75,13 @@ def magnitude_words_into(memory: Any) -> Callable[[Any], Any]:
     return into_memory
 
 
-def with_one_nan(x: Any) -> Any:
-    """Return the values of a float32 array with the quiet NaN of no payload in the place of every NaN."""
+def float32_bits_with_one_nan(x: Any) -> Any:
+    """Do what `float32_bits` does, with the word of the quiet NaN that has no payload in the place of every NaN's."""
     xp = array_namespace(x)
     if library(x) == "torch":  # in a seventh of the time
-        return xp.nan_to_num(x, nan=float("nan"), posinf=float("inf"), neginf=float("-inf"))
-    return xp.where(xp.isnan(x), xp.full((), float("nan"), dtype=x.dtype, device=device(x)), x)
+        return float32_bits(xp.nan_to_num(x, nan=float("nan"), posinf=float("inf"), neginf=float("-inf")))
+    bits = float32_bits(x)
+    return xp.where(xp.isnan(x), xp.full((), _QUIET_NAN, dtype=bits.dtype, device=device(x)), bits)
 
 
 def bfloat16_from_float32_bits(bits: Array) -> Any:

@@ -1,6 +1,7 @@
 """Memory that is shared: gradients in a parameter's memory, parameters whose own elements overlap, other devices."""
 
 from collections.abc import Callable
+from typing import Any
 
 import array_api_strict
 import numpy as np
@@ -48,6 +49,16 @@ def test_a_gradient_in_memory_that_no_array_owns_is_that_from_before_the_step(fu
     rose_numpy.Rose(params, lr=0.1, fused=fused).step([B, np.frombuffer(buffer, A.dtype).reshape(A.shape)])
     for param, want in zip(params, [rose_core.update(A, B, lr=0.1), rose_core.update(B, A, lr=0.1)], strict=True):
         assert_same_bits(param, want, backend="rose_numpy")
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_gradient_may_be_a_scalar_of_numpy(dtype: type[np.floating[Any]], fused: bool | None) -> None:
+    """As sums of arrays are, which are no arrays and have no address of elements."""
+    param, grad = np.asarray(2.0, dtype), np.asarray([-1.0, -2.0], dtype).sum()
+    assert not isinstance(grad, np.ndarray)
+    rose_numpy.Rose([param], lr=0.5, weight_decay=0.0, fused=fused).step([grad])
+    assert_same_bits(param, np.asarray(2.5, dtype), backend="rose_numpy")
 
 
 OVERLAPPING = {

@@ -30,7 +30,7 @@ def test_arrays_lie_apart_unless_two_share_a_byte(spans: list[list[int]]) -> Non
 @given(params=extents.filter(bool), grads=extents.filter(bool))
 @examples(300)
 def test_gradients_that_share_a_byte_with_a_parameter(params: list[list[int]], grads: list[list[int]]) -> None:
-    """One that an empty parameter lies within may be taken for another."""
+    """One that goes around an empty parameter may be told, too."""
     buffer = np.zeros(BYTES)
     own, own_memory = arrays_in(buffer, params)
     others, other_memory = arrays_in(buffer, grads)
