@@ -57,8 +57,9 @@ class Batch:
     def run(self, threads: Threads) -> None:
         """Update all tensors."""
         for wave, initial in zip(self._waves, self._initial, strict=True):
-            memory = _working_memory(wave, initial)
-            self._run(wave, memory, self._kept(wave, len(wave.tickets), threads), threads)
+            queued = self._kept(wave, len(wave.tickets), threads)
+            # No name here keeps the memory of one wave while that of the next is taken.
+            self._run(wave, _working_memory(wave, initial), queued, threads)
 
     def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
         """Update the only tensor with noise that is drawn in the order of its elements.
