@@ -47,7 +47,7 @@ _MOST_ALIKE: Final = 2**12
 _MOST_GROUPS: Final = 2**10
 
 NoiseSource = Callable[[slice, int, int], Any]
-"""Returns the noise words of a range of some flattened parameters, in rows; of each one range follows another."""
+"""Returns 16-bit words in int32 for a range of some flattened parameters, in rows; of each a range follows another."""
 
 Updated = tuple[Any, tuple[slice, ...], Any]
 """A parameter, an index of it, and the values there after a step."""

@@ -28,6 +28,7 @@ __all__ = [
     "round_to_bfloat16",
     "round_to_compute",
     "to_compute",
+    "to_noise",
     "to_storage",
 ]
 
@@ -81,7 +82,14 @@ def round_to_bfloat16(x: Array, /, *, noise: Array | None = None) -> Any:
         raise TypeError(f"x has dtype {dtype_name(x)}; allowed is float32")
     if noise is not None:
         require_integer_words(x, noise, "x")
+        noise = to_noise(noise)
     return bfloat16_from_float32_bits(_rounded_bits(x, noise))
+
+
+def to_noise(words: Array) -> Any:
+    """Return the lower 16 bits of integers in int32, as rounding takes them (ROSE-8.1)."""
+    xp = array_namespace(words)
+    return xp.astype(words, xp.int32) & 0xFFFF
 
 
 def operation_dtype(compute: ComputeDtype) -> OperationDtype:
@@ -115,7 +123,7 @@ def round_number(value: float, compute: ComputeDtype) -> float:
 
 
 def to_storage(x: Array, dtype: str, noise: Array | None) -> Any:
-    """Round an updated parameter to its own dtype (ROSE-6.3)."""
+    """Round an updated parameter to its own dtype (ROSE-6.3); `noise` are words of 16 bits in int32."""
     if dtype == "bfloat16":
         return bfloat16_from_float32_bits(_rounded_bits(narrow(x, "float32"), noise))
     return narrow(x, dtype)  # type: ignore[arg-type]
@@ -123,9 +131,8 @@ def to_storage(x: Array, dtype: str, noise: Array | None) -> Any:
 
 def _rounded_bits(x: Array, noise: Array | None) -> Any:
     """Return float32 words whose upper half is the rounded bfloat16; the lower half is left over."""
-    xp = array_namespace(x)
     bits = float32_bits_with_one_nan(x)  # so that no sum below leaves the range of int32 (ROSE-8.2)
-    bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else xp.astype(noise, xp.int32) & 0xFFFF
+    bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else noise
     return bits
 
 

@@ -14,7 +14,7 @@ from rose_core.namespace import (
     require_integer_words,
     require_same_place,
 )
-from rose_core.rounding import ComputeDtype
+from rose_core.rounding import ComputeDtype, to_noise
 
 __all__ = ["checked_compute_dtype", "repeats_memory", "update"]
 
@@ -150,4 +150,4 @@ def _checked_noise(param: Array, noise: Any, compute: ComputeDtype) -> NoiseSour
         raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
     require_integer_words(param, noise, "param")
     words = array_namespace(noise).reshape(noise, (-1,))
-    return lambda _, start, stop: words[start:stop]
+    return lambda _, start, stop: to_noise(words[start:stop])

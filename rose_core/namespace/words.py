@@ -85,13 +85,14 @@ def float32_bits_with_one_nan(x: Any) -> Any:
 
 
 def bfloat16_from_float32_bits(bits: Array) -> Any:
-    """Return the bfloat16 array of float32 words whose lower half is ignored.
+    """Return the bfloat16 array of float32 words, which are written over; their lower half is ignored.
 
     A library that has no bfloat16 gets a float32 array of the same values.
     """
     xp = array_namespace(bits)
     if stores_bfloat16(bits):
-        return xp.astype(bits >> 16, xp.int16).view(_bfloat16(bits))
+        bits >>= 16
+        return xp.astype(bits, xp.int16).view(_bfloat16(bits))
     return float32_from_bits(bits & -65536)
 
 

@@ -135,6 +135,10 @@ def test_only_the_lower_16_bits_of_noise_are_used(backend: Backend, dtype: str) 
     noise = rng.integers(info.min, info.max, len(x), dtype=dtype, endpoint=True)
     lower = (noise & info.dtype.type(0xFFFF)).astype(np.int32)
     assert_same_bits(bfloat16_words(backend, x, noise), bfloat16_words(backend, x, lower), backend=backend.name)
+    if "bfloat16" in backend.dtypes:
+        arrays = [backend.array(np.ones(len(x), ml_dtypes.bfloat16)), backend.array(np.ones(len(x), np.float32))]
+        results = [rose_core.update(*arrays, lr=1e-4, noise=backend.array(words)) for words in (noise, lower)]
+        assert_same_bits(*results, backend=backend.name)
 
 
 @backends
