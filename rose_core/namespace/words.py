@@ -117,7 +117,7 @@ def half_words(x: Any) -> Any:
     """Return the halves of 32-bit words in int32, the lower one first, so that the last axis is twice as long."""
     xp = array_namespace(x)
     if hasattr(x, "view") and sys.byteorder == "little":
-        if library(x) == "torch":  # whose uint16 not every version converts
+        if library(x) == "torch":  # which has few operations on uint16, too
             return xp.astype(x.view(xp.int16), xp.int32) & 0xFFFF
         return xp.astype(x.view(xp.uint16), xp.int32)
     halves = xp.stack((x & 0xFFFF, (x >> 16) & 0xFFFF), axis=-1)

@@ -12,6 +12,8 @@ from torch import nn
 import rose_core
 import rose_numpy
 import rose_torch
+from rose_arrays.steps import reach_of
+from rose_numpy.addresses import addresses_of
 from tests.adapters.models import normal, parameter, tensor
 from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits, assert_within_ulps
@@ -71,6 +73,28 @@ OVERLAPPING = {
 def test_an_array_whose_elements_overlap_is_refused(array: np.ndarray) -> None:
     with raises(ValueError, f"params[0] {OVERLAP}"):
         rose_numpy.Rose([array], lr=0.1)
+
+
+REACHING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "C order": lambda x: x,
+    "transposed": lambda x: x.T,
+    "gaps": lambda x: x[1::2, ::3],
+    "reversed": lambda x: x[::-1, ::-2],
+    "reversed and transposed": lambda x: x[2:, ::-1].T,
+    "a row": lambda x: x[4],
+    "repeated": lambda x: np.broadcast_to(x[:1, ::-1], (3, 10)),
+    "one element": lambda x: x[3:4, 2:3],
+    "a scalar": lambda x: x[5, 9, ...],
+    "empty": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("view", REACHING.values(), ids=REACHING)
+def test_arrays_reach_as_far_as_numpy_says(view: Callable[[np.ndarray], np.ndarray]) -> None:
+    array = view(np.zeros((6, 10)))
+    (address,), (extent, before) = addresses_of([array]), reach_of(array)
+    first, end = np.lib.array_utils.byte_bounds(array)
+    assert (address - before, extent) == (first, end - first if array.size else 0)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -100,12 +100,13 @@ def test_nor_does_one_of_very_many(name: str) -> None:
 def test_blocks_take_nothing_of_their_size(shape: tuple[int, int], maximize: bool) -> None:
     """What is kept of them would come to lie between, and the step's memory grow, though all of it were free.
 
-    A step takes some pieces for all its blocks: two to widen to, and others for words, for folds, and for summands.
+    A step takes three pieces for all its blocks: two to widen to, and one for magnitude words or for a fold. Larger is
+    the chunk of NOTE [the trimmed heap], which a process takes once.
     """
     param = torch.nn.Parameter(torch.ones(shape))
     param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(torch.float32).reshape(shape)
     changes = changes_of_memory(Rose([param], lr=1e-3, fused=False, maximize=maximize).step)
-    assert sum(change >= 2**17 for change in changes) <= 6
+    assert sum(2**17 <= change < 2**24 for change in changes) == 3
 
 
 def test_an_update_takes_its_result_twice_besides() -> None:
