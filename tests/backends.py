@@ -66,7 +66,8 @@ def _strict(x: np.ndarray) -> Any:
 def _cupy(x: np.ndarray) -> Any:
     import cupy
 
-    return cupy.asarray(x)
+    # An array of rank 0 would be filled with its value, and CuPy fills with +0 where that is -0.
+    return cupy.asarray(x.reshape(-1)).reshape(x.shape) if x.ndim == 0 else cupy.asarray(x)
 
 
 @contextlib.contextmanager

@@ -103,7 +103,8 @@ def dtype_name(x: Array) -> str:
 def kind(x: Array) -> Hashable:
     """Return what arrays must have in common, besides their shape, to be worked on as one."""
     put_off = (x.requires_grad, x.is_neg()) if library(x) == "torch" else ()  # type: ignore[attr-defined]
-    return type(x), x.dtype, x.device, put_off
+    place = x.device.id if library(x) == "cupy" else x.device  # CuPy's devices have no hash
+    return type(x), x.dtype, place, put_off
 
 
 def stores_bfloat16(x: Array) -> bool:

@@ -1,14 +1,17 @@
-"""rose_cupy: the bits of rose_numpy, queued on the current stream; without a GPU, clear errors."""
+"""rose_cupy: the bits of rose_numpy, queued on the current stream; without a GPU on arrays that NumPy computes."""
 
 import importlib
 import subprocess
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
 
+from rose_core.namespace import lookup
 from rose_numpy import Rose as NumpyRose
+from tests import cupy_of_numpy
 from tests.adapters.models import SHAPES, assert_same_model, core_step, grads, model
 from tests.adapters.refusals import raises, refuses
 from tests.backends import BACKENDS
@@ -22,16 +25,41 @@ NEEDS_CUPY: Final = (
 STEPS: Final = 20
 
 
+class Library(NamedTuple):
+    """CuPy, or what stands for it: the adapter, the module, and what makes an array of NumPy's one of its own."""
+
+    rose: Any
+    cupy: Any
+    array: Callable[[np.ndarray], Any]
+
+    def arrays(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Return a model on the device."""
+        return {name: self.array(x) for name, x in arrays.items()}
+
+
 @pytest.fixture
-def rose() -> Any:
-    """Return the optimizer, if CuPy has a device."""
+def on_gpu() -> Library:
+    """Return CuPy, if it has a device."""
     if reason := BACKEND.missing():
         pytest.skip(reason)
-    return importlib.import_module("rose_cupy").Rose
+    return Library(importlib.import_module("rose_cupy").Rose, importlib.import_module("cupy"), BACKEND.array)
 
 
-def on_device(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {name: BACKEND.array(x) for name, x in arrays.items()}
+@pytest.fixture
+def of_numpy(monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Return what is made of NumPy, which the adapter takes for CuPy during a test."""
+    for name in ("rose_cupy", "rose_cupy.optimizer"):  # imported anew, and forgotten afterwards
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cupy", cupy_of_numpy.cupy)
+    monkeypatch.setitem(lookup._NAMESPACES, cupy_of_numpy.ndarray, cupy_of_numpy.cupy)
+    return Library(importlib.import_module("rose_cupy").Rose, cupy_of_numpy.cupy, cupy_of_numpy.array)
+
+
+@pytest.fixture(params=[pytest.param("on_gpu", marks=pytest.mark.gpu), "of_numpy"])
+def library(request: pytest.FixtureRequest) -> Any:
+    """Return each of the two."""
+    return request.getfixturevalue(request.param)
 
 
 def test_the_import_without_cupy_names_the_extras() -> None:
@@ -41,49 +69,44 @@ def test_the_import_without_cupy_names_the_extras() -> None:
     assert done.stderr.splitlines()[-1] == NEEDS_CUPY
 
 
-def test_arrays_of_numpy_are_refused() -> None:
-    pytest.importorskip("cupy", reason="CuPy is not installed")
-    from rose_cupy import Rose
-
+def test_arrays_of_numpy_are_refused(library: Library) -> None:
     with raises(TypeError, "params['w'] must be a cupy.ndarray, got ndarray"):
-        Rose({"w": np.ones((2, 2), np.float32)}, lr=0.1)
+        library.rose({"w": np.ones((2, 2), np.float32)}, lr=0.1)
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("compute_dtype", COMPUTE_DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_run_has_the_bits_of_numpy(rose: Any, dtype: str, compute_dtype: str | None) -> None:
+def test_a_run_has_the_bits_of_numpy(library: Library, dtype: str, compute_dtype: str | None) -> None:
     options: dict[str, Any] = {"lr": 0.125, "weight_decay": 0.01, "compute_dtype": compute_dtype, "sr_seed": 5}
     options["bf16_sr"] = compute_dtype not in ("fp16", "bf16")
-    params, expected = on_device(model(dtype)), model(dtype)
-    optimizer, reference = rose(params, **options), NumpyRose(expected, **options)
+    params, expected = library.arrays(model(dtype)), model(dtype)
+    optimizer, reference = library.rose(params, **options), NumpyRose(expected, **options)
     for step in range(STEPS):
-        optimizer.step(on_device(grads(step, dtype)))
+        optimizer.step(library.arrays(grads(step, dtype)))
         reference.step(grads(step, dtype))
         assert_same_model(params, expected, "rose_cupy")
     assert optimizer.state_dict() == reference.state_dict()
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("kind", sorted(TINY_KINDS))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_subnormals_are_not_flushed_at_compute_dtype_float64(rose: Any, dtype: str, kind: str) -> None:
+def test_subnormals_are_not_flushed_at_compute_dtype_float64(library: Library, dtype: str, kind: str) -> None:
     rng = np.random.default_rng(0)
     start, gradients = ({name: fill(kind, rng, shape, dtype) for name, shape in SHAPES.items()} for _ in range(2))
-    params = on_device(start)
-    optimizer, reference = rose(params, lr=2.0**-130), NumpyRose(start, lr=2.0**-130)
+    params = library.arrays(start)
+    optimizer, reference = library.rose(params, lr=2.0**-130), NumpyRose(start, lr=2.0**-130)
     for _ in range(STEPS):
-        optimizer.step(on_device(gradients))
+        optimizer.step(library.arrays(gradients))
         reference.step(gradients)
     assert_same_model(params, start, "rose_cupy")
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_views_are_updated_in_place(rose: Any, layout: str) -> None:
-    params = {name: LAYOUTS[layout](BACKEND.array, x) for name, x in model("bfloat16").items()}
+def test_views_are_updated_in_place(library: Library, layout: str) -> None:
+    views = Library(library.rose, library.cupy, lambda x: LAYOUTS[layout](library.array, x))
+    params = views.arrays(model("bfloat16"))
     held = dict(params)
-    rose(params, lr=0.1).step({n: LAYOUTS[layout](BACKEND.array, x) for n, x in grads(dtype="bfloat16").items()})
+    library.rose(params, lr=0.1).step(views.arrays(grads(dtype="bfloat16")))
     assert_same_model(held, core_step(model("bfloat16"), grads(dtype="bfloat16"), lr=0.1), "rose_cupy")
 
 
@@ -96,14 +119,13 @@ extern "C" __global__ void spin(long long cycles) {
 
 
 @pytest.mark.gpu
-def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(rose: Any) -> None:
-    import cupy
-
+def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(on_gpu: Library) -> None:
+    cupy = on_gpu.cupy
     stream, other = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
     spin = cupy.RawKernel(SPIN, "spin")
     with stream:
-        params, gradients = on_device(model("bfloat16")), on_device(grads(dtype="bfloat16"))
-        optimizer = rose(params, lr=0.1)
+        params, gradients = on_gpu.arrays(model("bfloat16")), on_gpu.arrays(grads(dtype="bfloat16"))
+        optimizer = on_gpu.rose(params, lr=0.1)
         # The first step compiles, and fills the pools of memory.
         optimizer.step(gradients)
         spin((1,), (1,), (1,))
@@ -121,23 +143,21 @@ def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(ro
     assert_same_model(params, expected, "rose_cupy")
 
 
-@pytest.mark.gpu
-def test_a_gradient_of_numpy_stops_the_whole_step(rose: Any) -> None:
-    optimizer = rose(on_device(model()), lr=0.1)
+def test_a_gradient_of_numpy_stops_the_whole_step(library: Library) -> None:
+    optimizer = library.rose(library.arrays(model()), lr=0.1)
     text = "grads['kernel'] is an array of numpy, params['kernel'] of cupy; they must be of one library"
     with refuses(optimizer, TypeError, text):
-        optimizer.step(on_device(grads()) | {"kernel": grads()["kernel"]})
+        optimizer.step(library.arrays(grads()) | {"kernel": grads()["kernel"]})
 
 
-@pytest.mark.gpu
-def test_an_array_of_another_than_the_current_device_is_refused(rose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cupy
-
-    params, gradients = on_device(model()), on_device(grads())
-    optimizer = rose(params, lr=0.1)
-    monkeypatch.setattr(cupy.cuda, "Device", lambda: "<CUDA Device 9>")
+def test_an_array_of_another_than_the_current_device_is_refused(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, gradients = library.arrays(model()), library.arrays(grads())
+    optimizer = library.rose(params, lr=0.1)
+    monkeypatch.setattr(library.cupy.cuda, "Device", lambda: "<CUDA Device 9>")
     text = "params['scale'] is on <CUDA Device 0>, the current device is <CUDA Device 9>; they must be the same"
     with raises(ValueError, text):
-        rose(params, lr=0.1)
+        library.rose(params, lr=0.1)
     with refuses(optimizer, ValueError, text):
         optimizer.step(gradients)

@@ -35,6 +35,8 @@ def every_upper_half() -> np.ndarray:
 def test_bit_casts_by_arithmetic_are_those_by_view(backend: Backend) -> None:
     """ROSE-12.1: of NaN, only that it is one."""
     words = every_upper_half()
+    if backend.flushes:  # subnormals, which only bit casts leave alone
+        words = words[((words >> 23) & 0xFF != 0) | (words << 1 == 0)]
     x = from_words(words, "float32")
     with np.errstate(all="ignore"):
         bits = casts._float32_bits_by_arithmetic(backend.array(x))
