@@ -21,6 +21,7 @@ from rose_core.namespace import (
     dtype_name,
     half_words,
     require_array,
+    sent_beside,
     to_words,
 )
 
@@ -134,9 +135,8 @@ def _keys(names: Sequence[Name]) -> np.ndarray:
 
 def _cipher(keys: np.ndarray, like: Array) -> Callable[[Array], tuple[Any, Any]]:
     """Return what gives the two words of the blocks of these numbers, in int64, in a row for each key (ROSE-9.3)."""
-    xp = array_namespace(like)
     columns = np.split(keys.astype(np.int64), 2, axis=1)
-    key0, key1 = (to_words(xp.asarray(column, dtype=xp.int64, device=device(like))) for column in columns)
+    key0, key1 = (to_words(sent_beside(column, like)) for column in columns)
     return lambda numbers: threefry2x32((key0, key1), (to_words(numbers & _MASK), to_words(numbers >> 32)))
 
 

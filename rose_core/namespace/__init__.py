@@ -39,6 +39,7 @@ from rose_core.namespace.memory import (
     block_elements,
     has_light_arrays,
     keep_freed_memory,
+    sent_beside,
 )
 from rose_core.namespace.requirements import floating_dtype, require_array, require_integer_words, require_same_place
 from rose_core.namespace.words import (
@@ -89,6 +90,7 @@ __all__ = [
     "scalar",
     "scaled_quotient_adder",
     "scratch_memory",
+    "sent_beside",
     "square_root",
     "to_words",
     "widen",

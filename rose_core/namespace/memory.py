@@ -8,7 +8,14 @@ import numpy as np
 from rose_core.namespace.lookup import Array, array_namespace, device, dtype_name, is_compiled, library
 from rose_core.namespace.words import words_of
 
-__all__ = ["as_array_beside", "as_light_array", "block_elements", "has_light_arrays", "keep_freed_memory"]
+__all__ = [
+    "as_array_beside",
+    "as_light_array",
+    "block_elements",
+    "has_light_arrays",
+    "keep_freed_memory",
+    "sent_beside",
+]
 
 
 def block_elements(x: Array) -> int:
@@ -61,6 +68,14 @@ def as_light_array(x: Any) -> Any:
 def has_light_arrays(x: Array) -> bool:
     """Tell whether `as_light_array` makes NumPy's of what `x`, an array of floats, is reduced to."""
     return library(x) in ("numpy", "torch") and isinstance(as_light_array(words_of(x)), np.ndarray)
+
+
+def sent_beside(values: np.ndarray, other: Array) -> Any:
+    """Return values as an array of the library of `other`, on its device, for which the host does not wait."""
+    xp = array_namespace(other)
+    if library(other) == "torch" and device(other).type == "cuda":  # which waits unless the memory is pinned
+        return xp.from_numpy(values).pin_memory().to(device(other), non_blocking=True)
+    return xp.asarray(values, device=device(other))
 
 
 def as_array_beside(x: Any, other: Array) -> Any:
