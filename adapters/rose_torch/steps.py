@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from rose_core import Hyperparameters
 from rose_core.alike import Alike, alike
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
-from rose_core.namespace import quiet
+from rose_core.namespace import block_elements, quiet
 from rose_core.noise import noise_of_many
 from rose_core.overlap import Memory, lie_apart, overlapping
 from rose_core.rounding import ComputeDtype
@@ -32,6 +32,11 @@ __all__ = ["DrawnNoise", "PortableNoise", "Update", "Updates", "run_updates"]
 
 T = TypeVar("T")
 
+# Noise is drawn ahead, in the order of the parameters, for those that are alike to be done together: so many blocks of
+# words, of which a tensor of them weighs as many besides.
+_BLOCKS_AHEAD: Final = 4
+_WORDS_OF_A_TENSOR: Final = 128
+
 
 class PortableNoise(NamedTuple):
     """What a parameter's portable noise is made from (ROSE-9.2)."""
@@ -42,9 +47,10 @@ class PortableNoise(NamedTuple):
 
 
 class DrawnNoise(NamedTuple):
-    """What a parameter's noise is drawn from: a generator, None for torch's own."""
+    """What a parameter's noise is drawn from: a generator, None for torch's own. `words` is what is drawn already."""
 
     generator: torch.Generator | None
+    words: Tensor | None = None
 
 
 class Update(NamedTuple):
@@ -82,9 +88,9 @@ class Updates(NamedTuple):
 
 
 def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
-    """Do a step: what kernels can do at once, then what is to be done in turn, then what the core can do together.
+    """Do a step: what kernels can do at once, then the rest.
 
-    Noise is drawn in turn, and parameters that share memory begin with what the one before has left.
+    Noise is drawn in the order of the parameters, and those that share memory begin with what the one before has left.
     What ranks tell each other, they tell before the first parameter is written.
     """
     groups = list(map(_reduced, groups))
@@ -100,23 +106,42 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     kernels.prepare(own)
     if at_once:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
-    apart = not others or lie_apart(_memory(groups, requests, others))
-    together = []
-    for place, update in others.items():
-        in_turn = isinstance(update.noise, DrawnNoise) or not apart
+    if others:
+        _run_in_order(others, requests, kernels, statistics, apart=lie_apart(_memory(groups, requests, others)))
+    # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
+    params = chain.from_iterable(group.params for group in groups)
+    torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
+
+
+def _run_in_order(
+    updates: Mapping[int, Update],
+    requests: Requests,
+    kernels: Kernels,
+    statistics: Mapping[int, Statistics],
+    *,
+    apart: bool,
+) -> None:
+    """Do the parts of a step at some places: those in turn that have to be, and those together that are alike.
+
+    What waits to be done together has its noise drawn ahead, in the order of the parameters.
+    """
+    together, words = list[Update](), 0
+    for place, update in updates.items():
+        more = update.param.numel() + _WORDS_OF_A_TENSOR if isinstance(update.noise, DrawnNoise) else 0
+        most = _BLOCKS_AHEAD * block_elements(update.param)
         if update.kernel is not None:
             _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
         elif place in statistics:
             _write(updated_part(_step(update, _noise([update], update.param)), statistics[place]))
-        elif in_turn or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
+        elif not apart or more > most or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
             _run_by_core([update])
         else:
-            together.append(update)
-    for updates in alike(together):
-        _run_by_core(updates)
-    # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
-    params = chain.from_iterable(group.params for group in groups)
-    torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
+            if words + more > most:
+                _run_together(together)
+                together, words = [], 0
+            together.append(_drawn(update) if more else update)
+            words += more
+    _run_together(together)
 
 
 def _reduced(group: Updates) -> Updates:
@@ -195,12 +220,24 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
     kernels.run_drawing(requests, draw, threads_of_torch())
 
 
+def _drawn(update: Update) -> Update:
+    """Return an update whose noise is drawn."""
+    generator = update.noise.generator  # type: ignore[union-attr]
+    return update._replace(noise=DrawnNoise(generator, drawn_words(update.param, generator)(0, update.param.numel())))
+
+
 @quiet
 def _statistics_of_parts(updates: Mapping[int, Update]) -> dict[int, Statistics]:
     """Return the statistics of those updates that are of parts, by their place."""
     parts = [(place, update, update.part) for place, update in updates.items() if update.part is not None]
     statistics = in_lockstep([statistics_of_part(_step(update), part) for _, update, part in parts])
     return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
+
+
+def _run_together(updates: Sequence[Update]) -> None:
+    """Do the steps of parameters that lie apart, of those together that are alike."""
+    for own in alike(updates):
+        _run_by_core(own)
 
 
 def _run_by_core(updates: Sequence[Update]) -> None:
@@ -236,14 +273,29 @@ def _step(update: Update, noise: NoiseSource | None = None) -> Step:
 def _noise(updates: Sequence[Update], like: Any) -> NoiseSource | None:
     """Return the noise of parameters that are alike, if they have any, in arrays of the library of `like`.
 
-    Those that draw noise or are parts come one at a time.
+    Those that have still to draw noise and those that are parts come one at a time.
     """
     one = updates[0]
     if one.noise is None:
         return None
     if isinstance(one.noise, DrawnNoise):
-        drawn = drawn_words(one.param, one.noise.generator)
-        return lambda _, start, stop: as_numpy(drawn(start, stop)) if like is not one.param else drawn(start, stop)
+        rows = _drawn_rows(updates)
+        return rows if like is one.param else lambda own, start, stop: as_numpy(rows(own, start, stop))
     if one.part is not None:
         return noise_of_part(one.part, **one.noise._asdict(), like=like)
     return noise_of_many([update.noise for update in updates if isinstance(update.noise, PortableNoise)], like=like)
+
+
+def _drawn_rows(updates: Sequence[Update]) -> NoiseSource:
+    """Return the noise that is drawn for parameters that are alike, or is still to be drawn for one."""
+    noise = [update.noise for update in updates if isinstance(update.noise, DrawnNoise)]
+    words = [one.words for one in noise if one.words is not None]
+    if not words:
+        drawn = drawn_words(updates[0].param, noise[0].generator)
+        return lambda _, start, stop: drawn(start, stop)
+
+    def rows(own: slice, start: int, stop: int) -> Tensor:
+        whole = stop - start == updates[0].param.numel()
+        return torch.stack(words[own] if whole else [row[start:stop] for row in words[own]])
+
+    return rows

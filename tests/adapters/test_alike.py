@@ -10,6 +10,7 @@ import rose_core
 import rose_numpy
 import rose_torch
 from rose_core import blocks
+from rose_torch import steps
 from tests.adapters.models import assert_same_model, core_step, normal, parameter, tensor
 from tests.bits import DTYPES, assert_same_bits, host
 
@@ -65,7 +66,11 @@ def test_a_step_of_many_is_that_of_each_by_the_core(
     assert_same_model(stepped(rose, params, grads, **rule, **noise), expected, rose.__module__.partition(".")[0])
 
 
-def test_drawn_noise_is_drawn_in_the_order_of_the_parameters() -> None:
+@pytest.mark.parametrize("size", [7, 70, 100, 400, 2**17])
+def test_drawn_noise_is_drawn_in_the_order_of_the_parameters(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ahead for some of them, while others have too many elements for that, or for all."""
+    for module in (blocks, steps):
+        monkeypatch.setattr(module, "block_elements", lambda _: size)
     params, grads = model("bfloat16", 0), model("bfloat16", 100)
     generator = torch.Generator().manual_seed(5)
     drawn = [torch.empty(x.shape, dtype=torch.int32).random_(0, 2**16, generator=generator) for x in params.values()]
