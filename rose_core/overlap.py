@@ -1,32 +1,39 @@
 """Which arrays share memory, by the addresses between which they lie."""
 
 import functools
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Memory", "lie_apart", "overlapping"]
+__all__ = ["Memory", "Sharing", "sharing"]
 
 Memory = tuple[tuple[int, ...], tuple[int, ...]]
 """The first addresses of some arrays, and how many bytes each takes from there."""
 
 
-def lie_apart(memory: Memory) -> bool:
-    """Tell whether arrays share no memory.
+class Sharing(NamedTuple):
+    """Which arrays share memory, or lie between the elements of others.
 
-    Where parameters do, the order of their updates matters, so that all of a step are done one by one.
+    Attributes
+    ----------
+    params : the places of the parameters that do so with another one, so that the order of their updates matters.
+    grads : the places of the gradients that do so with a parameter, or go around an empty one.
     """
-    taken = sorted((start, start + extent) for start, extent in zip(*memory, strict=True) if extent > 0)
-    return all(stop <= start for (_, stop), (start, _) in pairwise(taken))
+
+    params: tuple[int, ...]
+    grads: tuple[int, ...]
 
 
 @functools.lru_cache(maxsize=4)  # mostly they lie where they lay in the last step
-def overlapping(params: Memory, grads: Memory) -> tuple[int, ...]:
-    """Return the places of the gradients whose memory meets that of a parameter, or goes around an empty one."""
+def sharing(params: Memory, grads: Memory) -> Sharing:
+    """Return which of some parameters and of their gradients share memory."""
     starts, extents = np.asarray(params, np.int64)
     order = np.argsort(starts)
     reached = np.maximum.accumulate((starts + extents)[order])  # by the parameters that start no later
-    firsts, extents = np.asarray(grads, np.int64)
-    before = np.searchsorted(starts[order], firsts + extents)  # so many start before a gradient ends
-    meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > firsts) & (extents > 0)
-    return tuple(np.flatnonzero(meets).tolist())
+    firsts, lengths = np.asarray(grads, np.int64)
+    before = np.searchsorted(starts[order], firsts + lengths)  # so many start before a gradient ends
+    meets = (before > 0) & (reached[np.maximum(before, 1) - 1] > firsts) & (lengths > 0)
+    taken = order[extents[order] > 0]
+    joins = starts[taken[1:]] < np.maximum.accumulate((starts + extents)[taken[:-1]])  # what is reached before it
+    among = np.unique(np.concatenate([taken[1:][joins], taken[:-1][joins]]))
+    return Sharing(tuple(among.tolist()), tuple(np.flatnonzero(meets).tolist()))

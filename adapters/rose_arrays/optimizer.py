@@ -6,7 +6,15 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from rose_arrays.steps import Addresses, Checked, Update, reach_of, run_by_core, with_gradients_apart
+from rose_arrays.steps import (
+    Addresses,
+    Checked,
+    Update,
+    reach_of,
+    run_by_core,
+    sharing_of,
+    with_gradients_apart,
+)
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
@@ -104,7 +112,9 @@ class ArrayOptimizer:
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         columns = [update.param for update in updates], [update.grad for update in updates]
         addresses = Addresses(*map(self._addresses_of, columns))
-        self._run(with_gradients_apart(updates, addresses), addresses)
+        sharing = sharing_of(updates, addresses)
+        self._prepare(updates)
+        self._run_in_order(with_gradients_apart(updates, sharing.grads), addresses, sharing.params)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
             group.update(kept)
 
@@ -194,9 +204,21 @@ class ArrayOptimizer:
         """Return what may update the parameter in place of the core, None if nothing may."""
         return None
 
-    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:
-        """Do a step whose parts are checked."""
-        run_by_core(updates, addresses)
+    def _prepare(self, updates: Sequence[Update]) -> None:
+        """Do what can fail before anything is changed."""
+
+    def _run_in_order(self, updates: Sequence[Update], addresses: Addresses, in_turn: Sequence[int]) -> None:
+        """Do a step whose parts are checked, some of them one after the other."""
+        if in_turn:
+            at_once = sorted(set(range(len(updates))) - set(in_turn))
+            for places in (at_once, *([place] for place in in_turn)):
+                self._run([updates[place] for place in places], addresses.at(places))
+        else:
+            self._run(updates, addresses)
+
+    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:  # noqa: ARG002
+        """Do those parts of a step whose parameters lie apart."""
+        run_by_core(updates)
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"

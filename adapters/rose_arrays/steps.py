@@ -8,10 +8,10 @@ from rose_core import Hyperparameters
 from rose_core.alike import alike
 from rose_core.blocks import updated_blocks
 from rose_core.noise import noise_of_many
-from rose_core.overlap import Memory, lie_apart, overlapping
+from rose_core.overlap import Memory, Sharing, sharing
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Addresses", "Checked", "Reach", "Update", "reach_of", "run_by_core", "with_gradients_apart"]
+__all__ = ["Addresses", "Checked", "Reach", "Update", "reach_of", "run_by_core", "sharing_of", "with_gradients_apart"]
 
 
 class Reach(NamedTuple):
@@ -68,24 +68,27 @@ def reach_of(array: Any) -> Reach:
     return Reach(sum(map(abs, ways)) + array.itemsize, -sum(way for way in ways if way < 0))
 
 
-def with_gradients_apart(updates: Sequence[Update], addresses: Addresses) -> Sequence[Update]:
-    """Return the updates with copies of the gradients that lie in a parameter's memory.
+def sharing_of(updates: Sequence[Update], addresses: Addresses) -> Sharing:
+    """Return the places of the parameters and the gradients that share memory."""
+    params = _memory(addresses.params, [update.param_reach for update in updates])
+    return sharing(params, _memory(addresses.grads, [update.grad_reach for update in updates]))
+
+
+def with_gradients_apart(updates: Sequence[Update], places: Sequence[int]) -> Sequence[Update]:
+    """Return the updates with copies of the gradients at some places, which lie in a parameter's memory.
 
     They would change with it before their own turn. The core takes the copies, which may lie in another order; their
     addresses are asked for no more.
     """
-    params = _memory(addresses.params, [update.param_reach for update in updates])
-    grads = _memory(addresses.grads, [update.grad_reach for update in updates])
     separate = list(updates)
-    for place in overlapping(params, grads):
+    for place in places:
         separate[place] = updates[place]._replace(grad=updates[place].grad.copy(), kernel=None)
     return separate
 
 
-def run_by_core(updates: Sequence[Update], addresses: Addresses) -> None:
-    """Update parameters by the core, block by block, those together that are alike."""
-    apart = lie_apart(_memory(addresses.params, [update.param_reach for update in updates]))
-    for together in alike(updates) if apart else [[update] for update in updates]:
+def run_by_core(updates: Sequence[Update]) -> None:
+    """Update parameters that lie apart by the core, block by block, those together that are alike."""
+    for together in alike(updates):
         _, _, options, factor, compute, *_ = together[0]
         params, grads = [update.param for update in together], [update.grad for update in together]
         names = [update.noise for update in together if update.noise is not None]

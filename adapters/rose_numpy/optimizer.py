@@ -94,9 +94,11 @@ class Rose(ArrayOptimizer):
         )
         return None if layout is None else Kernel(kind, layout)
 
+    def _prepare(self, updates: Sequence[Update]) -> None:
+        self._kernels.prepare([update.kernel for update in updates])
+
     def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:
         kernels = [update.kernel for update in updates]
-        self._kernels.prepare(kernels)
         own = [place for place, kernel in enumerate(kernels) if kernel is not None]
         if own:
             requests = _requests(updates, addresses)

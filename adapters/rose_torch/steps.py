@@ -14,7 +14,7 @@ from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import block_elements, quiet
 from rose_core.noise import noise_of_many
-from rose_core.overlap import Memory, lie_apart, overlapping
+from rose_core.overlap import Sharing, sharing
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Requests
 from rose_torch.checks import Found, is_of_no_subclass
@@ -95,11 +95,16 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     """
     groups = list(map(_reduced, groups))
     requests = _requests(groups)
-    if places := _in_parameters(groups, requests):
-        groups = _apart(groups, places)
+    shared = _sharing(groups, requests)
+    if shared.grads:
+        groups = _apart(groups, shared.grads)
         requests = _requests(groups)
-    own, noise = requests.kernels, requests.noise
-    at_once = [place for place, kernel in enumerate(own) if kernel and not isinstance(noise[place], DrawnNoise)]
+    own, noise, in_turn = requests.kernels, requests.noise, set(shared.params)
+    at_once = [
+        place
+        for place, kernel in enumerate(own)
+        if kernel and place not in in_turn and not isinstance(noise[place], DrawnNoise)
+    ]
     ones = [] if len(at_once) == len(own) else _column(group.each() for group in groups)
     others = {place: ones[place] for place in sorted(set(range(len(ones))) - set(at_once))}
     statistics = _statistics_of_parts(others)
@@ -107,7 +112,7 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
     if at_once:
         kernels.run(requests.at(at_once) if others else requests, threads_of_torch())
     if others:
-        _run_in_order(others, requests, kernels, statistics, apart=lie_apart(_memory(groups, requests, others)))
+        _run_in_order(others, requests, kernels, statistics, in_turn)
     # Autograd sees what torch's own operations change; a kernel's writing it must be told of.
     params = chain.from_iterable(group.params for group in groups)
     torch.autograd.graph.increment_version([param for param, kernel in zip(params, own, strict=True) if kernel])
@@ -118,30 +123,29 @@ def _run_in_order(
     requests: Requests,
     kernels: Kernels,
     statistics: Mapping[int, Statistics],
-    *,
-    apart: bool,
+    in_turn: Collection[int],
 ) -> None:
-    """Do the parts of a step at some places: those in turn that have to be, and those together that are alike.
+    """Do the parts of a step at some places: those in turn that have to be, and the others together.
 
     What waits to be done together has its noise drawn ahead, in the order of the parameters.
     """
-    together, words = list[Update](), 0
+    together, words = dict[int, Update](), 0
     for place, update in updates.items():
         more = update.param.numel() + _WORDS_OF_A_TENSOR if isinstance(update.noise, DrawnNoise) else 0
         most = _BLOCKS_AHEAD * block_elements(update.param)
-        if update.kernel is not None:
-            _run_drawing(update, requests.at([place])._replace(noise=[None]), kernels)
-        elif place in statistics:
+        if place in statistics:
             _write(updated_part(_step(update, _noise([update], update.param)), statistics[place]))
-        elif not apart or more > most or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)):
-            _run_by_core([update])
+        elif (
+            place in in_turn or more > most or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad))
+        ):
+            _run_alone(update, requests.at([place]), kernels)
         else:
             if words + more > most:
-                _run_together(together)
-                together, words = [], 0
-            together.append(_drawn(update) if more else update)
+                _run_together(together, requests, kernels)
+                together, words = {}, 0
+            together[place] = _drawn(update) if more else update
             words += more
-    _run_together(together)
+    _run_together(together, requests, kernels)
 
 
 def _reduced(group: Updates) -> Updates:
@@ -176,17 +180,11 @@ def _requests(groups: Sequence[Updates]) -> Requests:
     )
 
 
-def _in_parameters(groups: Sequence[Updates], requests: Requests) -> tuple[int, ...]:
-    """Return the places of the gradients that lie in a parameter's memory."""
+def _sharing(groups: Sequence[Updates], requests: Requests) -> Sharing:
+    """Return the places of the parameters and the gradients that share memory."""
     param_extents = tuple(_column(group.found.param_extents for group in groups))
     grad_extents = tuple(_column(group.found.grad_extents for group in groups))
-    return overlapping((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
-
-
-def _memory(groups: Sequence[Updates], requests: Requests, places: Collection[int]) -> Memory:
-    """Return where the parameters at some places lie."""
-    extents = _column(group.found.param_extents for group in groups)
-    return tuple(requests.params[place] for place in places), tuple(extents[place] for place in places)
+    return sharing((tuple(requests.params), param_extents), (tuple(requests.grads), grad_extents))
 
 
 def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:
@@ -210,6 +208,16 @@ def _column(columns: Iterable[Sequence[T]]) -> list[T]:
     return list(chain.from_iterable(columns))
 
 
+def _run_alone(update: Update, requests: Requests, kernels: Kernels) -> None:
+    """Do the part of one parameter, which the requests are of, in turn."""
+    if update.kernel is None:
+        _run_by_core([update])
+    elif isinstance(update.noise, DrawnNoise):
+        _run_drawing(update, requests, kernels)
+    else:
+        kernels.run(requests, threads_of_torch())
+
+
 def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
     words = drawn_words(update.param, update.noise.generator)  # type: ignore[union-attr]
 
@@ -217,7 +225,7 @@ def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
         drawn = words(start, stop)
         return drawn.data_ptr(), drawn
 
-    kernels.run_drawing(requests, draw, threads_of_torch())
+    kernels.run_drawing(requests._replace(noise=[None]), draw, threads_of_torch())
 
 
 def _drawn(update: Update) -> Update:
@@ -234,9 +242,12 @@ def _statistics_of_parts(updates: Mapping[int, Update]) -> dict[int, Statistics]
     return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
 
 
-def _run_together(updates: Sequence[Update]) -> None:
-    """Do the steps of parameters that lie apart, of those together that are alike."""
-    for own in alike(updates):
+def _run_together(updates: Mapping[int, Update], requests: Requests, kernels: Kernels) -> None:
+    """Do the parts of parameters that lie apart, those by kernels at once and of the others those that are alike."""
+    if at_once := [place for place, update in updates.items() if update.kernel is not None]:
+        words = [updates[place].noise.words.data_ptr() for place in at_once]  # type: ignore[union-attr]
+        kernels.run(requests.at(at_once)._replace(noise=words), threads_of_torch())
+    for own in alike([update for update in updates.values() if update.kernel is None]):
         _run_by_core(own)
 
 

@@ -35,15 +35,16 @@ def model(dtype: str, first: int) -> dict[str, np.ndarray]:
 
 
 def stepped(rose: Any, params: dict[str, np.ndarray], grads: dict[str, np.ndarray], **options: Any) -> dict[str, Any]:
-    """Return the parameters after a step without kernels."""
+    """Return the parameters after a step, without kernels unless these are among the options."""
+    options = {"fused": False} | options
     if rose is rose_numpy.Rose:
         held = {name: x.copy() for name, x in params.items()}
-        rose(held, fused=False, **options).step(grads)
+        rose(held, **options).step(grads)
         return held
     tensors = {name: parameter(x) for name, x in params.items()}
     for name, grad in grads.items():
         tensors[name].grad = tensor(grad)
-    rose(tensors.values(), fused=False, **options).step()
+    rose(tensors.values(), **options).step()
     return {name: host(x) for name, x in tensors.items()}
 
 
@@ -66,8 +67,11 @@ def test_a_step_of_many_is_that_of_each_by_the_core(
     assert_same_model(stepped(rose, params, grads, **rule, **noise), expected, rose.__module__.partition(".")[0])
 
 
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
 @pytest.mark.parametrize("size", [7, 70, 100, 400, 2**17])
-def test_drawn_noise_is_drawn_in_the_order_of_the_parameters(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawn_noise_is_drawn_in_the_order_of_the_parameters(
+    size: int, fused: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ahead for some of them, while others have too many elements for that, or for all."""
     for module in (blocks, steps):
         monkeypatch.setattr(module, "block_elements", lambda _: size)
@@ -75,45 +79,8 @@ def test_drawn_noise_is_drawn_in_the_order_of_the_parameters(size: int, monkeypa
     generator = torch.Generator().manual_seed(5)
     drawn = [torch.empty(x.shape, dtype=torch.int32).random_(0, 2**16, generator=generator) for x in params.values()]
     expected = core_step(params, grads, lr=0.1, words=[x.numpy() for x in drawn])
-    result = stepped(rose_torch.Rose, params, grads, lr=0.1, bf16_sr=torch.Generator().manual_seed(5))
+    result = stepped(rose_torch.Rose, params, grads, lr=0.1, bf16_sr=torch.Generator().manual_seed(5), fused=fused)
     assert_same_model(result, expected, "rose_torch")
-
-
-@pytest.mark.parametrize("shift", [0, 3, 6])
-def test_parameters_that_share_memory_are_updated_one_after_the_other(shift: int) -> None:
-    """As upstream does: the second begins with what the first has left."""
-    buffer, grads = normal(0, (shift + 6,)), [normal(1, (6,)), normal(2, (6,))]
-    expected = buffer.copy()
-    for first, grad in zip((0, shift), grads, strict=True):
-        expected[first : first + 6] = rose_core.update(expected[first : first + 6], grad, lr=0.1)
-    array, shared = buffer.copy(), tensor(buffer)
-    rose_numpy.Rose([array[:6], array[shift:]], lr=0.1, fused=False).step(grads)
-    assert_same_bits(array, expected, backend="rose_numpy")
-    params = [torch.nn.Parameter(shared[:6]), torch.nn.Parameter(shared[shift:])]
-    for param, grad in zip(params, grads, strict=True):
-        param.grad = tensor(grad)
-    rose_torch.Rose(params, lr=0.1, fused=False).step()
-    assert_same_bits(shared, expected, backend="rose_torch")
-
-
-@pytest.mark.parametrize("drawing", [0, 1])
-def test_parameters_that_share_memory_are_updated_in_turn_though_one_draws_noise(drawing: int) -> None:
-    buffer, grads = normal(0, (9,), "bfloat16"), [normal(1, (6,), "bfloat16"), normal(2, (6,), "bfloat16")]
-    noise = torch.empty(6, dtype=torch.int32).random_(0, 2**16, generator=torch.Generator().manual_seed(5)).numpy()
-    expected = buffer.copy()
-    for number, (first, grad) in enumerate(zip((0, 3), grads, strict=True)):
-        own = noise if number == drawing else None
-        expected[first : first + 6] = rose_core.update(
-            expected[first : first + 6], grad, lr=0.1, weight_decay=5.0, noise=own
-        )
-    shared = tensor(buffer)
-    params = [torch.nn.Parameter(shared[:6]), torch.nn.Parameter(shared[3:])]
-    for param, grad in zip(params, grads, strict=True):
-        param.grad = tensor(grad)
-    roundings = [torch.Generator().manual_seed(5) if number == drawing else False for number in (0, 1)]
-    groups = [{"params": [param], "bf16_sr": own} for param, own in zip(params, roundings, strict=True)]
-    rose_torch.Rose(groups, lr=0.1, weight_decay=5.0, fused=False).step()
-    assert_same_bits(shared, expected, backend="rose_torch")
 
 
 @pytest.mark.parametrize("negated", [0, 1])

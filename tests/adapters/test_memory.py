@@ -43,6 +43,64 @@ def test_parameters_that_are_parts_of_one_buffer_are_updated_apart() -> None:
     assert_same_bits(buffer, np.stack(expected, axis=1), backend="rose_numpy")
 
 
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+@pytest.mark.parametrize("shift", [0, 3, 6])
+def test_parameters_that_share_memory_are_updated_one_after_the_other(shift: int, fused: bool | None) -> None:
+    """As upstream does: the second begins with what the first has left."""
+    buffer, grads = normal(0, (shift + 6,)), [normal(1, (6,)), normal(2, (6,))]
+    expected = buffer.copy()
+    for first, grad in zip((0, shift), grads, strict=True):
+        expected[first : first + 6] = rose_core.update(expected[first : first + 6], grad, lr=0.1)
+    array, shared = buffer.copy(), tensor(buffer)
+    rose_numpy.Rose([array[:6], array[shift:]], lr=0.1, fused=fused).step(grads)
+    assert_same_bits(array, expected, backend="rose_numpy")
+    params = [torch.nn.Parameter(shared[:6]), torch.nn.Parameter(shared[shift:])]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = tensor(grad)
+    rose_torch.Rose(params, lr=0.1, fused=fused).step()
+    assert_same_bits(shared, expected, backend="rose_torch")
+
+
+def test_threads_do_not_meet_in_parameters_that_share_memory() -> None:
+    """They did, and what was left of 20 windows that slide along one array was another thing after each step."""
+    windows = [slice(50 * number, 50 * number + 100) for number in range(20)]
+    buffer, grads = normal(0, (1050, 300)), [normal(1 + number, (100, 300)) for number in range(20)]
+    expected = buffer.copy()
+    for window, grad in zip(windows, grads, strict=True):
+        expected[window] = rose_core.update(expected[window], grad, lr=0.1, weight_decay=5.0)
+    array, shared = buffer.copy(), tensor(buffer)
+    rose_numpy.Rose([array[window] for window in windows], lr=0.1, weight_decay=5.0).step(grads)
+    assert_same_bits(array, expected, backend="rose_numpy")
+    params = [torch.nn.Parameter(shared[window]) for window in windows]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = tensor(grad)
+    rose_torch.Rose(params, lr=0.1, weight_decay=5.0).step()
+    assert_same_bits(shared, expected, backend="rose_torch")
+
+
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+@pytest.mark.parametrize("drawing", [0, 1])
+def test_parameters_that_share_memory_are_updated_in_turn_though_one_draws_noise(
+    drawing: int, fused: bool | None
+) -> None:
+    buffer, grads = normal(0, (9,), "bfloat16"), [normal(1, (6,), "bfloat16"), normal(2, (6,), "bfloat16")]
+    noise = torch.empty(6, dtype=torch.int32).random_(0, 2**16, generator=torch.Generator().manual_seed(5)).numpy()
+    expected = buffer.copy()
+    for number, (first, grad) in enumerate(zip((0, 3), grads, strict=True)):
+        own = noise if number == drawing else None
+        expected[first : first + 6] = rose_core.update(
+            expected[first : first + 6], grad, lr=0.1, weight_decay=5.0, noise=own
+        )
+    shared = tensor(buffer)
+    params = [torch.nn.Parameter(shared[:6]), torch.nn.Parameter(shared[3:])]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = tensor(grad)
+    roundings = [torch.Generator().manual_seed(5) if number == drawing else False for number in (0, 1)]
+    groups = [{"params": [param], "bf16_sr": own} for param, own in zip(params, roundings, strict=True)]
+    rose_torch.Rose(groups, lr=0.1, weight_decay=5.0, fused=fused).step()
+    assert_same_bits(shared, expected, backend="rose_torch")
+
+
 @pytest.mark.parametrize("fused", [None, False])
 def test_a_gradient_in_memory_that_no_array_owns_is_that_from_before_the_step(fused: bool | None) -> None:
     """Views of a buffer have no owner in common that NumPy would tell of."""
