@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pytest
 
+import rose_numpy
 from rose_core.namespace import lookup
 from rose_numpy import Rose as NumpyRose
 from tests import cupy_of_numpy
@@ -108,6 +109,15 @@ def test_views_are_updated_in_place(library: Library, layout: str) -> None:
     held = dict(params)
     library.rose(params, lr=0.1).step(views.arrays(grads(dtype="bfloat16")))
     assert_same_model(held, core_step(model("bfloat16"), grads(dtype="bfloat16"), lr=0.1), "rose_cupy")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_diagnosis_is_that_of_numpy(library: Library, dtype: str) -> None:
+    optimizer, reference = library.rose(library.arrays(model(dtype)), lr=0.25), NumpyRose(model(dtype), lr=0.25)
+    found = importlib.import_module("rose_cupy").diagnose(
+        optimizer, library.arrays(grads(dtype=dtype)) | {"bias": None}
+    )
+    assert found == rose_numpy.diagnose(reference, grads(dtype=dtype) | {"bias": None})
 
 
 SPIN: Final = r"""

@@ -1,6 +1,5 @@
 """`diagnose` of every adapter: the same numbers, from the gradients at hand, and nothing is changed."""
 
-import importlib
 import io
 import json
 import math
@@ -24,7 +23,6 @@ from rose_core.diagnosis import diagnose_parameter
 from rose_diagnosis import Diagnosis
 from tests.adapters.models import grads, model, parameter
 from tests.adapters.refusals import picture, raises
-from tests.backends import BACKENDS
 from tests.bits import DTYPES
 
 
@@ -45,18 +43,6 @@ def test_a_diagnosis_is_that_of_the_core_on_numpy_and_torch(dtype: str) -> None:
     given = grads(0, dtype) | {"bias": None}
     expected = Diagnosis(diagnose_parameter(name, x, given[name], options) for name, x in model(dtype).items())
     assert of_numpy(dtype) == expected == rose_torch.diagnose(of_torch(dtype))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_diagnosis_is_that_of_numpy_on_cupy(dtype: str) -> None:
-    backend = next(backend for backend in BACKENDS if backend.name == "cupy")
-    if reason := backend.missing():
-        pytest.skip(reason)
-    rose_cupy = importlib.import_module("rose_cupy")
-    params, given = ({n: backend.array(x) for n, x in of(dtype=dtype).items()} for of in (model, grads))
-    found = rose_cupy.diagnose(rose_cupy.Rose(params, lr=0.25), given | {"bias": None})
-    assert found == of_numpy(dtype)
 
 
 SOURCES: dict[str, dict[str, Any]] = {
