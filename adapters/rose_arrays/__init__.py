@@ -2,6 +2,6 @@
 
 from rose_arrays.diagnosis import diagnose
 from rose_arrays.optimizer import ArrayOptimizer
-from rose_arrays.steps import Addresses, Update
+from rose_arrays.steps import Addresses, Updates
 
-__all__ = ["Addresses", "ArrayOptimizer", "Update", "diagnose"]
+__all__ = ["Addresses", "ArrayOptimizer", "Updates", "diagnose"]

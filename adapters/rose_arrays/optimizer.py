@@ -1,16 +1,17 @@
 """An optimizer over the caller's own arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
-import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
 from rose_arrays.steps import (
     Addresses,
-    Checked,
-    Update,
-    reach_of,
+    Found,
+    Given,
+    Noise,
+    Updates,
+    reaches_of,
     run_by_core,
     sharing_of,
     with_gradients_apart,
@@ -67,7 +68,7 @@ class ArrayOptimizer:
             sr_seed=sr_seed,
         )
         self.param_groups = []
-        self._known: dict[int, tuple[Hashable, Hashable, Checked]] = {}
+        self._known: tuple[tuple[Any, Any], Found] | None = None  # what the last step found, and of what
         self._grouped, params = is_grouped(params)
         if not params:
             raise ValueError("params must hold at least one array, got none")
@@ -108,11 +109,10 @@ class ArrayOptimizer:
         TypeError, ValueError
             If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
         """
-        updates = list(self._updates(grads))
+        updates = self._updates(grads)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        columns = [update.param for update in updates], [update.grad for update in updates]
-        addresses = Addresses(*map(self._addresses_of, columns))
-        sharing = sharing_of(updates, addresses)
+        addresses = Addresses(self._addresses_of(updates.params), self._addresses_of(updates.grads))
+        sharing = sharing_of(updates.found, addresses)
         self._prepare(updates)
         self._run_in_order(with_gradients_apart(updates, sharing.grads), addresses, sharing.params)
         for group, kept in zip(self.param_groups, afterwards, strict=True):
@@ -196,7 +196,7 @@ class ArrayOptimizer:
         if fused is not None and fused is not False:
             raise ValueError(f"fused must be None or False for {type(self).__module__}, got {fused!r}")
 
-    def _signature(self, param: Any, grad: Any) -> Hashable:  # noqa: ARG002
+    def _signature(self, params: Sequence[Any], grads: Sequence[Any]) -> Any:  # noqa: ARG002
         """Return all of the arrays that the checks of a step look at, None where they are to be made at each."""
         return None
 
@@ -204,21 +204,18 @@ class ArrayOptimizer:
         """Return what may update the parameter in place of the core, None if nothing may."""
         return None
 
-    def _prepare(self, updates: Sequence[Update]) -> None:
+    def _prepare(self, updates: Updates) -> None:
         """Do what can fail before anything is changed."""
 
-    def _run_in_order(self, updates: Sequence[Update], addresses: Addresses, in_turn: Sequence[int]) -> None:
-        """Do a step whose parts are checked, some of them one after the other."""
-        if in_turn:
-            at_once = sorted(set(range(len(updates))) - set(in_turn))
-            for places in (at_once, *([place] for place in in_turn)):
-                self._run([updates[place] for place in places], addresses.at(places))
-        else:
-            self._run(updates, addresses)
+    def _run_in_order(self, updates: Updates, addresses: Addresses, in_turn: Sequence[int]) -> None:
+        """Do a step, some parts of it one after the other."""
+        self._run(updates, addresses, sorted(set(range(len(updates.params))) - set(in_turn)))
+        for place in in_turn:
+            self._run(updates, addresses, [place])
 
-    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:  # noqa: ARG002
-        """Do those parts of a step whose parameters lie apart."""
-        run_by_core(updates)
+    def _run(self, updates: Updates, addresses: Addresses, places: Sequence[int]) -> None:  # noqa: ARG002
+        """Do the parts of a step at some places, where parameters lie apart."""
+        run_by_core(updates.at(places))
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"
@@ -243,49 +240,50 @@ class ArrayOptimizer:
             known.add(id(array))
         self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
 
-    def _updates(self, grads: Any) -> Iterator[Update]:
+    def _updates(self, grads: Any) -> Updates:
         """Check the whole step and return its parts; nothing is changed."""
-        index = 0
+        groups = list(self._given(grads))
+        given = [array for own in groups for array in own.grads]
+        params = [param for own in groups for param in own.params]
+        found = self._found(groups, params, given)
+        options = [own.options for own in groups for _ in own.places]
+        factors = [own.factor for own in groups for _ in own.places]
+        noise: list[Noise | None] = [None] * len(params)
+        if any(found.stochastic):
+            names = [name for own in groups for name in own.names_of_noise()]
+            noise = [name if rounds else None for name, rounds in zip(names, found.stochastic, strict=True)]
+        return Updates(params, given, options, factors, noise, found)
+
+    def _given(self, grads: Any) -> Iterator[Given]:
+        """Return of each group what of it has a gradient."""
+        first = 0
         for group, grads_of_group in self._by_group(grads):
-            options = _options(group)
-            factor = scheduled_decay_factor(options, group)
-            # Once a group: with many small arrays it counts.
-            chosen = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
-            label = functools.partial(_label, group["names"])
-            for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
-                if grad is not None:
-                    found = self._checked(index, position, param, grad, options, chosen, label)
-                    compute, stochastic, kernel, param_reach, grad_reach = found
-                    noise = (options.sr_seed, group["step"], index) if stochastic else None
-                    yield Update(param, grad, options, factor, compute, noise, kernel, param_reach, grad_reach)
-                index += 1
+            options, params = _options(group), group["params"]
+            places = [place for place, grad in enumerate(grads_of_group) if grad is not None]
+            own = [params[place] for place in places], [grads_of_group[place] for place in places]
+            yield Given(group, options, scheduled_decay_factor(options, group), first, places, *own)
+            first += len(params)
 
-    def _checked(
-        self,
-        index: int,
-        position: int,
-        param: Any,
-        grad: Any,
-        options: Hyperparameters,
-        chosen: Hashable,
-        label: Callable[[int, str], str],
-    ) -> Checked:
-        """Return what the checks find, or found before if nothing that they look at has changed.
-
-        `chosen` are the options that they look at.
-        """
-        signature = self._signature(param, grad)
-        known = self._known.get(index)
-        if signature is not None and known is not None and known[0] == signature and known[1] == chosen:
-            return known[2]
-        names = label(position, "params"), label(position, "grads")
-        self._check_param(param, names[0])
-        stochastic = options.rounds_stochastically(param)
-        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-        kernel = self._kernel_of(param, grad, options, compute)
-        found = Checked(compute, stochastic, kernel, reach_of(param), reach_of(grad))
-        self._known[index] = signature, chosen, found
+    def _found(self, groups: Sequence[Given], params: Sequence[Any], grads: Sequence[Any]) -> Found:
+        """Return what the checks find, or found in the last step if nothing that they look at has changed."""
+        signature, chosen = self._signature(params, grads), [own.chosen() for own in groups]
+        if signature is not None and self._known is not None and self._known[0] == (signature, chosen):
+            return self._known[1]
+        checked = [one for own in groups for one in self._checked(own)]
+        computes, stochastic, kernels = zip(*checked, strict=True) if checked else ((), (), ())
+        found = Found(computes, stochastic, kernels, reaches_of(params), reaches_of(grads))
+        self._known = (signature, chosen), found
         return found
+
+    def _checked(self, own: Given) -> Iterator[tuple[ComputeDtype, bool, Any]]:
+        """Check what is given of a group, and return what it finds: a row of the columns of `Found` each."""
+        options = own.options
+        for place, param, grad in zip(own.places, own.params, own.grads, strict=True):
+            names = _label(own.group["names"], place, "params"), _label(own.group["names"], place, "grads")
+            self._check_param(param, names[0])
+            stochastic = options.rounds_stochastically(param)
+            compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
+            yield compute, stochastic, self._kernel_of(param, grad, options, compute)
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """Return each group with its gradients in order."""

@@ -1,7 +1,7 @@
 """A step's parts, checked and ready to be done, and their doing by the core."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rose_core import Hyperparameters
@@ -11,85 +11,138 @@ from rose_core.noise import noise_of_many
 from rose_core.overlap import Memory, Sharing, sharing
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["Addresses", "Checked", "Reach", "Update", "reach_of", "run_by_core", "sharing_of", "with_gradients_apart"]
+__all__ = [
+    "Addresses",
+    "Found",
+    "Given",
+    "Noise",
+    "Reaches",
+    "Updates",
+    "reaches_of",
+    "run_by_core",
+    "sharing_of",
+    "with_gradients_apart",
+]
+
+Noise = tuple[Any, int, int]
+"""What portable noise is made from: the seed, the step and the index."""
 
 
-class Reach(NamedTuple):
-    """How many bytes an array takes, and how many of them lie before its first element."""
+class Given(NamedTuple):
+    """What of a group has a gradient in a step; `first` is the index of the group's first parameter."""
 
-    extent: int
-    before: int
+    group: Mapping[str, Any]
+    options: Hyperparameters
+    factor: float
+    first: int
+    places: Sequence[int]
+    params: Sequence[Any]
+    grads: Sequence[Any]
+
+    def chosen(self) -> tuple[Any, ...]:
+        """Return the options that the checks look at, and for how many parameters they hold."""
+        own = self.options
+        return own.centralize, own.stabilize, own.bf16_sr, own.compute_dtype, len(self.places)
+
+    def names_of_noise(self) -> Iterator[Noise]:
+        """Return what the noise of each parameter would be made from."""
+        return ((self.options.sr_seed, self.group["step"], self.first + place) for place in self.places)
 
 
-class Checked(NamedTuple):
-    """What the checks of a parameter and its gradient find."""
+class Reaches(NamedTuple):
+    """How many bytes some arrays take, and how many of these lie before the first element of each."""
 
-    compute: ComputeDtype
-    stochastic: bool
-    kernel: Any  # what a subclass found for it
-    param_reach: Reach
-    grad_reach: Reach
+    extents: tuple[int, ...]
+    befores: tuple[int, ...]
+
+
+class Found(NamedTuple):
+    """What the checks of a step find, one entry a parameter in each column."""
+
+    computes: Sequence[ComputeDtype]
+    stochastic: Sequence[bool]
+    kernels: Sequence[Any]  # what a subclass found in `_kernel_of`
+    param_reaches: Reaches
+    grad_reaches: Reaches
 
 
 class Update(NamedTuple):
-    """One parameter's part of a step, checked and ready to be done.
-
-    `noise` is what its portable noise is made from, the seed, the step and the index, and `kernel` what a subclass
-    found for it in `_kernel_of`.
-    """
+    """One parameter's part of a step."""
 
     param: Any
     grad: Any
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
-    noise: tuple[Any, int, int] | None
-    kernel: Any
-    param_reach: Reach
-    grad_reach: Reach
+    noise: Noise | None
+
+
+class Updates(NamedTuple):
+    """A step, checked and ready to be done, one entry a parameter in each column."""
+
+    params: Sequence[Any]
+    grads: Sequence[Any]
+    options: Sequence[Hyperparameters]
+    factors: Sequence[float]
+    noise: Sequence[Noise | None]
+    found: Found
+
+    def at(self, places: Sequence[int]) -> list[Update]:
+        """Return the parts at some places one by one."""
+        computes = self.found.computes
+        return [
+            Update(
+                self.params[place],
+                self.grads[place],
+                self.options[place],
+                self.factors[place],
+                computes[place],
+                self.noise[place],
+            )
+            for place in places
+        ]
 
 
 class Addresses(NamedTuple):
-    """Where the first elements of the parameters and of the gradients of some updates are."""
+    """Where the first elements of the parameters and of the gradients of a step are."""
 
     params: Sequence[int]
     grads: Sequence[int]
 
-    def at(self, places: Sequence[int]) -> "Addresses":
-        """Return those of some of the updates."""
-        return Addresses([self.params[place] for place in places], [self.grads[place] for place in places])
+
+def reaches_of(arrays: Sequence[Any]) -> Reaches:
+    """Return how far arrays reach from their first elements."""
+    extents, befores = [], []
+    for array in arrays:
+        ways = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+        extents.append(sum(map(abs, ways)) + array.itemsize if array.size else 0)
+        befores.append(-sum(way for way in ways if way < 0) if array.size else 0)
+    return Reaches(tuple(extents), tuple(befores))
 
 
-def reach_of(array: Any) -> Reach:
-    """Return the reach of an array."""
-    if array.size == 0:
-        return Reach(0, 0)
-    ways = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
-    return Reach(sum(map(abs, ways)) + array.itemsize, -sum(way for way in ways if way < 0))
-
-
-def sharing_of(updates: Sequence[Update], addresses: Addresses) -> Sharing:
+def sharing_of(found: Found, addresses: Addresses) -> Sharing:
     """Return the places of the parameters and the gradients that share memory."""
-    params = _memory(addresses.params, [update.param_reach for update in updates])
-    return sharing(params, _memory(addresses.grads, [update.grad_reach for update in updates]))
+    return sharing(_memory(addresses.params, found.param_reaches), _memory(addresses.grads, found.grad_reaches))
 
 
-def with_gradients_apart(updates: Sequence[Update], places: Sequence[int]) -> Sequence[Update]:
+def with_gradients_apart(updates: Updates, places: Sequence[int]) -> Updates:
     """Return the updates with copies of the gradients at some places, which lie in a parameter's memory.
 
     They would change with it before their own turn. The core takes the copies, which may lie in another order; their
     addresses are asked for no more.
     """
-    separate = list(updates)
+    if not places:
+        return updates
+    grads, kernels = list(updates.grads), list(updates.found.kernels)
     for place in places:
-        separate[place] = updates[place]._replace(grad=updates[place].grad.copy(), kernel=None)
-    return separate
+        grads[place], kernels[place] = grads[place].copy(), None
+    return updates._replace(grads=grads, found=updates.found._replace(kernels=kernels))
 
 
 def run_by_core(updates: Sequence[Update]) -> None:
     """Update parameters that lie apart by the core, block by block, those together that are alike."""
     for together in alike(updates):
-        _, _, options, factor, compute, *_ = together[0]
+        _, _, options, factor, compute, _ = together[0]
         params, grads = [update.param for update in together], [update.grad for update in together]
         names = [update.noise for update in together if update.noise is not None]
         noise = noise_of_many(names, like=params[0]) if names else None
@@ -97,6 +150,5 @@ def run_by_core(updates: Sequence[Update]) -> None:
             param[index] = values
 
 
-def _memory(addresses: Sequence[int], reaches: Sequence[Reach]) -> Memory:
-    extents, before = zip(*reaches, strict=True) if reaches else ((), ())
-    return tuple(map(operator.sub, addresses, before)), extents
+def _memory(addresses: Sequence[int], reaches: Reaches) -> Memory:
+    return tuple(map(operator.sub, addresses, reaches.befores)), reaches.extents

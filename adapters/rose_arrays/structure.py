@@ -35,7 +35,8 @@ def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: st
         return listed
     if not isinstance(grads, Mapping):
         raise TypeError(f"{label} must be a mapping of names to arrays, as params are, got {type(grads).__name__}")
-    missing, unknown = [n for n in names if n not in grads], [n for n in grads if n not in set(names)]
+    known = set(names)
+    missing, unknown = [n for n in names if n not in grads], [n for n in grads if n not in known]
     if missing or unknown:
         raise ValueError(
             f"{label} must have the names of params (None skips one); missing are {missing}, unknown {unknown}"

@@ -25,11 +25,12 @@ class Requests(NamedTuple):
     rates: Sequence[float] | np.ndarray  # lr
     factors: Sequence[float] | np.ndarray  # of the decay
     negated: Sequence[bool] | np.ndarray  # maximize
-    noise: Sequence[tuple[int, int, int] | int | None]  # seed, step and index of portable noise; address of drawn words
+    noise: Sequence[tuple[int, int, int] | None]  # seed, step and index of portable noise
+    words: Sequence[int] | None = None  # addresses of drawn words, where all have such noise
 
     def at(self, places: Sequence[int]) -> "Requests":
         """Return those of some places."""
-        columns: Iterable[Any] = ([column[place] for place in places] for column in self)
+        columns: Iterable[Any] = (column if column is None else [column[place] for place in places] for column in self)
         return Requests(*columns)
 
 
@@ -101,16 +102,10 @@ def _set(batch: Any, requests: Requests) -> None:
     tensors["param"], tensors["grad"] = requests.params, requests.grads
     tensors["rate"], tensors["decay"] = np.negative(requests.rates), requests.factors
     tensors["negated"] = requests.negated
-    tensors["noise"] = [_kind_of(own) for own in requests.noise]
-    if (tensors["noise"] == tables.PORTABLE).any():
-        sources = [own if isinstance(own, tuple) else (0, 0, 0) for own in requests.noise]
+    if requests.words is not None:
+        tensors["noise"], tensors["words"], tensors["words_start"] = tables.DRAWN, requests.words, 0
+        return
+    tensors["noise"] = [tables.NEAREST if own is None else tables.PORTABLE for own in requests.noise]
+    if tensors["noise"].any():
+        sources = [own or (0, 0, 0) for own in requests.noise]
         tensors["key0"], tensors["key1"] = noise_keys(*zip(*sources, strict=True))
-    if (tensors["noise"] == tables.DRAWN).any():
-        tensors["words"] = [own if isinstance(own, int) else 0 for own in requests.noise]
-        tensors["words_start"] = 0
-
-
-def _kind_of(noise: tuple[int, int, int] | int | None) -> int:
-    if noise is None:
-        return tables.NEAREST
-    return tables.DRAWN if isinstance(noise, int) else tables.PORTABLE

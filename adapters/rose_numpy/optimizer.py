@@ -1,11 +1,12 @@
 """The NumPy optimizer."""
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+import operator
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from rose_arrays import Addresses, ArrayOptimizer, Update
+from rose_arrays import Addresses, ArrayOptimizer, Updates
 from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
@@ -13,6 +14,10 @@ from rose_kernels import Kernel, Kernels, Kind, Requests, Threads, get_num_threa
 from rose_numpy.addresses import addresses_of
 
 __all__ = ["Rose"]
+
+# What the checks look at.
+_OF_GRAD: Final = operator.attrgetter("dtype", "shape", "strides")
+_OF_PARAM: Final = operator.attrgetter("dtype", "shape", "strides", "flags.writeable")
 
 
 class Rose(ArrayOptimizer):
@@ -71,15 +76,14 @@ class Rose(ArrayOptimizer):
     def _addresses_of(self, arrays: Sequence[np.ndarray]) -> Sequence[int]:
         return addresses_of(arrays)
 
-    def _signature(self, param: Any, grad: Any) -> Hashable:
-        if type(param) is not np.ndarray or type(grad) is not np.ndarray:
+    def _signature(self, params: Sequence[Any], grads: Sequence[Any]) -> Any:
+        if {*map(type, params), *map(type, grads)} != {np.ndarray}:
             return None
-        own = id(param), param.dtype, param.shape, param.strides, param.flags.writeable
-        return own, grad.dtype, grad.shape, grad.strides
+        return list(map(_OF_PARAM, params)), list(map(_OF_GRAD, grads))
 
     def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Kernel | None:
         kind = Kind(dtype_name(param), dtype_name(grad), compute)
-        if not self._fused or not kind.has_kernels or self._signature(param, grad) is None:
+        if not self._fused or not kind.has_kernels or not type(param) is type(grad) is np.ndarray:
             return None
         if any(stride % x.itemsize for x in (param, grad) for stride in x.strides):
             return None
@@ -94,27 +98,25 @@ class Rose(ArrayOptimizer):
         )
         return None if layout is None else Kernel(kind, layout)
 
-    def _prepare(self, updates: Sequence[Update]) -> None:
-        self._kernels.prepare([update.kernel for update in updates])
+    def _prepare(self, updates: Updates) -> None:
+        self._kernels.prepare(updates.found.kernels)
 
-    def _run(self, updates: Sequence[Update], addresses: Addresses) -> None:
-        kernels = [update.kernel for update in updates]
-        own = [place for place, kernel in enumerate(kernels) if kernel is not None]
+    def _run(self, updates: Updates, addresses: Addresses, places: Sequence[int]) -> None:
+        kernels = updates.found.kernels
+        own = [place for place in places if kernels[place] is not None]
         if own:
             requests = _requests(updates, addresses)
             self._kernels.run(requests if len(own) == len(kernels) else requests.at(own), Threads(get_num_threads()))
-        others = [place for place, kernel in enumerate(kernels) if kernel is None]
-        super()._run([updates[place] for place in others], addresses.at(others))
+        super()._run(updates, addresses, [place for place in places if kernels[place] is None])
 
 
-def _requests(updates: Sequence[Update], addresses: Addresses) -> Requests:
-    options = [update.options for update in updates]
+def _requests(updates: Updates, addresses: Addresses) -> Requests:
     return Requests(
-        kernels=[update.kernel for update in updates],
+        kernels=updates.found.kernels,
         params=addresses.params,
         grads=addresses.grads,
-        rates=[own.lr for own in options],
-        factors=[update.factor for update in updates],
-        negated=[own.maximize for own in options],
-        noise=[update.noise for update in updates],
+        rates=[own.lr for own in updates.options],
+        factors=updates.factors,
+        negated=[own.maximize for own in updates.options],
+        noise=updates.noise,
     )

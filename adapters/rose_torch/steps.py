@@ -246,7 +246,7 @@ def _run_together(updates: Mapping[int, Update], requests: Requests, kernels: Ke
     """Do the parts of parameters that lie apart, those by kernels at once and of the others those that are alike."""
     if at_once := [place for place, update in updates.items() if update.kernel is not None]:
         words = [updates[place].noise.words.data_ptr() for place in at_once]  # type: ignore[union-attr]
-        kernels.run(requests.at(at_once)._replace(noise=words), threads_of_torch())
+        kernels.run(requests.at(at_once)._replace(words=words), threads_of_torch())
     for own in alike([update for update in updates.values() if update.kernel is None]):
         _run_by_core(own)
 

@@ -12,7 +12,7 @@ from torch import nn
 import rose_core
 import rose_numpy
 import rose_torch
-from rose_arrays.steps import reach_of
+from rose_arrays.steps import reaches_of
 from rose_numpy.addresses import addresses_of
 from tests.adapters.models import normal, parameter, tensor
 from tests.adapters.refusals import raises, refuses
@@ -150,7 +150,7 @@ REACHING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("view", REACHING.values(), ids=REACHING)
 def test_arrays_reach_as_far_as_numpy_says(view: Callable[[np.ndarray], np.ndarray]) -> None:
     array = view(np.zeros((6, 10)))
-    (address,), (extent, before) = addresses_of([array]), reach_of(array)
+    (address,), ((extent,), (before,)) = addresses_of([array]), reaches_of([array])
     first, end = np.lib.array_utils.byte_bounds(array)
     assert (address - before, extent) == (first, end - first if array.size else 0)
 
