@@ -28,6 +28,8 @@ from rose_core.update import checked_compute_dtype, repeats_memory
 __all__ = ["ArrayOptimizer"]
 
 _OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
+# Parameters may be skipped by turns: what the checks of so many kinds of steps have found is kept.
+_REMEMBERED: Final = 4
 # What a schedule may leave in a group beside the options (ROSE-3.4).
 _SCHEDULE: Final = ("initial_lr", "max_lr")
 
@@ -68,7 +70,7 @@ class ArrayOptimizer:
             sr_seed=sr_seed,
         )
         self.param_groups = []
-        self._known: tuple[tuple[Any, Any], Found] | None = None  # what the last step found, and of what
+        self._known: list[tuple[Any, Found]] = []  # what the checks of the last steps have found, and of what
         self._grouped, params = is_grouped(params)
         if not params:
             raise ValueError("params must hold at least one array, got none")
@@ -265,14 +267,16 @@ class ArrayOptimizer:
             first += len(params)
 
     def _found(self, groups: Sequence[Given], params: Sequence[Any], grads: Sequence[Any]) -> Found:
-        """Return what the checks find, or found in the last step if nothing that they look at has changed."""
-        signature, chosen = self._signature(params, grads), [own.chosen() for own in groups]
-        if signature is not None and self._known is not None and self._known[0] == (signature, chosen):
-            return self._known[1]
+        """Return what the checks find, or found in one of the last steps if nothing that they look at has changed."""
+        signature = self._signature(params, grads)
+        looked_at = signature, [own.chosen() for own in groups]
+        for known, found in self._known if signature is not None else ():
+            if known == looked_at:
+                return found
         checked = [one for own in groups for one in self._checked(own)]
         computes, stochastic, kernels = zip(*checked, strict=True) if checked else ((), (), ())
         found = Found(computes, stochastic, kernels, reaches_of(params), reaches_of(grads))
-        self._known = (signature, chosen), found
+        self._known = [(looked_at, found), *self._known[: _REMEMBERED - 1]]
         return found
 
     def _checked(self, own: Given) -> Iterator[tuple[ComputeDtype, bool, Any]]:

@@ -135,9 +135,7 @@ def _run_in_order(
         most = _BLOCKS_AHEAD * block_elements(update.param)
         if place in statistics:
             _write(updated_part(_step(update, _noise([update], update.param)), statistics[place]))
-        elif (
-            place in in_turn or more > most or not (is_of_no_subclass(update.param) and is_of_no_subclass(update.grad))
-        ):
+        elif place in in_turn or more > most or not _joins_others(update):
             _run_alone(update, requests.at([place]), kernels)
         else:
             if words + more > most:
@@ -206,6 +204,11 @@ def _apart(groups: Sequence[Updates], places: Sequence[int]) -> list[Updates]:
 
 def _column(columns: Iterable[Sequence[T]]) -> list[T]:
     return list(chain.from_iterable(columns))
+
+
+def _joins_others(update: Update) -> bool:
+    """Tell whether what is done to a parameter and its gradient may be done to many at once."""
+    return is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)
 
 
 def _run_alone(update: Update, requests: Requests, kernels: Kernels) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rose_arrays import optimizer as optimizer_module
 from rose_numpy import Rose
 from tests.adapters.models import normal
 from tests.bits import assert_same_bits
@@ -118,3 +119,17 @@ def test_a_change_between_two_steps_is_seen(
             continue
         for got, want in zip(result, expected, strict=True):
             assert_same_bits(np.asarray(got), np.asarray(want))
+
+
+def test_parameters_that_are_skipped_by_turns_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    check = optimizer_module.checked_compute_dtype
+    monkeypatch.setattr(
+        optimizer_module,
+        "checked_compute_dtype",
+        lambda *args, **options: calls.append(args) or check(*args, **options),
+    )
+    optimizer = Rose(made(), lr=0.125)
+    for step in range(6):
+        optimizer.step([None if place % 2 == step % 2 else grad for place, grad in enumerate(gradients())])
+    assert len(calls) == len(SHAPES)
