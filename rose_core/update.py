@@ -131,7 +131,7 @@ def repeats_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
     for stride, length in sorted((abs(stride), n) for n, stride in zip(shape, strides, strict=True) if n > 1):
         if stride < extent:
             return 0 not in shape
-        extent = stride * length
+        extent += stride * (length - 1)
     return False
 
 

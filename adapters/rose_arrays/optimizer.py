@@ -28,7 +28,7 @@ from rose_core.update import checked_compute_dtype, repeats_memory
 __all__ = ["ArrayOptimizer"]
 
 _OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
-# Parameters may be skipped by turns: what the checks of so many kinds of steps have found is kept.
+# Parameters may be skipped by turns: what the checks have found is kept for so many signatures.
 _REMEMBERED: Final = 4
 # What a schedule may leave in a group beside the options (ROSE-3.4).
 _SCHEDULE: Final = ("initial_lr", "max_lr")
@@ -270,13 +270,15 @@ class ArrayOptimizer:
         """Return what the checks find, or found in one of the last steps if nothing that they look at has changed."""
         signature = self._signature(params, grads)
         looked_at = signature, [own.chosen() for own in groups]
-        for known, found in self._known if signature is not None else ():
-            if known == looked_at:
-                return found
+        if signature is not None:
+            for known, found in self._known:
+                if known == looked_at:
+                    return found
         checked = [one for own in groups for one in self._checked(own)]
         computes, stochastic, kernels = zip(*checked, strict=True) if checked else ((), (), ())
         found = Found(computes, stochastic, kernels, reaches_of(params), reaches_of(grads))
-        self._known = [(looked_at, found), *self._known[: _REMEMBERED - 1]]
+        if signature is not None:
+            self._known = [(looked_at, found), *self._known[: _REMEMBERED - 1]]
         return found
 
     def _checked(self, own: Given) -> Iterator[tuple[ComputeDtype, bool, Any]]:

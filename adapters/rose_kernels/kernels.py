@@ -26,7 +26,7 @@ class Requests(NamedTuple):
     factors: Sequence[float] | np.ndarray  # of the decay
     negated: Sequence[bool] | np.ndarray  # maximize
     noise: Sequence[tuple[int, int, int] | None]  # seed, step and index of portable noise
-    words: Sequence[int] | None = None  # addresses of drawn words, where all have such noise
+    words: Sequence[int] | None = None  # addresses of drawn words, which stand for `noise` where they are given
 
     def at(self, places: Sequence[int]) -> "Requests":
         """Return those of some places."""

@@ -105,18 +105,23 @@ class Rose(ArrayOptimizer):
         kernels = updates.found.kernels
         own = [place for place in places if kernels[place] is not None]
         if own:
-            requests = _requests(updates, addresses)
-            self._kernels.run(requests if len(own) == len(kernels) else requests.at(own), Threads(get_num_threads()))
+            self._kernels.run(_requests(updates, addresses, own), Threads(get_num_threads()))
         super()._run(updates, addresses, [place for place in places if kernels[place] is None])
 
 
-def _requests(updates: Updates, addresses: Addresses) -> Requests:
+def _requests(updates: Updates, addresses: Addresses, places: Sequence[int]) -> Requests:
+    """Return what is asked of kernels for the parts of a step at some places."""
+
+    def own(column: Sequence[Any]) -> Sequence[Any]:
+        return column if len(places) == len(column) else [column[place] for place in places]
+
+    options = own(updates.options)
     return Requests(
-        kernels=updates.found.kernels,
-        params=addresses.params,
-        grads=addresses.grads,
-        rates=[own.lr for own in updates.options],
-        factors=updates.factors,
-        negated=[own.maximize for own in updates.options],
-        noise=updates.noise,
+        kernels=own(updates.found.kernels),
+        params=own(addresses.params),
+        grads=own(addresses.grads),
+        rates=[one.lr for one in options],
+        factors=own(updates.factors),
+        negated=[one.maximize for one in options],
+        noise=own(updates.noise),
     )

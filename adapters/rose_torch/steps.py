@@ -32,8 +32,8 @@ __all__ = ["DrawnNoise", "PortableNoise", "Update", "Updates", "run_updates"]
 
 T = TypeVar("T")
 
-# Noise is drawn ahead, in the order of the parameters, for those that are alike to be done together: so many blocks of
-# words, of which a tensor of them weighs as many besides.
+# At most so many blocks of words are drawn ahead, for parameters to be done together. Each tensor of them counts for
+# some more, since what Python keeps of it takes memory, too.
 _BLOCKS_AHEAD: Final = 4
 _WORDS_OF_A_TENSOR: Final = 128
 
@@ -131,18 +131,18 @@ def _run_in_order(
     """
     together, words = dict[int, Update](), 0
     for place, update in updates.items():
-        more = update.param.numel() + _WORDS_OF_A_TENSOR if isinstance(update.noise, DrawnNoise) else 0
-        most = _BLOCKS_AHEAD * block_elements(update.param)
+        own_words = update.param.numel() + _WORDS_OF_A_TENSOR if isinstance(update.noise, DrawnNoise) else 0
+        most_words = _BLOCKS_AHEAD * block_elements(update.param)
         if place in statistics:
             _write(updated_part(_step(update, _noise([update], update.param)), statistics[place]))
-        elif place in in_turn or more > most or not _joins_others(update):
+        elif place in in_turn or own_words > most_words or not _joins_others(update):
             _run_alone(update, requests.at([place]), kernels)
         else:
-            if words + more > most:
+            if words + own_words > most_words:
                 _run_together(together, requests, kernels)
                 together, words = {}, 0
-            together[place] = _drawn(update) if more else update
-            words += more
+            together[place] = _drawn(update) if own_words else update
+            words += own_words
     _run_together(together, requests, kernels)
 
 
@@ -293,20 +293,22 @@ def _noise(updates: Sequence[Update], like: Any) -> NoiseSource | None:
     if one.noise is None:
         return None
     if isinstance(one.noise, DrawnNoise):
-        rows = _drawn_rows(updates)
+        rows = _rows_to_draw(one) if one.noise.words is None else _drawn_rows(updates)
         return rows if like is one.param else lambda own, start, stop: as_numpy(rows(own, start, stop))
     if one.part is not None:
         return noise_of_part(one.part, **one.noise._asdict(), like=like)
     return noise_of_many([update.noise for update in updates if isinstance(update.noise, PortableNoise)], like=like)
 
 
+def _rows_to_draw(update: Update) -> NoiseSource:
+    """Return the noise of a parameter, which is drawn when it is asked for."""
+    drawn = drawn_words(update.param, update.noise.generator)  # type: ignore[union-attr]
+    return lambda _, start, stop: drawn(start, stop)
+
+
 def _drawn_rows(updates: Sequence[Update]) -> NoiseSource:
-    """Return the noise that is drawn for parameters that are alike, or is still to be drawn for one."""
-    noise = [update.noise for update in updates if isinstance(update.noise, DrawnNoise)]
-    words = [one.words for one in noise if one.words is not None]
-    if not words:
-        drawn = drawn_words(updates[0].param, noise[0].generator)
-        return lambda _, start, stop: drawn(start, stop)
+    """Return the noise that is drawn for parameters that are alike."""
+    words: list[Tensor] = [update.noise.words for update in updates]  # type: ignore[union-attr, misc]
 
     def rows(own: slice, start: int, stop: int) -> Tensor:
         whole = stop - start == updates[0].param.numel()

@@ -1,4 +1,4 @@
-"""rose_numpy remembers what the checks of the last step found, and does what a new optimizer does, whatever changes."""
+"""rose_numpy remembers what the checks of steps have found, and does what a new optimizer does, whatever changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rose_core
 from rose_arrays import optimizer as optimizer_module
 from rose_numpy import Rose
 from tests.adapters.models import normal
@@ -103,7 +104,7 @@ def test_a_change_between_two_steps_is_seen(
     change: Callable[[Rose, Grads], Any], fused: bool | None, skipped: int | None
 ) -> None:
     results = []
-    for remembers in (True, False):
+    for remembers in (True, False):  # if not, then another optimizer does the first steps
         optimizer, start = Rose(made(), lr=0.125, fused=fused), gradients()
         if skipped is not None:
             start[skipped] = None
@@ -119,6 +120,33 @@ def test_a_change_between_two_steps_is_seen(
             continue
         for got, want in zip(result, expected, strict=True):
             assert_same_bits(np.asarray(got), np.asarray(want))
+
+
+def test_a_change_of_the_rounding_is_seen() -> None:
+    params = [normal(0, (5, 8), "bfloat16") for _ in range(2)]
+    optimizer, grad = Rose(params[:1], lr=0.125), normal(1, (5, 8), "bfloat16")
+    optimizer.step([grad])
+    params[1][...] = params[0]
+    optimizer.param_groups[0]["bf16_sr"] = False
+    optimizer.step([grad])
+    Rose(params[1:], lr=0.125, bf16_sr=False).step([grad])
+    assert_same_bits(*params)
+
+
+def test_options_hold_for_the_parameters_of_their_group() -> None:
+    """Though in both steps two parameters of one kind have a gradient, and two groups have these options."""
+    params, grads = [normal(number, (5, 8)) for number in range(3)], [normal(3 + number, (5, 8)) for number in range(3)]
+    expected = [x.copy() for x in params]
+    groups = [{"params": params[:2], "compute_dtype": "fp64"}, {"params": params[2:], "compute_dtype": "fp32"}]
+    optimizer = Rose(groups, lr=0.125)
+    for own in ([0, 2], [0, 1]):
+        given = [grad if place in own else None for place, grad in enumerate(grads)]
+        optimizer.step([given[:2], given[2:]])
+        for place in own:
+            compute = "fp64" if place < 2 else "fp32"
+            expected[place] = rose_core.update(expected[place], grads[place], lr=0.125, compute_dtype=compute)
+    for got, want in zip(params, expected, strict=True):
+        assert_same_bits(got, want)
 
 
 def test_parameters_that_are_skipped_by_turns_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:

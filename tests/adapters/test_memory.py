@@ -1,22 +1,27 @@
 """Memory that is shared: gradients in a parameter's memory, parameters whose own elements overlap, other devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_strict
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import rose_core
 import rose_numpy
 import rose_torch
 from rose_arrays.steps import reaches_of
+from rose_core.update import repeats_memory
+from rose_kernels import set_num_threads
 from rose_numpy.addresses import addresses_of
 from tests.adapters.models import normal, parameter, tensor
 from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits, assert_within_ulps
+from tests.strategies import examples
 
 A, B = normal(0, (3, 4)), normal(1, (3, 4))
 OVERLAP = "has elements that share memory, so it cannot be updated in place"
@@ -61,6 +66,17 @@ def test_parameters_that_share_memory_are_updated_one_after_the_other(shift: int
     assert_same_bits(shared, expected, backend="rose_torch")
 
 
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+    set_num_threads(None)
+
+
+@pytest.mark.usefixtures("four_threads")
 def test_threads_do_not_meet_in_parameters_that_share_memory() -> None:
     """They did, and what was left of 20 windows that slide along one array was another thing after each step."""
     windows = [slice(50 * number, 50 * number + 100) for number in range(20)]
@@ -119,6 +135,39 @@ def test_a_gradient_may_be_a_scalar_of_numpy(dtype: type[np.floating[Any]], fuse
     assert not isinstance(grad, np.ndarray)
     rose_numpy.Rose([param], lr=0.5, weight_decay=0.0, fused=fused).step([grad])
     assert_same_bits(param, np.asarray(2.5, dtype), backend="rose_numpy")
+
+
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+@pytest.mark.parametrize("view", [lambda x: x[:, ::2], lambda x: x[::2, ::2], lambda x: x[:, ::-2].T])
+def test_every_other_column_of_an_odd_number_is_updated(view: Callable[[Any], Any], fused: bool | None) -> None:
+    """It was refused: the gap behind a row's last element was taken for a part of the row."""
+    buffer, grad = normal(0, (4, 7)), normal(1, view(normal(0, (4, 7))).shape)
+    expected = buffer.copy()
+    view(expected)[...] = rose_core.update(view(buffer).copy(), grad, lr=0.1)
+    array = buffer.copy()
+    rose_numpy.Rose([view(array)], lr=0.1, fused=fused).step([grad])
+    assert_same_bits(array, expected, backend="rose_numpy")
+    if min(view(array).strides) > 0:  # torch has no others
+        shared = tensor(buffer)
+        param = torch.nn.Parameter(view(shared))
+        param.grad = tensor(grad)
+        rose_torch.Rose([param], lr=0.1, fused=fused).step()
+        assert_same_bits(shared, expected, backend="rose_torch")
+
+
+@given(data=st.data(), shape=st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))
+@examples(300)
+def test_elements_that_share_memory_are_told_from_those_of_any_slice(
+    data: st.DataObject, shape: tuple[int, ...]
+) -> None:
+    """Other strides may be taken for such as share memory, too."""
+    strides = data.draw(st.tuples(*[st.integers(0, 6)] * len(shape)))
+    places = np.tensordot(strides, np.indices(shape), 1)  # that each element has in memory
+    if len(np.unique(places)) < places.size:
+        assert repeats_memory(shape, strides)
+    steps = data.draw(st.tuples(*[st.integers(1, 3)] * len(shape)))
+    view = np.zeros(tuple(n + 1 for n in shape), np.int8)[tuple(slice(None, None, step) for step in steps)]
+    assert not repeats_memory(view.T.shape, view.T.strides)
 
 
 OVERLAPPING = {
