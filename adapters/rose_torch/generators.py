@@ -13,21 +13,27 @@ __all__ = ["STATE_KEY", "drawn_words", "pack_generators", "set_states", "unpack_
 
 STATE_KEY: Final = "sr_generator"
 
+# Of so many words a division each costs more than another call.
+_MANY: Final = 2**10
+
 
 def drawn_words(param: torch.Tensor, generator: torch.Generator | None) -> Callable[[int, int], torch.Tensor]:
     """Return what gives the rounding words of one range of the flattened parameter after another.
 
-    Drawing them range by range is drawing them at once on the CPU alone: elsewhere a word depends on its place in
-    the draw, so they are all drawn at the first.
+    They are those of ``random_(0, 2**16)``. Drawing them range by range is drawing them at once on the CPU alone:
+    elsewhere a word depends on its place in the draw, so they are all drawn at the first.
     """
-
-    def draw(count: int) -> torch.Tensor:
-        return torch.empty(count, dtype=torch.int32, device=param.device).random_(0, 2**16, generator=generator)
-
     if param.device.type == "cpu":
-        return lambda start, stop: draw(stop - start)
-    whole = cache(lambda: draw(param.numel()))
+        return lambda start, stop: _drawn(stop - start, param.device, generator)
+    whole = cache(lambda: _drawn(param.numel(), param.device, generator))
     return lambda start, stop: whole()[start:stop]
+
+
+def _drawn(count: int, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    words = torch.empty(count, dtype=torch.int32, device=device)
+    if device.type == "cpu" and count >= _MANY:
+        return words.random_(generator=generator).bitwise_and_(0xFFFF)  # the same, without a division for each
+    return words.random_(0, 2**16, generator=generator)
 
 
 def pack_generators(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """rose_torch as a torch optimizer: groups, closures, names, hooks, scalers, and every kind of parameter."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from rose_torch import Rose
+from rose_torch.generators import drawn_words
 from tests.adapters.models import OVERRIDES, assert_same_model, core_step, grads, model, normal, parameter, tensor
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, LAYOUTS
@@ -56,6 +58,16 @@ def test_the_noise_is_what_the_generator_draws(given: bool) -> None:
     words = drawn(torch.Generator().manual_seed(5), model("bfloat16"))
     expected = core_step(model("bfloat16"), grads(dtype="bfloat16"), words=words, lr=0.1)
     assert_same_model(params, expected, "rose_torch")
+
+
+def test_noise_that_is_drawn_part_by_part_is_that_of_one_draw() -> None:
+    """Of few words as of many, which are drawn in another way; the generator goes on alike."""
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    words = drawn_words(torch.empty(100_000), generators[0])
+    ends = [0, 1, 1000, 2023, 3047, 3048, 70_000, 100_000]
+    parts = torch.cat([words(start, stop) for start, stop in pairwise(ends)])
+    assert torch.equal(parts, torch.empty(100_000, dtype=torch.int32).random_(0, 2**16, generator=generators[1]))
+    assert torch.equal(*(generator.get_state() for generator in generators))
 
 
 @pytest.mark.parametrize("option", OVERRIDES)
