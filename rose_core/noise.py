@@ -25,7 +25,7 @@ from rose_core.namespace import (
     to_words,
 )
 
-__all__ = ["noise_at", "noise_keys", "noise_of_many", "noise_source", "noise_words", "threefry2x32"]
+__all__ = ["Name", "noise_at", "noise_keys", "noise_of_many", "noise_source", "noise_words", "threefry2x32"]
 
 _ROUNDS: Final = 20
 _ROTATIONS: Final = (13, 15, 26, 6, 17, 29, 16, 24)

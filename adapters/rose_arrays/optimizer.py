@@ -1,15 +1,23 @@
 """An optimizer over the caller's own arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, Final
 
+from rose_arrays.groups import (
+    OPTIONS,
+    SCHEDULE,
+    label_of,
+    loaded_group,
+    options_of,
+    plain_options,
+    schedule_of,
+    warn_of_groups,
+)
 from rose_arrays.steps import (
     Addresses,
     Found,
     Given,
-    Noise,
     Updates,
     reaches_of,
     run_by_core,
@@ -18,20 +26,16 @@ from rose_arrays.steps import (
 )
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
-from rose_core.hyperparameters import unsigned, validate
+from rose_core.decay import after_step, scheduled_decay_factor
 from rose_core.namespace import floating_dtype
+from rose_core.noise import Name
 from rose_core.rounding import ComputeDtype
-from rose_core.statistics import stays_in_place, warning_of_slices
 from rose_core.update import checked_compute_dtype, repeats_memory
 
 __all__ = ["ArrayOptimizer"]
 
-_OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
 # Parameters may be skipped by turns: what the checks have found is kept for so many signatures.
 _REMEMBERED: Final = 4
-# What a schedule may leave in a group beside the options (ROSE-3.4).
-_SCHEDULE: Final = ("initial_lr", "max_lr")
 
 
 class ArrayOptimizer:
@@ -58,7 +62,7 @@ class ArrayOptimizer:
         fused: bool | None = None,
     ) -> None:
         self._use_kernels(fused)
-        self.defaults = _plain_options(
+        self.defaults = plain_options(
             lr=lr,
             weight_decay=weight_decay,
             wd_schedule=wd_schedule,
@@ -76,7 +80,7 @@ class ArrayOptimizer:
             raise ValueError("params must hold at least one array, got none")
         for group in params if self._grouped else [{"params": params}]:
             self._add(group)
-        _warn_of_groups(self.param_groups, 0)
+        warn_of_groups(self.param_groups, 0)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters; from then on `step` takes a sequence with the gradients of each group.
@@ -94,7 +98,7 @@ class ArrayOptimizer:
         """
         self._add(group)
         self._grouped = True
-        _warn_of_groups(self.param_groups, len(self.param_groups) - 1)
+        warn_of_groups(self.param_groups, len(self.param_groups) - 1)
 
     def step(self, grads: Any) -> None:
         """Update every parameter that has a gradient, in place.
@@ -132,7 +136,7 @@ class ArrayOptimizer:
         for group in self.param_groups:
             end, names = start + len(group["params"]), group["names"]
             places = {"params": list(range(start, end)), "names": None if names is None else list(names)}
-            groups.append({**places, **asdict(_options(group)), **_schedule(group), "step": group["step"]})
+            groups.append({**places, **asdict(options_of(group)), **schedule_of(group), "step": group["step"]})
             start = end
         return {"param_groups": groups}
 
@@ -155,7 +159,7 @@ class ArrayOptimizer:
         if len(groups) != len(self.param_groups):
             raise ValueError(f"state has {len(groups)} groups, this optimizer {len(self.param_groups)}")
         pairs = zip(self.param_groups, groups, strict=True)
-        loaded = [_loaded_group(own, other, number) for number, (own, other) in enumerate(pairs)]
+        loaded = [loaded_group(own, other, number) for number, (own, other) in enumerate(pairs)]
         self.param_groups = loaded
 
     def named_gradients(self, grads: Any) -> Iterator[tuple[str, Any, Any, Hyperparameters]]:
@@ -172,7 +176,7 @@ class ArrayOptimizer:
             If the structure or an option is not allowed.
         """
         for number, (group, grads_of_group) in enumerate(self._by_group(grads)):
-            options, names = _options(group), group["names"]
+            options, names = options_of(group), group["names"]
             of_group = f" of group {number}" if self._grouped else ""
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 name = f"params[{position}]" if names is None else names[position]
@@ -182,7 +186,7 @@ class ArrayOptimizer:
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
             lines.append(f"  group {number}: {len(group['params'])} arrays")
-            lines += [f"    {option}: {group[option]}" for option in _OPTIONS]
+            lines += [f"    {option}: {group[option]}" for option in OPTIONS]
         return "\n".join([*lines, ")"])
 
     def _check_param(self, array: Any, label: str) -> None:
@@ -223,16 +227,16 @@ class ArrayOptimizer:
         label = f"group {len(self.param_groups)}"
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'{label} must be a mapping with "params", got {group!r}')
-        if unknown := [option for option in group if option not in ("params", *_OPTIONS, *_SCHEDULE)]:
-            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(_OPTIONS)}")
+        if unknown := [option for option in group if option not in ("params", *OPTIONS, *SCHEDULE)]:
+            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(OPTIONS)}")
         params = group["params"]
         names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
-        given = {option: group[option] for option in group if option in _OPTIONS}
-        options = _plain_options(**{**self.defaults, **given})
-        schedule = _schedule(group)
+        given = {option: group[option] for option in group if option in OPTIONS}
+        options = plain_options(**{**self.defaults, **given})
+        schedule = schedule_of(group)
         known = {id(array) for own in self.param_groups for array in own["params"]}
         for position, array in enumerate(arrays):
-            name = _label(names, position, "params")
+            name = label_of(names, position, "params")
             floating_dtype(array, name)
             self._check_param(array, name)
             if repeats_memory(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
@@ -250,7 +254,7 @@ class ArrayOptimizer:
         found = self._found(groups, params, given)
         options = [own.options for own in groups for _ in own.places]
         factors = [own.factor for own in groups for _ in own.places]
-        noise: list[Noise | None] = [None] * len(params)
+        noise: list[Name | None] = [None] * len(params)
         if any(found.stochastic):
             names = [name for own in groups for name in own.names_of_noise()]
             noise = [name if rounds else None for name, rounds in zip(names, found.stochastic, strict=True)]
@@ -260,7 +264,7 @@ class ArrayOptimizer:
         """Return of each group what of it has a gradient."""
         first = 0
         for group, grads_of_group in self._by_group(grads):
-            options, params = _options(group), group["params"]
+            options, params = options_of(group), group["params"]
             places = [place for place, grad in enumerate(grads_of_group) if grad is not None]
             own = [params[place] for place in places], [grads_of_group[place] for place in places]
             yield Given(group, options, scheduled_decay_factor(options, group), first, places, *own)
@@ -285,7 +289,7 @@ class ArrayOptimizer:
         """Check what is given of a group, and return what it finds: a row of the columns of `Found` each."""
         options = own.options
         for place, param, grad in zip(own.places, own.params, own.grads, strict=True):
-            names = _label(own.group["names"], place, "params"), _label(own.group["names"], place, "grads")
+            names = label_of(own.group["names"], place, "params"), label_of(own.group["names"], place, "grads")
             self._check_param(param, names[0])
             stochastic = options.rounds_stochastically(param)
             compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
@@ -298,65 +302,3 @@ class ArrayOptimizer:
         for number, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
             label = f"grads of group {number}" if self._grouped else "grads"
             yield group, flatten_gradients(structure, group["names"], len(group["params"]), label)
-
-
-def _plain_options(**options: Any) -> dict[str, Any]:
-    """Return validated options in their plain form."""
-    plain = asdict(Hyperparameters(**options))
-    if plain["sr_seed"] is None:
-        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
-    return plain
-
-
-def _options(group: Mapping[str, Any]) -> Hyperparameters:
-    """Return the options of a group, which its owner may have changed, validated."""
-    if missing := [option for option in _OPTIONS if option not in group]:
-        raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return Hyperparameters(**_plain_options(**{option: group[option] for option in _OPTIONS}))
-
-
-def _schedule(group: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a schedule has left in a group, validated and in its plain form."""
-    return {name: validate(name, group[name]) for name in _SCHEDULE if name in group}
-
-
-def _loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:
-    """Return the group with the arrays of `own` and all else from the state."""
-    label = f'state["param_groups"][{number}]'
-    required = {"params", "names", "step", *_OPTIONS}
-    if not isinstance(other, Mapping):
-        raise TypeError(f"{label} must be a mapping, got {type(other).__name__}")
-    missing, unknown = sorted(required - set(other)), sorted(set(other) - required - set(_SCHEDULE))
-    if missing or unknown:
-        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
-    if other["names"] != own["names"] or len(other["params"]) != len(own["params"]):
-        raise ValueError(
-            f"{label} is of {len(other['params'])} parameters named {other['names']}, "
-            f"this optimizer's of {len(own['params'])} named {own['names']}"
-        )
-    step = unsigned("step", other["step"], bits=32)
-    options = _plain_options(**{option: other[option] for option in _OPTIONS})
-    return {"params": own["params"], "names": own["names"], **options, **_schedule(other), "step": step}
-
-
-def _label(names: list[str] | None, position: int, of: str) -> str:
-    return f"{of}[{position if names is None else names[position]!r}]"
-
-
-def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
-    numbered = list(enumerate(groups))[first:]
-    fixed = [f"{places} in group {number}" for number, group in numbered if (places := _fixed_places(group))]
-    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
-    reasons += warnings_of_decay((f"group {number}", _options(group), group) for number, group in numbered)
-    for reason in reasons:
-        warnings.warn(reason, UserWarning, stacklevel=3)
-
-
-def _fixed_places(group: Mapping[str, Any]) -> str:
-    """Return which arrays of a group no gradient moves, empty if there are none."""
-    return ", ".join(
-        f"{_label(group['names'], position, 'params')} of shape {tuple(array.shape)}"
-        for position, array in enumerate(group["params"])
-        if stays_in_place(tuple(array.shape), centralize=group["centralize"])
-    )

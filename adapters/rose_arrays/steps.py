@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rose_core import Hyperparameters
 from rose_core.alike import alike
 from rose_core.blocks import updated_blocks
-from rose_core.noise import noise_of_many
+from rose_core.noise import Name, noise_of_many
 from rose_core.overlap import Memory, Sharing, sharing
 from rose_core.rounding import ComputeDtype
 
@@ -15,7 +15,6 @@ __all__ = [
     "Addresses",
     "Found",
     "Given",
-    "Noise",
     "Reaches",
     "Updates",
     "reaches_of",
@@ -23,9 +22,6 @@ __all__ = [
     "sharing_of",
     "with_gradients_apart",
 ]
-
-Noise = tuple[Any, int, int]
-"""What portable noise is made from: the seed, the step and the index."""
 
 
 class Given(NamedTuple):
@@ -44,9 +40,10 @@ class Given(NamedTuple):
         own = self.options
         return own.centralize, own.stabilize, own.bf16_sr, own.compute_dtype, len(self.places)
 
-    def names_of_noise(self) -> Iterator[Noise]:
+    def names_of_noise(self) -> Iterator[Name]:
         """Return what the noise of each parameter would be made from."""
-        return ((self.options.sr_seed, self.group["step"], self.first + place) for place in self.places)
+        seed: Any = self.options.sr_seed  # never None here
+        return ((seed, self.group["step"], self.first + place) for place in self.places)
 
 
 class Reaches(NamedTuple):
@@ -74,7 +71,7 @@ class Update(NamedTuple):
     options: Hyperparameters
     factor: float
     compute: ComputeDtype
-    noise: Noise | None
+    noise: Name | None
 
 
 class Updates(NamedTuple):
@@ -84,7 +81,7 @@ class Updates(NamedTuple):
     grads: Sequence[Any]
     options: Sequence[Hyperparameters]
     factors: Sequence[float]
-    noise: Sequence[Noise | None]
+    noise: Sequence[Name | None]
     found: Found
 
     def at(self, places: Sequence[int]) -> list[Update]:

@@ -13,7 +13,7 @@ import torch
 from rose_torch.collectives import reduce_in_place
 from rose_torch.parts import groups_of
 from rose_torch.placement import is_dtensor, is_elsewhere
-from rose_torch.steps import PortableNoise, Update, Updates
+from rose_torch.updates import PortableNoise, Update, Updates
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

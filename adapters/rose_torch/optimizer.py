@@ -19,7 +19,8 @@ from rose_torch.compiled import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.generators import pack_generators, set_states, unpack_generators
 from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
 from rose_torch.placement import any_dtensors, is_dtensor, is_elsewhere
-from rose_torch.steps import DrawnNoise, PortableNoise, Updates, run_updates
+from rose_torch.steps import run_updates
+from rose_torch.updates import DrawnNoise, PortableNoise, Updates
 
 __all__ = ["Rose"]
 

@@ -15,7 +15,8 @@ from rose_torch.compiled import Gradients, not_traced
 from rose_torch.optimizer import Rose
 from rose_torch.options import OPTIONS, hyperparameters
 from rose_torch.placement import is_dtensor
-from rose_torch.steps import Updates, run_updates
+from rose_torch.steps import run_updates
+from rose_torch.updates import Updates
 
 __all__ = ["AttachedRose", "Released", "attach"]
 

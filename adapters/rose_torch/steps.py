@@ -1,34 +1,33 @@
-"""A step's parts, checked and ready to be done, and their doing: by compiled kernels, or by the core block by block."""
+"""The doing of a step that is checked: by compiled kernels, or by the core block by block."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rose_core import Hyperparameters
 from rose_core.alike import Alike, alike
 from rose_core.blocks import NoiseSource, Step, Updated, updated_blocks
 from rose_core.gradient import Gradient
 from rose_core.namespace import block_elements, quiet
 from rose_core.noise import noise_of_many
 from rose_core.overlap import Sharing, sharing
-from rose_core.rounding import ComputeDtype
-from rose_kernels import Kernel, Kernels, Requests
-from rose_torch.checks import Found, is_of_no_subclass
+from rose_kernels import Kernels, Requests
+from rose_torch.checks import is_of_no_subclass
 from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
 from rose_torch.placement import extent
 from rose_torch.sharded import Statistics, noise_of_part, statistics_of_part, updated_part
 from rose_torch.small import are_small, as_numpy
 from rose_torch.team import threads_of_torch
+from rose_torch.updates import DrawnNoise, PortableNoise, Update, Updates
 
 if TYPE_CHECKING:
     from rose_torch.parts import Part
 
-__all__ = ["DrawnNoise", "PortableNoise", "Update", "Updates", "run_updates"]
+__all__ = ["run_updates"]
 
 T = TypeVar("T")
 
@@ -36,55 +35,6 @@ T = TypeVar("T")
 # some more, since what Python keeps of it takes memory, too.
 _BLOCKS_AHEAD: Final = 4
 _WORDS_OF_A_TENSOR: Final = 128
-
-
-class PortableNoise(NamedTuple):
-    """What a parameter's portable noise is made from (ROSE-9.2)."""
-
-    seed: int
-    step: int
-    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
-
-
-class DrawnNoise(NamedTuple):
-    """What a parameter's noise is drawn from: a generator, None for torch's own. `words` is what is drawn already."""
-
-    generator: torch.Generator | None
-    words: Tensor | None = None
-
-
-class Update(NamedTuple):
-    """One parameter's part of a step; of a DTensor the local tensors, and what part of the whole they are."""
-
-    param: Tensor
-    grad: Tensor
-    options: Hyperparameters
-    factor: float
-    compute: ComputeDtype
-    noise: PortableNoise | DrawnNoise | None
-    kernel: Kernel | None
-    part: "Part | None" = None
-
-
-class Updates(NamedTuple):
-    """A group's part of a step, in columns of one entry a parameter where these differ; `parts` None is all whole."""
-
-    params: Sequence[Tensor]
-    grads: Sequence[Tensor]
-    options: Hyperparameters
-    factor: float
-    found: Found
-    noise: Sequence[PortableNoise | DrawnNoise | None]
-    parts: "Sequence[Part | None] | None" = None
-
-    def each(self) -> list[Update]:
-        """Return the parameters' parts of the step one by one."""
-        parts = [None] * len(self.params) if self.parts is None else self.parts
-        columns = zip(self.params, self.grads, self.found.computes, self.noise, self.found.kernels, parts, strict=True)
-        return [
-            Update(param, grad, self.options, self.factor, compute, noise, kernel, part)
-            for param, grad, compute, noise, kernel, part in columns
-        ]
 
 
 def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:

@@ -1,4 +1,4 @@
-"""Without kernels, parameters that are alike are updated together: to the bits of each alone."""
+"""Parameters that are alike are updated together by the core, and drawn noise ahead: to the bits of each alone."""
 
 from typing import Any
 

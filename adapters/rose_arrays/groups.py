@@ -1,0 +1,89 @@
+"""The groups of an optimizer over arrays: their options, what a schedule leaves in them, their states and warnings."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from rose_core import Hyperparameters
+from rose_core.decay import warnings_of_decay
+from rose_core.hyperparameters import unsigned, validate
+from rose_core.statistics import stays_in_place, warning_of_slices
+
+__all__ = [
+    "OPTIONS",
+    "SCHEDULE",
+    "label_of",
+    "loaded_group",
+    "options_of",
+    "plain_options",
+    "schedule_of",
+    "warn_of_groups",
+]
+
+OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
+# What a schedule may leave in a group beside the options (ROSE-3.4).
+SCHEDULE: Final = ("initial_lr", "max_lr")
+
+
+def plain_options(**options: Any) -> dict[str, Any]:
+    """Return validated options in their plain form."""
+    plain = asdict(Hyperparameters(**options))
+    if plain["sr_seed"] is None:
+        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
+    return plain
+
+
+def options_of(group: Mapping[str, Any]) -> Hyperparameters:
+    """Return the options of a group, which its owner may have changed, validated."""
+    if missing := [option for option in OPTIONS if option not in group]:
+        raise ValueError(f"a param group lacks {', '.join(missing)}")
+    return Hyperparameters(**plain_options(**{option: group[option] for option in OPTIONS}))
+
+
+def schedule_of(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a schedule has left in a group, validated and in its plain form."""
+    return {name: validate(name, group[name]) for name in SCHEDULE if name in group}
+
+
+def loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:
+    """Return the group with the arrays of `own` and all else from the state."""
+    label = f'state["param_groups"][{number}]'
+    required = {"params", "names", "step", *OPTIONS}
+    if not isinstance(other, Mapping):
+        raise TypeError(f"{label} must be a mapping, got {type(other).__name__}")
+    missing, unknown = sorted(required - set(other)), sorted(set(other) - required - set(SCHEDULE))
+    if missing or unknown:
+        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
+    if other["names"] != own["names"] or len(other["params"]) != len(own["params"]):
+        raise ValueError(
+            f"{label} is of {len(other['params'])} parameters named {other['names']}, "
+            f"this optimizer's of {len(own['params'])} named {own['names']}"
+        )
+    step = unsigned("step", other["step"], bits=32)
+    options = plain_options(**{option: other[option] for option in OPTIONS})
+    return {"params": own["params"], "names": own["names"], **options, **schedule_of(other), "step": step}
+
+
+def label_of(names: list[str] | None, position: int, of: str) -> str:
+    """Return what an error calls the array at a position of "params" or "grads"."""
+    return f"{of}[{position if names is None else names[position]!r}]"
+
+
+def warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
+    numbered = list(enumerate(groups))[first:]
+    fixed = [f"{places} in group {number}" for number, group in numbered if (places := _fixed_places(group))]
+    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
+    reasons += warnings_of_decay((f"group {number}", options_of(group), group) for number, group in numbered)
+    for reason in reasons:
+        warnings.warn(reason, UserWarning, stacklevel=3)
+
+
+def _fixed_places(group: Mapping[str, Any]) -> str:
+    """Return which arrays of a group no gradient moves, empty if there are none."""
+    return ", ".join(
+        f"{label_of(group['names'], position, 'params')} of shape {tuple(array.shape)}"
+        for position, array in enumerate(group["params"])
+        if stays_in_place(tuple(array.shape), centralize=group["centralize"])
+    )
