@@ -38,7 +38,7 @@ static double decode(uint64_t word, const Format *f) {
     if (exponent == 2 * f->bias + 1) v = low ? NAN : INFINITY;
     return word >> (4 * f->digits - 1) & 1 ? -v : v;
 }
-static double exact_sum(const double *x, size_t n) { /* ROSE-7.2 */
+static double reproducible_sum(const double *x, size_t n) { /* ROSE-7.2 */
     double largest = 0, sum[3] = {0, 0, 0};
     int level = n > 4 ? ilogb((double)(n - 1)) + 1 : 2, folds = level <= 20 ? 2 : 3;
     for (size_t i = 0; i < n; i++) largest = isfinite(x[i]) ? fmax(largest, fabs(x[i])) : INFINITY;
@@ -54,15 +54,15 @@ static void advance(double *x, double *g, size_t m, size_t n, int centralize, in
     for (size_t i = 0; i < m; i++) {
         double *row = g + i * n, low = *row, high = *row; /* ROSE-4.1; it is enough that low is NaN */
         for (size_t j = 0; j < n; j++) low = isnan(low) || row[j] >= low ? low : row[j], high = fmax(high, row[j]);
-        double mean = centralize ? rc(exact_sum(row, n) / (double)n) : 0; /* ROSE-4.2 */
+        double mean = centralize ? rc(reproducible_sum(row, n) / (double)n) : 0; /* ROSE-4.2 */
         if (centralize) mean = isnan(mean) ? NAN : fmin(fmax(mean, low), high) + 0.0;
         for (size_t j = 0; j < n; j++) row[j] = rc(row[j] - mean);
         range[i] = rc(fabs(rc(high - mean)) - rc(low - mean)); /* ROSE-4.3 */
     }
     if (stabilize) { /* ROSE-5 */
-        double mean = exact_sum(range, m) / (double)m, d;
+        double mean = reproducible_sum(range, m) / (double)m, d;
         for (size_t i = 0; i < m; i++) squares[i] = (range[i] - mean) * (range[i] - mean);
-        double std = rc(sqrt(exact_sum(squares, m) / (double)m)), w;
+        double std = rc(sqrt(reproducible_sum(squares, m) / (double)m)), w;
         mean = rc(mean), w = rc(mean / (mean == 0 ? 1 : rc(std + mean)));
         for (size_t i = 0; i < m; i++)
             d = o(range[i] - mean), range[i] = w < 0.5 ? rc(mean + o(w * d)) : rc(range[i] - o(d * o(1 - w)));

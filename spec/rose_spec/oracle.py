@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rose_spec.floats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, add, cast, div, mul, sqrt, sub
-from rose_spec.summation import exact_sum
+from rose_spec.summation import reproducible_sum
 
 __all__ = ["Options", "Rule", "Step", "Tensor", "round_to_bfloat16"]
 
@@ -193,7 +193,7 @@ class Rule:
 
     def sum(self, values: Sequence[float]) -> float:
         """Return the sum in float64 (ROSE-7.1)."""
-        return exact_sum(values)
+        return reproducible_sum(values)
 
     def clip(self, mean: float, low: float, high: float) -> float:
         """Return the nearest number between the extrema (ROSE-4.2)."""

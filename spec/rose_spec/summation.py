@@ -1,4 +1,4 @@
-"""The sum that no order changes, from SPEC.md alone (ROSE-7)."""
+"""The reproducible sum, which has the same bits in any order of its summands (ROSE-7); written from SPEC.md alone."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from fractions import Fraction
 
 from rose_spec.floats import FLOAT64
 
-__all__ = ["exact_sum"]
+__all__ = ["reproducible_sum"]
 
 
-def exact_sum(values: Sequence[float]) -> float:
-    """Return the sum that no order changes, fold by fold (ROSE-7.2)."""
+def reproducible_sum(values: Sequence[float]) -> float:
+    """Return the reproducible sum of float64 values, fold by fold (ROSE-7.2)."""
     if any(not math.isfinite(v) for v in values):
         return math.nan  # ROSE-7.3
     level = max(2, (len(values) - 1).bit_length())
