@@ -72,6 +72,32 @@ def test_a_section_has_the_number_of_its_clauses() -> None:
         assert not clause or int(clause) == section
 
 
+def algorithm_box() -> str:
+    """Return the code of section 0."""
+    section = SPEC[SPEC.index("## 0.") : SPEC.index("## 1.")]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return str(code)
+
+
+def test_the_algorithm_box_fits_on_a_screen() -> None:
+    lines = algorithm_box().splitlines()
+    assert len(lines) <= 15
+    assert max(map(len, lines)) <= 110
+
+
+def test_each_line_of_the_algorithm_box_names_clauses_that_exist() -> None:
+    for line in algorithm_box().splitlines():
+        code, _, comment = line.partition("  # ROSE-")
+        named = comment.split(", ") if comment else []
+        assert set(named) <= set(CLAUSES), line
+        assert named or code.strip() == "else:", line
+
+
+def test_the_algorithm_box_names_the_clauses_of_each_part_of_the_step() -> None:
+    named = set(re.findall(r"\d+\.\d+", algorithm_box()))
+    assert named >= {"3.1", "3.2", "4.2", "4.3", "5.2", "5.3", "5.4", "5.5", "6.1", "6.2", "6.3", "7.2", "8.1"}
+
+
 @pytest.mark.parametrize(
     "path", [*files(ALL, "*.py"), *files(ALL, "*.md"), ROOT / "README.md"], ids=lambda path: path.name
 )
