@@ -1,9 +1,9 @@
-"""Record the gradients of a small network that learns handwritten digits, once, for the vectors.
+"""Record the gradients of a small network that learns handwritten digits, for the vectors of the topic "recorded".
 
     python spec/record_digits.py
 
-It needs NumPy and scikit-learn, and writes `spec/rose_spec/vectors/recorded_digits.json`, from which the
-vectors of the topic "recorded" are generated. Another machine may get other last bits, so the file is kept.
+The script needs NumPy and scikit-learn, and writes `spec/rose_spec/vectors/recorded_digits.json`. The last bits may
+differ from machine to machine, so this file was recorded once and is not generated again.
 """
 
 import json
@@ -22,7 +22,7 @@ BATCH: Final = 32
 
 
 def main() -> None:
-    """Train for a few steps and write what was seen."""
+    """Train for a few steps, and write the initial parameters and all gradients."""
     rng = np.random.default_rng(0)
     params = initial_parameters(rng)
     recorded: dict[str, Any] = {"initial": _to_json(params), "gradients": []}
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def initial_parameters(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return float32 weights (out, in) and biases."""
+    """Return float32 weights of shape (out, in) and biases."""
     inputs, hidden, outputs = SIZES
     return {
         "hidden-weight": rng.normal(0.0, inputs**-0.5, (hidden, inputs)).astype(np.float32),
@@ -48,7 +48,7 @@ def initial_parameters(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def gradients_of(params: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the gradients of the mean cross-entropy."""
+    """Return the gradients of the mean cross-entropy with respect to the parameters."""
     hidden = np.tanh(images @ params["hidden-weight"].T + params["hidden-bias"])
     logits = hidden @ params["output-weight"].T + params["output-bias"]
     likelihood = np.exp(logits - logits.max(axis=1, keepdims=True))

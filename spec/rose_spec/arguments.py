@@ -1,4 +1,4 @@
-"""The command line of the kit."""
+"""The arguments of the command line."""
 
 import argparse
 import ast
@@ -17,8 +17,8 @@ examples:
   python -m rose_spec run --program "node rose.js" --markdown CONFORMANCE.md
   python -m rose_spec run --program ./rose --format text --clause ROSE-4 --json report.json
 
-exit status: 0 the port conforms at the asked level; 1 it does not, or supports too little;
-2 the harness or the protocol failed.
+exit status: 0 if the port conforms at the required level; 1 if it does not, or supports too little;
+2 if the harness or the protocol failed.
 """
 LIST_EXAMPLES = """\
 examples:
@@ -37,14 +37,14 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(_command(commands, "run", "check a port", EXAMPLES))
-    _add_list(_command(commands, "list", "list the vectors, one a line", LIST_EXAMPLES))
+    _add_list(_command(commands, "list", "list the vectors, one on each line", LIST_EXAMPLES))
     show = _command(commands, "show", "show one vector", "example: python -m rose_spec show ID")
-    show.add_argument("id", metavar="ID", help="id of the vector, as list prints it")
-    show.add_argument("--json", action="store_true", help="print the vector as it stands in its file")
+    show.add_argument("id", metavar="ID", help="the id of the vector, as the list command prints it")
+    show.add_argument("--json", action="store_true", help="print the vector as JSON, as in its file")
     _add_revision(show)
-    _command(commands, "lint", "check the vectors' files: schema, ids, clauses, flags, notes, size", "")
-    generate = _command(commands, "generate", "write the vectors' files anew, from their sources and the oracle", "")
-    generate.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
+    _command(commands, "lint", "check the vector files: schema, ids, clauses, flags, notes, size", "")
+    generate = _command(commands, "generate", "write the vector files again, from their tables and the oracle", "")
+    generate.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a file would change")
     return top
 
 
@@ -58,55 +58,72 @@ def _command(commands: Any, name: str, text: str, epilog: str) -> argparse.Argum
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
-    ports = run.add_argument_group("the port, one of").add_mutually_exclusive_group(required=True)
+    _add_ports(run)
+    _add_selection(run.add_argument_group("level and selection of vectors"))
+    reports = run.add_argument_group("report files")
+    reports.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    reports.add_argument("--markdown", metavar="FILE", help="write a conformance statement in Markdown, for a README")
+
+
+def _add_ports(run: argparse.ArgumentParser) -> None:
+    ports = run.add_argument_group("port (exactly one)").add_mutually_exclusive_group(required=True)
     ports.add_argument("--python", metavar="MODULE:FUNCTION", help="update(param, grad, **options) over NumPy arrays")
     ports.add_argument("--torch-optimizer", metavar="MODULE:CLASS", help="a torch.optim.Optimizer")
-    ports.add_argument("--program", metavar="CMD", help="a program that is asked line by line; no shell runs it")
-    python = run.add_argument_group("for --python")
+    ports.add_argument(
+        "--program", metavar="CMD", help="a program that replies to each line of its input; started without a shell"
+    )
+    python = run.add_argument_group("with --python")
     python.add_argument(
-        "--noise-function", metavar="MODULE:FUNCTION", help="portable noise, called as rose_core.noise_words is"
+        "--noise-function", metavar="MODULE:FUNCTION", help="portable noise, called like rose_core.noise_words"
     )
-    torch = run.add_argument_group("for --torch-optimizer")
+    torch = run.add_argument_group("with --torch-optimizer")
     torch.add_argument(
-        "--option", metavar="NAME=VALUE", action="append", type=_assignment, help="pass it always, by the port's name"
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        type=_assignment,
+        help="pass this option of the port in every vector",
     )
     torch.add_argument(
-        "--rename", metavar="OURS=THEIRS", action="append", type=_pair, help="what the port calls an option of Rose"
+        "--rename", metavar="OPTION=NAME", action="append", type=_pair, help="the port's name for an option of Rose"
     )
-    program = run.add_argument_group("for --program")
-    program.add_argument("--format", choices=("json", "text"), help="how a line is written (json)")
-    program.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="for each reply (10)")
-    what = run.add_argument_group("what is checked")
-    what.add_argument("--level", choices=LEVELS, default="exact", help="the level that must be reached (exact)")
-    what.add_argument("--select", metavar="GLOB", help="only vectors whose id matches")
-    what.add_argument(
+    program = run.add_argument_group("with --program")
+    program.add_argument("--format", choices=("json", "text"), help="format of requests and replies (default: json)")
+    program.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="time limit for each reply (default: 10)")
+
+
+def _add_selection(selection: Any) -> None:
+    selection.add_argument(
+        "--level", choices=LEVELS, default="exact", help="the level that the port must reach (default: exact)"
+    )
+    selection.add_argument("--select", metavar="GLOB", help="run only vectors whose id matches")
+    selection.add_argument(
         "--clause",
         metavar="CLAUSE",
         type=_clause,
-        help="only vectors that cite a clause, ROSE-4.2 or 4.2, or section, ROSE-4",
+        help="run only vectors that cite this clause (ROSE-4.2 or 4.2) or section (ROSE-4)",
     )
-    what.add_argument(
-        "--volume", type=int, choices=(1000, 100000), default=0, help="also digests, of up to so many generated cases"
+    selection.add_argument(
+        "--volume", type=int, choices=(1000, 100000), default=0, help="also run digests of up to this many steps"
     )
-    _add_revision(what)
-    output = run.add_argument_group("reports besides the one on the terminal")
-    output.add_argument("--json", metavar="FILE", help="write the report for programs")
-    output.add_argument("--markdown", metavar="FILE", help="write a conformance statement for a README")
+    _add_revision(selection)
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--clause", metavar="CLAUSE", type=_clause, help="only those that cite a clause or section")
-    command.add_argument("--kind", choices=get_args(Kind), help="only those of a kind")
-    command.add_argument("--topic", metavar="NAME", help="only those of a file, by its name without .json")
+    command.add_argument(
+        "--clause", metavar="CLAUSE", type=_clause, help="only vectors that cite this clause or section"
+    )
+    command.add_argument("--kind", choices=get_args(Kind), help="only vectors of this kind")
+    command.add_argument("--topic", metavar="NAME", help="only vectors of this file, named without .json")
     _add_revision(command)
 
 
 def _add_revision(command: Any) -> None:
-    command.add_argument("--revision", choices=REVISIONS, default="1.0.2", help="revision of the rule (1.0.2)")
+    command.add_argument("--revision", choices=REVISIONS, default="1.0.2", help="revision of the rule (default: 1.0.2)")
 
 
 def _clause(text: str) -> str:
-    """Return a clause or section by its full name."""
+    """Return the full name of a clause or section."""
     name = text.strip().upper()
     return name if name.startswith("ROSE-") else f"ROSE-{name}"
 
@@ -119,7 +136,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """Return a name and a value, which is a Python literal or else a string."""
+    """Return a name and its value: a Python literal if possible, otherwise a string."""
     name, value = _pair(text)
     try:
         return name, ast.literal_eval(value)

@@ -1,8 +1,8 @@
-"""Steps by the thousand, from a seed alone: what the digests are taken over.
+"""Generated steps for the digests, thousands of them from a seed.
 
-Case number i of a seed is drawn from Threefry words (ROSE-9.1) with the seed as key, so it is the same on
-every machine and can be had without those before it. The cases of a generator never change; another kind
-of case is another generator.
+Case number i of a seed is drawn from Threefry words (ROSE-9.1) with the seed as the key. It is the same on every
+machine, and does not depend on the cases before it. The cases of a generator never change: new kinds of cases need a
+new generator number.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ SHAPES: Final = (
     *((2, 3, 1), (2, 1, 2), (3, 2, 2), (4, 1, 1), (1, 2, 2, 2), (2, 2, 1, 2), (2, 1, 3, 2)),
 )
 LEARNING_RATES: Final = (0.0, 1e-3, 1e-3, 3e-3, 3e-5, 0.1, 0.3, 0.5, 1.0, 2.0, 7.0, 1e-45, 1e30)
-# "absent" leaves an option out.
+# The value "absent" leaves an option out.
 WEIGHT_DECAYS: Final = ("absent", "absent", None, 0.0, 1e-4, 1e-2, 0.1, 0.75, 1.0, 1e4)
 REFERENCES: Final = ("absent", "absent", "absent", None, 1e-3, 0.5, 0.1, 7.0)
 COMPUTE_DTYPES: Final = ("absent", "absent", "fp64", "fp32", "fp32", "fp16", "bf16", None)
@@ -39,7 +39,7 @@ GRAD_DTYPES: Final = ("same",) * 4 + tuple(FORMATS)
 
 @dataclass(frozen=True)
 class Case:
-    """One step: the arrays, the options as they stand in JSON, and the noise, if it rounds stochastically."""
+    """One step: the arrays, the options in the form of JSON, and the noise if rounding is stochastic."""
 
     param: Tensor
     grad: Tensor
@@ -48,7 +48,7 @@ class Case:
 
 
 class Source:
-    """The random words of one case."""
+    """The stream of random words of one case."""
 
     def __init__(self, seed: int, index: int) -> None:
         self.key = threefry2x32((seed & 0xFFFFFFFF, seed >> 32), (index, 0))
@@ -72,12 +72,12 @@ class Source:
 
 
 def generated_cases(seed: int, count: int) -> Iterator[Case]:
-    """Yield the first cases of a seed."""
+    """Yield the first `count` cases of a seed."""
     return (generated_case(seed, index) for index in range(count))
 
 
 def generated_case(seed: int, index: int) -> Case:
-    """Return a case of a seed."""
+    """Return one case of a seed."""
     source = Source(seed, index)
     shape = source.choose(SHAPES)
     dtype = source.choose(tuple(FORMATS))
@@ -85,14 +85,14 @@ def generated_case(seed: int, index: int) -> Case:
     options = _options(source)
     param = _tensor(source, dtype, shape)
     grad = _tensor(source, dtype if grad_dtype == "same" else grad_dtype, shape)
-    # ROSE-8.4 and ROSE-10.4 say where there is noise.
+    # ROSE-8.4 and ROSE-10.4 say which steps have noise.
     stochastic = dtype == "bfloat16" and options.get("compute_dtype") not in ("fp16", "bf16") and source.below(4) > 0
     noise = [source.word() & 0xFFFF for _ in param.values] if stochastic else None
     return Case(param, grad, options, noise)
 
 
 def digest(results: Iterable[Tensor]) -> str:
-    """Return the SHA-256 of the big-endian words of all results, every NaN as the canonical one."""
+    """Return the SHA-256 of the big-endian words of all results; every NaN is made canonical."""
     total = hashlib.sha256()
     for tensor in results:
         total.update(bytes.fromhex("".join(words_to_json(tensor.dtype, tensor.values))))
@@ -117,7 +117,7 @@ def _options(source: Source) -> dict[str, Any]:
 
 
 def _tensor(source: Source, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """Return an array whose values are mostly, but not all, of one kind."""
+    """Return an array whose values are of one kind, apart from a few edge values."""
     form = FORMATS[dtype]
     kind = source.choose((_ordinary, _ordinary, _ordinary, _integer, _integer, _constant, _tiny, _edge, _word))
     scale = 2.0 ** (source.below(17) - 8)
@@ -129,19 +129,19 @@ def _tensor(source: Source, dtype: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def _ordinary(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001  (one signature for all kinds)
-    """Return the sum of four uniform values, which is near enough to normal."""
+    """Return a roughly normal value, the sum of four uniform ones."""
     first, second = source.word(), source.word()
     total = (first & 0xFFFF) + (first >> 16) + (second & 0xFFFF) + (second >> 16) - 2 * 0xFFFF
     return total * 2.0**-16 * scale + source.word() * 2.0**-48 * scale
 
 
 def _integer(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
-    """Return a small multiple of the scale, so that values repeat and cancel."""
+    """Return a small integer multiple of the scale, so that values repeat and cancel."""
     return (source.below(9) - 4) * scale
 
 
 def _constant(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
-    """Return the same value each time; no mean of it is exact."""
+    """Return the same value each time; its mean is never exact."""
     return 0.7 * scale
 
 
@@ -151,7 +151,7 @@ def _tiny(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
 
 
 def _edge(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
-    """Return a value at the end of a range. Float64 ends at 2**1000: beyond it sums may overflow (ROSE-7.3)."""
+    """Return an edge value; for float64 up to 2**1000, since larger sums may overflow (ROSE-7.3)."""
     largest = 2.0**1000 if form is FLOAT64 else form.decode(form.encode(math.inf) - 1)
     normal, quantum = math.ldexp(1.0, 1 - form.bias), math.ldexp(1.0, form.last_place)
     edges = (0.0, 0.0, 1.0, 1.0, quantum, normal, normal - quantum, largest, math.inf, math.nan)
@@ -159,6 +159,6 @@ def _edge(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
 
 
 def _word(source: Source, form: Format, scale: float) -> float:  # noqa: ARG001
-    """Return the value of any word; for float64, of any word of bfloat16, for the same reason."""
+    """Return the value of a random word; for float64 a word of bfloat16, since larger sums may overflow (ROSE-7.3)."""
     narrow = BFLOAT16 if form is FLOAT64 else form
     return narrow.decode(source.word() >> (32 - narrow.width))

@@ -1,4 +1,4 @@
-"""The catalogue of known deviations, and variants of the oracle that have some of them."""
+"""The catalogue of known deviations, and variants of the oracle with chosen deviations."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from rose_spec.noise import noise_words
 from rose_spec.oracle import Rule, Tensor
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
 from rose_spec.revision_1_0_0 import Rule100, ScalarsBySoftsign, VectorsDamped
-from rose_spec.trajectory import Group, Trajectory, Turn
+from rose_spec.trajectory import Group, ParamStep, Trajectory
 from rose_spec.validation import reason_to_refuse
 from rose_spec.vectors import number_to_json, options_from_json
 
@@ -22,8 +22,8 @@ __all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "Variant
 
 REVISION: Final = (
     known_as("1.0.0-scalars", "single elements move by the softsign of revision 1.0.0", "ROSE-6.2", ScalarsBySoftsign),
-    known_as("1.0.0-vectors", "vectors and columns have the damped range of revision 1.0.0", "ROSE-4.3", VectorsDamped),
-    known_as("1.0.0", "it is revision 1.0.0", "ROSE-4.3", Rule100),
+    known_as("1.0.0-vectors", "vectors and columns use the damped range of revision 1.0.0", "ROSE-4.3", VectorsDamped),
+    known_as("1.0.0", "the port implements revision 1.0.0", "ROSE-4.3", Rule100),
 )
 DEFAULTS: Final = tuple(
     Deviation(f"default-{name}", f"the default of {option} is {shown}", "ROSE-10.1", defaults={option: value})
@@ -36,19 +36,19 @@ DEFAULTS: Final = tuple(
         ("own-dtype", "compute_dtype", None, "none"),
     )
 )
-LENIENT: Final = (Deviation("nothing-refused", "what must be refused is answered", "ROSE-11.1", lenient=True),)
+LENIENT: Final = (Deviation("nothing-refused", "steps that must be refused are answered", "ROSE-11.1", lenient=True),)
 
 CATALOGUE: Final[tuple[Deviation, ...]] = (*DECAY, *SLICES, *GATE, *STEP, *STORAGE, *REVISION, *DEFAULTS, *LENIENT)
-# What a port may be that is put to the vectors of revision 1.0.0.
-SUCCESSOR: Final = Deviation("1.0.2", "its answers are those of revision 1.0.2", "ROSE-A.1")
+# The deviation that is tried if a port fails the vectors of revision 1.0.0.
+SUCCESSOR: Final = Deviation("1.0.2", "the port implements revision 1.0.2", "ROSE-A.1")
 
 
-class Stopped(Exception):  # noqa: N818  (the end of a trajectory, no error)
-    """A trajectory ends before its last step, for want of an answer."""
+class Stopped(Exception):  # noqa: N818  (no error)
+    """Ends a trajectory at a step without an answer."""
 
 
 def deviation_named(name: str) -> Deviation:
-    """Return a deviation of the catalogue."""
+    """Return the deviation with a name."""
     return next(deviation for deviation in CATALOGUE if deviation.name == name)
 
 
@@ -58,7 +58,7 @@ class Variant:
     Parameters
     ----------
     deviations : sequence of Deviation
-        In whatever order: that of the catalogue says which one exchanges a method that two of them exchange.
+        The deviations, in any order. If two of them override the same method, the first in the catalogue wins.
     """
 
     def __init__(self, deviations: Sequence[Deviation]) -> None:
@@ -72,7 +72,7 @@ class Variant:
             self.defaults |= deviation.defaults
 
     def step(self, request: StepRequest) -> Reply:
-        """Return the answer to a step."""
+        """Return the reply to a step."""
         options = options_from_json({**self.defaults, **request.options})
         reason = reason_to_refuse(options, request.param, request.grad, request.noise)
         if reason is not None:
@@ -84,71 +84,71 @@ class Variant:
         named = {"mean": step.mean, "range": step.range, "denominator": step.denominator}
         return Answer(step.param, {name: values for name, values in named.items() if values is not None})
 
-    def course(self, value: Mapping[str, Any]) -> Trajectory:
-        """Return a trajectory as the variant takes it."""
+    def trajectory(self, value: Mapping[str, Any]) -> Trajectory:
+        """Return a trajectory with the defaults and the group state of the variant."""
         groups = [{**group, "options": {**self.defaults, **group["options"]}} for group in value["groups"]]
-        kind = type("Course", (Trajectory,), {"group_type": self.group})
-        course: Trajectory = kind({**value, "groups": groups})
-        return course
+        kind = type("VariantTrajectory", (Trajectory,), {"group_type": self.group})
+        trajectory: Trajectory = kind({**value, "groups": groups})
+        return trajectory
 
 
 class VariantPort:
-    """A variant as a port, which takes whole trajectories by itself."""
+    """A variant as a port; it runs whole trajectories by itself."""
 
     def __init__(self, deviations: Sequence[Deviation]) -> None:
         self.variant = Variant(deviations)
         self.name = " and ".join(deviation.name for deviation in deviations)
 
     def step(self, request: StepRequest) -> Reply:
-        """Answer a step."""
+        """Reply to a step."""
         return self.variant.step(request)
 
     def noise(self, request: NoiseRequest) -> Reply:
-        """Answer a question for noise."""
+        """Reply with portable noise."""
         return Words(noise_words(request.count, seed=request.seed, step=request.step, index=request.index))
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
-        """Take all steps; log what should have been asked at each."""
-        exchanges: list[Exchange] = []
-        asked: list[StepRequest] = []
+        """Run a trajectory, and return its exchanges and its last parameters or the reply that ended it."""
         replies: list[Reply] = []
-        course = self.variant.course(value)
 
-        def update(turn: Turn) -> Tensor:
-            request = StepRequest(f"{name}/{len(replies)}", turn.param, turn.grad, turn.options, turn.noise)
-            reply = self.variant.step(request)
-            asked.append(request)
+        def update(step: ParamStep) -> Tensor:
+            reply = self.variant.step(step.request(f"{name}/{len(replies)}"))
             replies.append(reply)
-            if not isinstance(reply, Answer) or reply.param.shape != turn.param.shape:
+            if not isinstance(reply, Answer) or reply.param.shape != step.param.shape:
                 raise Stopped
             return reply.param
 
         try:
-            result: list[list[Tensor]] | Reply = course.play(update)
+            result: list[list[Tensor]] | Reply = self.variant.trajectory(value).run(update)
         except Stopped:
             result = replies[-1]
-        told = iter(zip(asked, replies, strict=True))
-
-        def tell(turn: Turn) -> Tensor:
-            request, reply = next(told, (None, None))
-            if request is None or reply is None:
-                raise Stopped
-            right = StepRequest(request.id, request.param, turn.grad, turn.options, turn.noise)
-            exchanges.append(Exchange(right, reply))
-            if not isinstance(reply, Answer):
-                raise Stopped
-            return reply.param
-
-        with suppress(Stopped):
-            Trajectory(value).play(tell)
-        return exchanges, result
+        return _exchanges(name, value, replies), result
 
     def close(self) -> None:
         """Do nothing."""
 
 
+def _exchanges(name: str, value: Mapping[str, Any], replies: Sequence[Reply]) -> list[Exchange]:
+    """Return each reply with its request; the rule without deviations gives the options and the noise."""
+    exchanges: list[Exchange] = []
+
+    def update(step: ParamStep) -> Tensor:
+        if len(exchanges) == len(replies):
+            raise Stopped
+        reply = replies[len(exchanges)]
+        exchanges.append(Exchange(step.request(f"{name}/{len(exchanges)}"), reply))
+        if not isinstance(reply, Answer):
+            raise Stopped
+        return reply.param
+
+    with suppress(Stopped):
+        Trajectory(value).run(update)
+    return exchanges
+
+
 def _combined(base: type[Any], parts: Sequence[type[Any]]) -> type[Any]:
-    """Return a class with the parts that are more than the base, those that extend others first."""
-    own = [part for part in parts if part is not base]
-    kept = [part for part in own if not any(part is not other and issubclass(other, part) for other in own)]
+    """Return a class that inherits from all parts that differ from the base."""
+    changed = [part for part in parts if part is not base]
+    # A part that another part extends is left out: the other part includes it.
+    kept = [part for part in changed if not any(part is not other and issubclass(other, part) for other in changed)]
     return type("Variant", tuple(dict.fromkeys(kept)), {}) if kept else base

@@ -1,101 +1,49 @@
-"""One vector put to one port: what was asked, what was answered, and how near that is."""
+"""Ask a port one vector, and compare its answer with the expected one."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final
 
 from rose_spec.cases import digest, generated_cases
 from rose_spec.comparison import Comparison, Level, Scale, compare, reaches, worst
 from rose_spec.oracle import Rule, Step, Tensor
+from rose_spec.outcome import Outcome, Status
 from rose_spec.ports import HarnessError, Port, TrajectoryPort
 from rose_spec.refusals import unnamed_option
-from rose_spec.replies import (
-    Answer,
-    Exchange,
-    Failed,
-    NoiseRequest,
-    Refused,
-    Reply,
-    Request,
-    StepRequest,
-    Unsupported,
-    Words,
-)
-from rose_spec.trajectory import Trajectory, Turn
+from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
+from rose_spec.trajectory import ParamStep, Trajectory
 from rose_spec.vectors import Vector, number_from_json, options_from_json, tensor_from_json
 
-__all__ = ["Outcome", "Status", "check", "check_vector", "expected_step"]
+__all__ = ["check", "check_vector", "expected_step"]
 
-Status = Literal["passed", "failed", "unsupported", "unanswered"]
-
-# The oracle is slow: it looks for what is wrong in a digest among so many cases.
-EXAMINED: Final = 1000
+# If a digest differs, the slow oracle recomputes only this many of its cases.
+COMPARED_CASES: Final = 1000
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one vector.
-
-    Attributes
-    ----------
-    vector : Vector
-        The vector.
-    status : str
-        "passed" at the asked level, "failed", "unsupported", or "unanswered", which is a failure too.
-    level : str or None
-        The highest level reached; None for none, and where there is nothing to compare.
-    reply : Reply or None
-        The last reply, or the one that differs; None if nothing was asked.
-    detail : str
-        What is wrong, for people; empty where nothing is.
-    exchanges : tuple of Exchange
-        All requests with the inputs that were used, and their replies. Of a digest, those that differ.
-    ulps : float
-        The largest difference, in units in the last place; see `rose_spec.comparison.Comparison`.
-    """
-
-    vector: Vector
-    status: Status
-    level: Level | None = None
-    reply: Reply | None = None
-    detail: str = ""
-    exchanges: tuple[Exchange, ...] = ()
-    ulps: float = 0.0
-
-    @property
-    def requests(self) -> list[Request]:
-        """Return all requests."""
-        return [exchange.request for exchange in self.exchanges]
-
-    @property
-    def replies(self) -> list[Reply]:
-        """Return all replies."""
-        return [exchange.reply for exchange in self.exchanges]
-
-
-class _NoAnswer(Exception):  # noqa: N818  (a way out, no error)
-    """A trajectory stopped at a reply that cannot be carried on from."""
+class _Stopped(Exception):  # noqa: N818  (no error)
+    """Ends a trajectory at a reply that has no parameter to continue from."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__()
         self.reply = reply
 
 
-def check(port: Port, vectors: Iterable[Vector], asked: Level = "exact", rule: type[Rule] = Rule) -> Iterator[Outcome]:
-    """Yield the outcome of each vector; the first error of the protocol, then, for all that follow it.
+def check(
+    port: Port, vectors: Iterable[Vector], required: Level = "exact", rule: type[Rule] = Rule
+) -> Iterator[Outcome]:
+    """Yield the outcome of each vector; after an error of the protocol, the remaining vectors are unanswered.
 
     Raises
     ------
     HarnessError
-        After the last outcome, if the port broke the protocol or could not be run. The vectors from there
-        on are unanswered.
+        After the last outcome, if the port broke the protocol or could not be run.
     """
     error: HarnessError | None = None
     for vector in vectors:
         if error is None:
             try:
-                yield check_vector(port, vector, asked, rule)
+                yield check_vector(port, vector, required, rule)
                 continue
             except HarnessError as raised:
                 error = raised
@@ -104,27 +52,27 @@ def check(port: Port, vectors: Iterable[Vector], asked: Level = "exact", rule: t
         raise error
 
 
-def check_vector(port: Port, vector: Vector, asked: Level = "exact", rule: type[Rule] = Rule) -> Outcome:
-    """Return the outcome of one vector; `rule` is the oracle's, of the vector's revision."""
-    return _Check(port, vector, asked, rule).outcome()
+def check_vector(port: Port, vector: Vector, required: Level = "exact", rule: type[Rule] = Rule) -> Outcome:
+    """Return the outcome of one vector; `rule` is the oracle of the vector's revision."""
+    return _Check(port, vector, required, rule).outcome()
 
 
 def expected_step(request: StepRequest, rule: type[Rule] = Rule) -> Step:
-    """Return the oracle's answer to a request, with the values on the way."""
+    """Return the oracle's answer to a request, with the intermediate values."""
     return rule(options_from_json(request.options)).update(request.param, request.grad, request.noise)
 
 
 @dataclass(frozen=True)
 class _Check:
-    """One vector, put to a port."""
+    """The check of one vector."""
 
     port: Port
     vector: Vector
-    asked: Level
+    required: Level
     rule: type[Rule]
 
     def outcome(self) -> Outcome:
-        """Ask, and judge the answer."""
+        """Ask the port, and return the outcome."""
         checks: Mapping[str, Callable[[], Outcome]] = {
             "step": self._check_step,
             "refusal": self._check_refusal,
@@ -138,16 +86,16 @@ class _Check:
         request, reply = self._ask(StepRequest.of(self.vector))
         exchanges = (Exchange(request, reply),)
         if not isinstance(reply, Answer):
-            return self._without_answer(reply, exchanges)
-        # Words that the port drew itself are not those of the vector's answer.
-        given, own = self.vector.expected["param"], reply.noise is not None
-        expected = expected_step(request, self.rule).param if own else tensor_from_json(given)
+            return self._unusable(reply, exchanges)
+        expected = tensor_from_json(self.vector.expected["param"])
+        if reply.noise is not None:  # the port drew other noise than the vector has
+            expected = expected_step(request, self.rule).param
         return self._compared(compare(reply.param, expected, Scale.of(request)), exchanges)
 
     def _check_refusal(self) -> Outcome:
         request, reply = self._ask(StepRequest.of(self.vector))
         exchanges = (Exchange(request, reply),)
-        detail = "answered what must be refused" if isinstance(reply, Answer) else ""
+        detail = "answered a step that it must refuse" if isinstance(reply, Answer) else ""
         if isinstance(reply, Refused):
             name = unnamed_option(self.port, self.vector.input, reply.reason)
             if name is None:
@@ -155,32 +103,32 @@ class _Check:
             detail = f"refused without naming {name}: {reply.reason}"
         if detail:
             return Outcome(self.vector, "failed", None, reply, detail, exchanges, math.inf)
-        return self._without_answer(reply, exchanges)
+        return self._unusable(reply, exchanges)
 
     def _check_noise(self) -> Outcome:
-        place = {name: int(self.vector.input[name], 16) for name in ("seed", "step", "index")}
-        request = NoiseRequest(self.vector.id, self.vector.input["count"], **place)
+        numbers = {name: int(self.vector.input[name], 16) for name in ("seed", "step", "index")}
+        request = NoiseRequest(self.vector.id, self.vector.input["count"], **numbers)
         reply = self.port.noise(request)
         exchanges = (Exchange(request, reply),)
         if not isinstance(reply, Words):
-            return self._without_answer(reply, exchanges)
+            return self._unusable(reply, exchanges)
         expected = [int(word, 16) for word in self.vector.expected["words"]]
         if reply.words == expected:
             return Outcome(self.vector, "passed", "exact", reply, "", exchanges)
         pairs = zip(reply.words, expected, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-        where = f"{len(reply.words)} words, not {len(expected)}" if first is None else f"word {first} differs"
-        return self._compared(Comparison(None, math.inf, (), where), exchanges)
+        detail = f"{len(reply.words)} words, not {len(expected)}" if first is None else f"word {first} differs"
+        return self._compared(Comparison(None, math.inf, (), detail), exchanges)
 
     def _check_trajectory(self) -> Outcome:
         if isinstance(self.port, TrajectoryPort):
             exchanges, result = self.port.trajectory(self.vector.id, self.vector.input)
         else:
-            exchanges, result = self._played(self.vector.id, self.vector.input)
+            exchanges, result = self._run_trajectory()
         if not isinstance(result, list):
             if isinstance(result, Answer):
                 return self._compared(self._compare_exchange(exchanges[-1]), tuple(exchanges))
-            return self._without_answer(result, tuple(exchanges))
+            return self._unusable(result, tuple(exchanges))
         comparisons = list(self._compare_groups(result))
         outcome = self._compared(worst(comparisons), tuple(exchanges))
         return outcome if outcome.status == "passed" else self._with_first_difference(outcome)
@@ -192,16 +140,16 @@ class _Check:
             name = f"{self.vector.id}/{number}"
             request, reply = self._ask(StepRequest(name, case.param, case.grad, case.options, case.noise))
             if not isinstance(reply, Answer):
-                return self._without_answer(reply, (Exchange(request, reply),))
+                return self._unusable(reply, (Exchange(request, reply),))
             results.append(self._result_for(case.noise, Exchange(request, reply)))
-            if number < EXAMINED:
+            if number < COMPARED_CASES:
                 exchanges.append(Exchange(request, reply))
         if digest(results) == self.vector.expected["sha256"]:
             return Outcome(self.vector, "passed", "exact", reply)
         return self._wrong_digest(exchanges)
 
     def _result_for(self, noise: list[int] | None, exchange: Exchange) -> Tensor:
-        """Return what a port that drew words itself, and is right with them, would have given for others."""
+        """Return the result for `noise`; for a port that drew other noise and is right, the oracle computes it."""
         assert isinstance(exchange.request, StepRequest)
         assert isinstance(exchange.reply, Answer)
         if exchange.reply.noise is None or self._compare_exchange(exchange).level != "exact":
@@ -209,38 +157,37 @@ class _Check:
         return expected_step(replace(exchange.request, noise=noise), self.rule).param
 
     def _wrong_digest(self, exchanges: list[Exchange]) -> Outcome:
-        """Return the outcome of a digest that differs, with the cases that do."""
+        """Return the outcome of a digest that differs, with the cases that differ."""
         comparisons = [self._compare_exchange(exchange) for exchange in exchanges]
         wrong = [i for i, comparison in enumerate(comparisons) if comparison.level != "exact"]
         if not wrong:
-            detail = f"the digest differs, but none of the first {len(exchanges)} cases"
+            detail = f"the digest differs, but none of the first {len(exchanges)} cases does"
             return self._compared(Comparison(None, math.inf, (), detail), ())
         outcome = self._compared(worst(comparisons), tuple(exchanges[i] for i in wrong))
-        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, first case {wrong[0]}"
+        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, case {wrong[0]} first"
         return replace(outcome, detail=detail)
 
     def _ask(self, request: StepRequest) -> tuple[StepRequest, Reply]:
-        """Return the reply, and the request with the noise that was used."""
+        """Return the request, with the noise that was used, and the reply."""
         reply = self.port.step(request)
         used = reply.noise if isinstance(reply, Answer) else None
         return (request if used is None else replace(request, noise=used)), reply
 
-    def _played(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
-        """Drive a trajectory step by step, each from the port's own results."""
+    def _run_trajectory(self) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
+        """Take the steps of a trajectory one by one, each from the port's result of the previous one."""
         exchanges: list[Exchange] = []
 
-        def update(turn: Turn) -> Tensor:
-            number = len(exchanges)
-            request, reply = self._ask(StepRequest(f"{name}/{number}", turn.param, turn.grad, turn.options, turn.noise))
+        def update(step: ParamStep) -> Tensor:
+            request, reply = self._ask(step.request(f"{self.vector.id}/{len(exchanges)}"))
             exchanges.append(Exchange(request, reply))
-            form = (turn.param.dtype, turn.param.shape)
+            form = (step.param.dtype, step.param.shape)
             if not isinstance(reply, Answer) or (reply.param.dtype, reply.param.shape) != form:
-                raise _NoAnswer(reply)
+                raise _Stopped(reply)
             return reply.param
 
         try:
-            return exchanges, Trajectory(value).play(update)
-        except _NoAnswer as stopped:
+            return exchanges, Trajectory(self.vector.input).run(update)
+        except _Stopped as stopped:
             return exchanges, stopped.reply
 
     def _compare_groups(self, result: list[list[Tensor]]) -> Iterator[Comparison]:
@@ -257,23 +204,23 @@ class _Check:
                 yield compare(got, tensor_from_json(expected), replace(Scale.of(request), steps=len(steps)))
 
     def _compare_exchange(self, exchange: Exchange) -> Comparison:
-        """Compare one answer to a step with the oracle's."""
+        """Compare one answer with the oracle's."""
         assert isinstance(exchange.request, StepRequest)
         assert isinstance(exchange.reply, Answer)
         expected = expected_step(exchange.request, self.rule).param
         return compare(exchange.reply.param, expected, Scale.of(exchange.request))
 
     def _with_first_difference(self, outcome: Outcome) -> Outcome:
-        """Say at which step a trajectory first differs from the oracle's step from the same parameter."""
+        """Name the first step of a trajectory at which the port differs from the oracle, given the same parameter."""
         for number, exchange in enumerate(outcome.exchanges):
             if self._compare_exchange(exchange).level != "exact":
-                where = f"update {number + 1} of {len(outcome.exchanges)} is the first to differ"
-                return replace(outcome, reply=exchange.reply, detail=f"{where}; {outcome.detail}".rstrip("; "))
+                first = f"update {number + 1} of {len(outcome.exchanges)} is the first to differ"
+                return replace(outcome, reply=exchange.reply, detail=f"{first}; {outcome.detail}".rstrip("; "))
         return outcome
 
     def _compared(self, comparison: Comparison, exchanges: tuple[Exchange, ...]) -> Outcome:
-        """Return the outcome of an answer."""
-        passed = reaches(comparison.level, self.asked)
+        """Return the outcome of a comparison."""
+        passed = reaches(comparison.level, self.required)
         reply = exchanges[-1].reply if exchanges else None
         detail = comparison.detail
         if comparison.level != "exact" and not detail:
@@ -282,13 +229,12 @@ class _Check:
         status: Status = "passed" if passed else "failed"
         return Outcome(self.vector, status, comparison.level, reply, detail, exchanges, comparison.ulps)
 
-    def _without_answer(self, reply: Reply, exchanges: tuple[Exchange, ...]) -> Outcome:
-        """Return the outcome of a reply that holds no result."""
+    def _unusable(self, reply: Reply, exchanges: tuple[Exchange, ...]) -> Outcome:
+        """Return the outcome of a reply that has nothing to compare."""
         if isinstance(reply, Unsupported):
             return Outcome(self.vector, "unsupported", None, reply, reply.reason, exchanges)
         if isinstance(reply, Failed):
             return Outcome(self.vector, "unanswered", None, reply, reply.reason, exchanges, math.inf)
-        reason = (
-            f"refused what it must answer: {reply.reason}" if isinstance(reply, Refused) else f"answered with {reply}"
-        )
-        return Outcome(self.vector, "failed", None, reply, reason, exchanges, math.inf)
+        refused = isinstance(reply, Refused) and f"refused a step that it must answer: {reply.reason}"
+        detail = refused or f"answered with {reply}"
+        return Outcome(self.vector, "failed", None, reply, detail, exchanges, math.inf)

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.progress import track
 
 from rose_spec.arguments import parser
-from rose_spec.check import Outcome, check
+from rose_spec.check import check
 from rose_spec.comparison import Level
 from rose_spec.oracle import Rule
+from rose_spec.outcome import Outcome
 from rose_spec.ports import HarnessError, Port
-from rose_spec.report import CONFORMS, DOES_NOT, HARNESS_FAILED, Report
+from rose_spec.report import CONFORMS, DOES_NOT_CONFORM, HARNESS_FAILED, Report
 from rose_spec.revision_1_0_0 import Rule100
 from rose_spec.selection import Selection, select
 from rose_spec.statement import statement
@@ -33,15 +34,15 @@ RULES: Final[Mapping[str, type[Rule]]] = {"1.0.2": Rule, "1.0.0": Rule100}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0, 1, or 2 where the harness failed."""
+    """Run a command and return its exit status: 0, 1, or 2 if the harness failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parser().parse_args(given)
     commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate}
     try:
         status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
-        sys.stdout.flush()  # here, where a reader that has gone is noticed
+        sys.stdout.flush()  # raises BrokenPipeError here if the reader is gone
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
         return HARNESS_FAILED
     except HarnessError as error:
         print(f"rose_spec: {error}", file=sys.stderr)
@@ -51,42 +52,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace, command: str) -> int:
     """Check a port."""
-    selection = Selection(clause=parsed.clause, pattern=parsed.select, volume=parsed.volume)
-    entries = select(parsed.revision, selection)
+    entries = select(parsed.revision, Selection(clause=parsed.clause, pattern=parsed.select, volume=parsed.volume))
     for file in (parsed.json, parsed.markdown):
-        _write(file, "")  # a report that cannot be written is known before the run
+        _write(file, "")  # fail before the run if the file cannot be written
     port = _port(parsed)
-    started = time.perf_counter()
-    report = Report(port.name, command, parsed.revision, parsed.level, [], rule=RULES[parsed.revision])
-    report.selection = str(selection)
-    report.available = len(select(parsed.revision, Selection(volume=parsed.volume)))
-    errors = Console(stderr=True)
-    vectors = track(
-        [entry.vector for entry in entries], port.name, console=errors, transient=True, disable=not errors.is_terminal
-    )
-    report.error = drive(port, vectors, report.outcomes, parsed.level, report.rule)
-    shows = report.failures and errors.is_terminal
-    with errors.status("looking for what explains the failures") if shows else nullcontext():
-        report.diagnosis = _diagnosis(report)
-    report.seconds = time.perf_counter() - started
+    report = _checked(port, [entry.vector for entry in entries], parsed, command)
     _write(parsed.json, report.to_json())
     _write(parsed.markdown, statement(report))
     print_report(report, Console(width=None if sys.stdout.isatty() else 120))
     return report.status
 
 
+def _checked(port: Port, vectors: Sequence[Vector], parsed: argparse.Namespace, command: str) -> Report:
+    """Return the report of a run, and show its progress on the standard error of a terminal."""
+    started = time.perf_counter()
+    report = Report(port.name, command, parsed.revision, parsed.level, [], rule=RULES[parsed.revision])
+    report.selection = str(Selection(clause=parsed.clause, pattern=parsed.select))
+    report.available = len(select(parsed.revision, Selection(volume=parsed.volume)))
+    errors = Console(stderr=True)
+    shown = track(vectors, port.name, console=errors, transient=True, disable=not errors.is_terminal)
+    report.error = drive(port, shown, report.outcomes, parsed.level, report.rule)
+    is_diagnosed = report.failures and errors.is_terminal
+    with errors.status("searching for known deviations") if is_diagnosed else nullcontext():
+        report.diagnosis = _diagnosis(report)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
 def drive(
     port: Port,
     vectors: Iterable[Vector],
     outcomes: list[Outcome],
-    asked: Level = "exact",
+    required: Level = "exact",
     rule: type[Rule] = Rule,
 ) -> str:
-    """Check a port, collect the outcomes, and close it; return what the harness failed with, or nothing."""
+    """Check a port, append the outcomes to `outcomes`, and close the port. Return the error of the harness, or ""."""
     error = ""
     try:
-        for outcome in check(port, vectors, asked, rule):
-            outcomes.append(outcome)  # noqa: PERF402  (an error comes after the last one)
+        for outcome in check(port, vectors, required, rule):
+            outcomes.append(outcome)  # noqa: PERF402  (keeps the outcomes before an error)
     except HarnessError as failure:
         error = str(failure)
     try:
@@ -97,19 +101,19 @@ def drive(
 
 
 def _diagnosis(report: Report) -> Any:
-    """Return what explains the failures, None where nothing failed."""
+    """Return the diagnosis of the failures, or None if nothing failed."""
     if not report.failures:
         return None
-    # As slow as their oracles, and not needed by a port that conforms.
+    # Imported only for a port that does not conform, since building the catalogue takes time.
     from rose_spec.catalogue import CATALOGUE, SUCCESSOR  # noqa: PLC0415
     from rose_spec.diagnosis import explain  # noqa: PLC0415
 
     known = CATALOGUE if report.revision == "1.0.2" else (SUCCESSOR,)
-    return explain(report.outcomes, known, report.asked)
+    return explain(report.outcomes, known, report.required)
 
 
 def _port(parsed: argparse.Namespace) -> Port:
-    """Return the port that the command line names; each kind is imported where it is used."""
+    """Return the port that the command line names. Only its kind is imported, so that torch is optional."""
     _refuse_misplaced(parsed)
     if parsed.python:
         from rose_spec.ports.python_function import PythonPort  # noqa: PLC0415
@@ -125,7 +129,7 @@ def _port(parsed: argparse.Namespace) -> Port:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]] | None, argument: str) -> dict[str, Any]:
-    """Return pairs as a mapping; a name that is given twice is an error of the caller."""
+    """Return pairs as a mapping, in which each name must be unique."""
     found: dict[str, Any] = {}
     for name, value in pairs or ():
         if name in found:
@@ -135,16 +139,16 @@ def _unique(pairs: Sequence[tuple[str, Any]] | None, argument: str) -> dict[str,
 
 
 def _refuse_misplaced(parsed: argparse.Namespace) -> None:
-    """Refuse an argument that belongs to another kind of port, rather than drop it."""
-    owners: Mapping[str, tuple[str, ...]] = {
+    """Refuse an argument that belongs to another kind of port."""
+    arguments: Mapping[str, tuple[str, ...]] = {
         "python": ("noise_function",),
         "torch_optimizer": ("option", "rename"),
         "program": ("format", "timeout"),
     }
-    for owner, names in owners.items():
+    for kind, names in arguments.items():
         for name in names:
-            if getattr(parsed, name) is not None and not getattr(parsed, owner):
-                raise HarnessError(f"--{name.replace('_', '-')} goes with --{owner.replace('_', '-')} only")
+            if getattr(parsed, name) is not None and not getattr(parsed, kind):
+                raise HarnessError(f"--{name.replace('_', '-')} needs --{kind.replace('_', '-')}")
 
 
 def _list(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001  (one signature for all commands)
@@ -159,12 +163,12 @@ def _show(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
     """Show a vector."""
     entries = [entry for entry in select(parsed.revision, Selection()) if entry.vector.id == parsed.id]
     if not entries:
-        raise HarnessError(f"no vector of revision {parsed.revision} has the id {parsed.id!r}; see list")
+        raise HarnessError(f"no vector of revision {parsed.revision} has the id {parsed.id!r}; list prints the ids")
     vector = entries[0].vector
     if parsed.json:
         print(json.dumps(vars(vector)))
         return CONFORMS
-    print(f"{vector.id}: {vector.kind}, {', '.join(vector.clauses)}, of {entries[0].topic}.json")
+    print(f"{vector.id}: {vector.kind}, {', '.join(vector.clauses)}, in {entries[0].topic}.json")
     for flag in vector.flags:
         print(f"  {flag}: {entries[0].notes.get(flag, '')}")
     for heading, content in (("input", vector.input), ("expected", vector.expected)):
@@ -174,7 +178,7 @@ def _show(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
 
 
 def _show_value(value: Any, depth: int, name: str = "") -> None:
-    """Print a part of a vector: arrays with their values in decimals beside the words."""
+    """Print a part of a vector, with the decimal value of each word of an array."""
     indent = "  " * depth
     if isinstance(value, dict) and set(value) == {"dtype", "shape", "words"}:
         pairs = zip(value["words"], tensor_from_json(value).values, strict=True)
@@ -191,7 +195,7 @@ def _show_value(value: Any, depth: int, name: str = "") -> None:
 
 
 def _scalar(value: Any) -> str:
-    """Return a number, with its decimal value where it is a float64 word."""
+    """Return a value as text; a float64 word is followed by its decimal value."""
     if isinstance(value, list):
         return ", ".join(_scalar(part) for part in value)
     is_word = isinstance(value, str) and len(value) == 16 and not value.strip("0123456789abcdef")
@@ -199,27 +203,30 @@ def _scalar(value: Any) -> str:
 
 
 def _lint(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
-    """Check the vectors' files."""
+    """Check the vector files."""
     from rose_spec.lint import lint  # noqa: PLC0415  (needs jsonschema, which `run` does without)
 
-    return _told(lint(), "no problem found")
+    return _print_lines(lint(), "no problem found")
 
 
 def _generate(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
-    """Write the vectors' files, or tell which differ."""
+    """Write the vector files, or print the names of those that differ."""
     from rose_spec.generate import generate  # noqa: PLC0415  (imports the tables of all vectors)
 
     names = generate(check=parsed.check)
-    status = _told([f"{'differs' if parsed.check else 'written'}: {name}" for name in names], "nothing to change")
+    verb = "differs" if parsed.check else "written"
+    status = _print_lines([f"{verb}: {name}" for name in names], "nothing to change")
     return status if parsed.check else CONFORMS
 
 
-def _told(lines: Sequence[str], otherwise: str) -> int:
+def _print_lines(lines: Sequence[str], otherwise: str) -> int:
+    """Print lines, or `otherwise` if there are none, and return the exit status 1 or 0."""
     print("\n".join(lines) or otherwise)
-    return DOES_NOT if lines else CONFORMS
+    return DOES_NOT_CONFORM if lines else CONFORMS
 
 
 def _write(file: str | None, content: str) -> None:
+    """Write a report, if its file is given."""
     if file is None:
         return
     try:

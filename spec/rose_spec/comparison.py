@@ -1,18 +1,16 @@
-"""How near an answer is: exact, rounded, formula, or none of them.
+"""How close an answer is to the expected one: exact, rounded, formula, or none of these.
 
-`exact`: the same dtype, shape and bits; the zeros are told apart, NaNs are not (ROSE-12.1).
+`exact`: the dtype, the shape and the bits are equal. The zeros are told apart, NaNs are not (ROSE-12.1).
 
-`rounded`: off by at most 4 units in the last place of the compute dtype, taken at the larger of the
-parameter's and the result's magnitude: the last operation adds the step to the parameter, so that this is
-where a few roundings in another order show. Where the parameter is stored in fewer bits, one unit of
-those is allowed too, since the rounding to them may go the other way.
+`rounded`: the difference is at most 4 units in the last place (ulps) of the compute dtype. A ulp is taken at the larger
+magnitude of the parameter and the result, since the last operation adds the step to the parameter. If the storage dtype
+is narrower, one ulp of the storage dtype is allowed in addition, since the last rounding may go the other way.
 
-`formula`: off by at most 1e-5 of the largest of the parameter, the result and lr, or by what `rounded`
-allows. In float64 and float32 it tells whether the formulas are right, in whatever order they are computed.
+`formula`: the difference is at most 1e-5 of the largest of the parameter, the result and lr, or the answer reaches
+`rounded`. In float64 and float32 this level tells whether the formulas are right, in whatever order they are computed.
 
-At all levels NaN answers NaN and an infinity the same infinity. Only at `exact` does it matter that the NaN
-of stochastic rounding has the word 7fc0 (ROSE-8.2). A trajectory of k steps may be off k times
-as much.
+At all levels a NaN must answer a NaN, and an infinity the same infinity. The word of a NaN matters only at `exact`,
+after stochastic rounding: it is 7fc0 (ROSE-8.2). A trajectory of k steps may differ by k times as much.
 """
 
 import math
@@ -28,7 +26,7 @@ from rose_spec.vectors import number_from_json
 __all__ = ["LEVELS", "Comparison", "Level", "Scale", "compare", "compute_format", "reaches", "same", "worst"]
 
 Level = Literal["exact", "rounded", "formula"]
-# From the highest.
+# From the highest to the lowest.
 LEVELS: Final[tuple[Level, ...]] = ("exact", "rounded", "formula")
 
 ROUNDED_ULPS: Final = 4
@@ -37,19 +35,19 @@ FORMULA: Final = 1e-5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The level of an answer, and by how much it misses the exact one.
+    """The level of an answer, and its distance from the expected one.
 
     Attributes
     ----------
     level : str or None
-        The highest level reached.
+        The highest level reached, or None.
     ulps : float
-        The largest difference, in units in the last place of the coarser of the compute dtype and the
-        storage dtype; infinite where NaN, infinity or the form of the array differ.
+        The largest difference, in units in the last place of the coarser of the compute dtype and the storage dtype.
+        It is infinite if a NaN, an infinity, the dtype or the shape differs.
     differing : tuple of int
-        Which elements differ.
+        The indices of the elements that differ.
     detail : str
-        What is wrong with the form of the array, empty where it is as it must be.
+        The difference in dtype or shape, in words; empty if both are right.
     """
 
     level: Level | None
@@ -60,7 +58,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the difference of an answer is measured by."""
+    """The magnitudes and formats by which a difference is measured."""
 
     param: Tensor
     compute: Format
@@ -77,7 +75,7 @@ class Scale:
 
 
 def compare(got: Tensor, expected: Tensor, scale: Scale) -> Comparison:
-    """Return how near an answer is to the expected one."""
+    """Return how close an answer is to the expected one."""
     if (got.dtype, got.shape) != (expected.dtype, expected.shape):
         form = f"{got.dtype} of shape {list(got.shape)}, not {expected.dtype} of shape {list(expected.shape)}"
         return Comparison(None, math.inf, (), f"the result is {form}")
@@ -86,30 +84,30 @@ def compare(got: Tensor, expected: Tensor, scale: Scale) -> Comparison:
     storage = FORMATS[expected.dtype]
     level, ulps = 0, 0.0
     for i in differing:
-        reached, distance = _nearness(got.values[i], expected.values[i], scale.param.values[i], scale, storage)
+        reached, distance = _closeness(got.values[i], expected.values[i], scale.param.values[i], scale, storage)
         level, ulps = max(level, reached), max(ulps, distance)
     return Comparison((*LEVELS, None)[level], ulps, differing)
 
 
 def worst(comparisons: Sequence[Comparison]) -> Comparison:
-    """Return one that stands for all: the lowest level, and the largest difference at that level."""
+    """Return the comparison with the lowest level, and the largest difference at that level."""
     return max(comparisons, key=lambda c: (_rank(c.level), c.ulps), default=Comparison("exact"))
 
 
-def reaches(level: Level | None, asked: Level) -> bool:
-    """Tell whether a level is the asked one or a higher one."""
-    return _rank(level) <= _rank(asked)
+def reaches(level: Level | None, required: Level) -> bool:
+    """Tell whether a level is the required one or a higher one."""
+    return _rank(level) <= _rank(required)
 
 
 def same(a: float, b: float, *, any_nan: bool = True) -> bool:
-    """Tell whether two values are one: the zeros told apart, the NaNs not, unless their words matter."""
+    """Tell whether two values are equal. The zeros differ; two NaNs are equal if `any_nan`, or if `a` is canonical."""
     if math.isnan(a) and math.isnan(b):
         return any_nan or FLOAT64.encode(a, canonical=False) == FLOAT64.encode(math.nan)
     return a == b and math.copysign(1.0, a) == math.copysign(1.0, b)
 
 
 def compute_format(request: StepRequest) -> Format:
-    """Return the compute dtype of a step (ROSE-2.1, ROSE-2.5); float64 where the options must be refused."""
+    """Return the compute dtype of a step (ROSE-2.1, ROSE-2.5); float64 if its name must be refused."""
     name = request.options.get("compute_dtype", "fp64")
     if isinstance(name, str) and name.strip().lower() not in COMPUTE_FORMATS:
         return FLOAT64
@@ -122,8 +120,8 @@ def _rank(level: Level | None) -> int:
     return (*LEVELS, None).index(level)
 
 
-def _nearness(got: float, expected: float, param: float, scale: Scale, storage: Format) -> tuple[int, float]:
-    """Return the rank of the level of one value that differs, and its difference in ulps."""
+def _closeness(got: float, expected: float, param: float, scale: Scale, storage: Format) -> tuple[int, float]:
+    """Return the rank of the level of one differing value, and its difference in ulps."""
     if math.isnan(got) and math.isnan(expected):
         return _rank("rounded"), 0.0
     if not (math.isfinite(got) and math.isfinite(expected)):
@@ -138,6 +136,6 @@ def _nearness(got: float, expected: float, param: float, scale: Scale, storage: 
 
 
 def _ulp(form: Format, magnitude: float) -> float:
-    """Return the distance from a magnitude to the next one of a format."""
+    """Return the distance from a magnitude to the next larger one of a format."""
     exponent = max(math.frexp(magnitude)[1] - 1 if magnitude else -math.inf, 1 - form.bias)
     return math.ldexp(1.0, int(exponent) - form.precision + 1)

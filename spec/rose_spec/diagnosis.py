@@ -1,9 +1,9 @@
-"""What is wrong with a port: which known deviations give its answers, those that are right and those that are not.
+"""The diagnosis of a port: the known deviations that reproduce its answers, right and wrong ones.
 
-A deviation explains a run if the oracle with that deviation, asked what the port was asked, gives every
-answer of the port at the same level. One is looked for first, then a combination, then a pair. If none
-explains the whole run, those are named that explain the most failures and contradict the fewest answers,
-and the rest is left unexplained. Missing answers are told by what the port says of them.
+A deviation explains a run if the oracle with this deviation gives every answer of the port at the same level. The
+search tries single deviations first, then combinations, then pairs. If none explains the whole run, the diagnosis
+names the deviations that explain the most failures and contradict the fewest answers. Missing answers are grouped by
+the reason that the port gives.
 """
 
 from collections import Counter
@@ -12,36 +12,36 @@ from dataclasses import dataclass
 from typing import Final
 
 from rose_spec.catalogue import CATALOGUE, Deviation
-from rose_spec.check import Outcome
 from rose_spec.comparison import LEVELS, Level
+from rose_spec.outcome import Outcome
 from rose_spec.replies import Refused
 from rose_spec.reproduction import Replay
 from rose_spec.search import Search
 
-__all__ = ["Diagnosis", "Explanation", "explain"]
+__all__ = ["Diagnosis", "explain"]
 
-# Explanations that stand beside one another.
-BESIDE: Final = 3
-# Reasons of missing answers that are told one by one.
-REASONS: Final = 3
-# The deviations that are nothing but missing answers.
+# The most partial explanations in a diagnosis.
+MAX_EXPLANATIONS: Final = 3
+# The most reasons of missing answers that are listed one by one.
+MAX_REASONS: Final = 3
+# The deviations whose only effect is a missing answer.
 UNANSWERED: Final = ("rank-0-unsupported", "empty-unsupported")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What some failures come from.
+    """The explanation of some failures.
 
     Attributes
     ----------
     deviations : tuple of Deviation
-        All of them together; none where the failures are of rounding only, or have no answer.
+        The deviations, which hold together. Empty if only the rounding differs, or if there are no answers.
     count : int
-        How many failures they explain.
+        The number of failures that they explain.
     text : str
-        The explanation for people.
+        The explanation in words.
     equivalents : tuple of tuple of Deviation
-        Other deviations that explain the same just as well: the vectors do not tell them apart.
+        Other sets of deviations that the vectors cannot tell apart from these.
     """
 
     deviations: tuple[Deviation, ...]
@@ -52,7 +52,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What explains the failures of a run, and the failures that nothing explains."""
+    """The explanations of the failures of a run, and the failures without an explanation."""
 
     explanations: list[Explanation]
     unexplained: list[Outcome]
@@ -60,7 +60,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _Part:
-    """Failures with what is said of them, which follows "41 " or "all 41 "."""
+    """Failures with a common explanation; `text` follows their number, as in "41 are explained by ..."."""
 
     outcomes: list[Outcome]
     text: str
@@ -68,49 +68,63 @@ class _Part:
 
 
 def explain(
-    outcomes: Sequence[Outcome], catalogue: Sequence[Deviation] = CATALOGUE, asked: Level = "exact"
+    outcomes: Sequence[Outcome], catalogue: Sequence[Deviation] = CATALOGUE, required: Level = "exact"
 ) -> Diagnosis:
-    """Return what explains the failures of a run at the asked level, in as few deviations as possible."""
+    """Return the diagnosis of a run at the required level, with as few deviations as possible."""
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "unanswered")]
     if not failed:
         return Diagnosis([], [])
     exchanged = [outcome for outcome in outcomes if outcome.status != "unsupported" and outcome.exchanges]
     answered = [outcome for outcome in exchanged if not _reason(outcome)]
-    levels, replay = LEVELS[LEVELS.index(asked) :], Replay()
-    runs = [exchanged] if len(answered) == len(exchanged) else [exchanged, answered]
-    for level in levels:
-        for run in runs:
-            if part := _whole(Search(run, level, catalogue, replay), failed, asked):
-                return _told([part, *_reasons(_without(failed, part.outcomes))], failed, len(outcomes))
-    parts = list(_parts(Search(answered, asked, catalogue, replay)))
+    replay = Replay()
+    if part := _full(exchanged, answered, failed, catalogue, required, replay):
+        return _diagnosis([part, *_reasons(_without(failed, part.outcomes))], failed, len(outcomes))
+    parts = list(_partial(Search(answered, required, catalogue, replay)))
     missing = [outcome for outcome in failed if _reason(outcome)]
-    kinds = list(_unanswered(Search(exchanged, asked, catalogue, replay), missing))
-    rest = _without(missing, [outcome for part in kinds for outcome in part.outcomes])
-    largest_first = sorted([*parts, *kinds], key=lambda part: -len(part.outcomes))
-    return _told([*largest_first, *_reasons(rest)], failed, len(outcomes))
+    unanswered = list(_unanswered(Search(exchanged, required, catalogue, replay), missing))
+    rest = _without(missing, [outcome for part in unanswered for outcome in part.outcomes])
+    largest_first = sorted([*parts, *unanswered], key=lambda part: -len(part.outcomes))
+    return _diagnosis([*largest_first, *_reasons(rest)], failed, len(outcomes))
 
 
-def _whole(search: Search, failed: Sequence[Outcome], asked: Level) -> _Part | None:
-    """Return what explains all answers, None if nothing does."""
-    among = {id(outcome) for outcome in (*search.failing, *search.passing)}
-    explained = [outcome for outcome in failed if id(outcome) in among]
+def _full(
+    exchanged: Sequence[Outcome],
+    answered: Sequence[Outcome],
+    failed: Sequence[Outcome],
+    catalogue: Sequence[Deviation],
+    required: Level,
+    replay: Replay,
+) -> _Part | None:
+    """Return the explanation of all replies, or else of all answers, at the highest level that has one."""
+    runs = [exchanged] if len(answered) == len(exchanged) else [exchanged, answered]
+    for level in LEVELS[LEVELS.index(required) :]:
+        for run in runs:
+            if part := _full_at(Search(run, level, catalogue, replay), failed, required):
+                return part
+    return None
+
+
+def _full_at(search: Search, failed: Sequence[Outcome], required: Level) -> _Part | None:
+    """Return the explanation of all answers at the level of the search, or None."""
+    searched = {id(outcome) for outcome in (*search.failing, *search.passing)}
+    explained = [outcome for outcome in failed if id(outcome) in searched]
     if not search.failing:
-        text = f"reach level {search.level}: they are rounded otherwise"
+        text = f"reach level {search.level}: only their rounding differs"
         return _Part(explained, text) if explained else None
-    found = search.whole()
-    at = "" if search.level == asked else f" at level {search.level}"
-    return _Part(explained, f"are explained{at} by: {_named(found)}", tuple(found)) if found else None
+    found = search.full_explanations()
+    suffix = "" if search.level == required else f" at level {search.level}"
+    return _Part(explained, f"are explained{suffix} by: {_sentences(found)}", tuple(found)) if found else None
 
 
-def _parts(search: Search) -> Iterator[_Part]:
-    """Yield what explains some of the answers, then those that are rounded otherwise."""
+def _partial(search: Search) -> Iterator[_Part]:
+    """Yield the explanations of some of the answers, then the answers that are only rounded otherwise."""
     rest = list(search.failing)
-    for number in range(BESIDE):
-        found = search.part(rest) if rest else []
+    for number in range(MAX_EXPLANATIONS):
+        found = search.partial_explanations(rest) if rest else []
         if not found or (number > 0 and found[0].score <= 0):
             break
-        alternatives = tuple(one.deviations for one in found)
-        yield _Part(found[0].explained, f"are explained by: {_named(alternatives)}", alternatives)
+        alternatives = tuple(match.deviations for match in found)
+        yield _Part(found[0].explained, f"are explained by: {_sentences(alternatives)}", alternatives)
         rest = _without(rest, found[0].explained)
     if rounded := [outcome for outcome in rest if outcome.level is not None]:
         levels = " or ".join(LEVELS[LEVELS.index(search.level) + 1 :])
@@ -118,39 +132,38 @@ def _parts(search: Search) -> Iterator[_Part]:
 
 
 def _unanswered(search: Search, missing: Sequence[Outcome]) -> Iterator[_Part]:
-    """Yield the deviations that leave unanswered what has no answer, and nothing that has one."""
-    given = _without([*search.failing, *search.passing], missing)
-    silent = [deviation for deviation in search.catalogue if deviation.name in UNANSWERED]
-    for deviation in silent:
+    """Yield the deviations whose missing answers the port lacks too, and no others."""
+    answered = _without([*search.failing, *search.passing], missing)
+    for deviation in (one for one in search.catalogue if one.name in UNANSWERED):
         found = [outcome for outcome in missing if search.replay.leaves_unanswered((deviation,), outcome)]
-        # Where the port says the same of other vectors, it is not because of these.
-        others = {_reason(outcome) for outcome in _without(missing, found)}
-        same = any(_reason(outcome) in others for outcome in found)
-        if found and not same and not any(search.replay.leaves_unanswered((deviation,), o) for o in given):
+        # The port may give the same reason for other vectors, which this deviation does not concern.
+        other_reasons = {_reason(outcome) for outcome in _without(missing, found)}
+        shared = any(_reason(outcome) in other_reasons for outcome in found)
+        if found and not shared and not any(search.replay.leaves_unanswered((deviation,), o) for o in answered):
             yield _Part(found, f"are explained by: {deviation}", ((deviation,),))
 
 
 def _reasons(missing: Sequence[Outcome]) -> Iterator[_Part]:
-    """Yield the failures without an answer by what the port says of them, the most frequent first."""
+    """Yield the failures without an answer, grouped by the port's reason, the most frequent first."""
     counts = Counter(_reason(outcome) for outcome in missing).most_common()
-    told = [text for text, _ in counts if text][: REASONS if len(counts) > REASONS + 1 else None]
-    for text in told:
+    listed = [text for text, _ in counts if text][: MAX_REASONS if len(counts) > MAX_REASONS + 1 else None]
+    for text in listed:
         yield _Part([outcome for outcome in missing if _reason(outcome) == text], text)
-    if others := [outcome for outcome in missing if _reason(outcome) and _reason(outcome) not in told]:
-        yield _Part(others, f"get no answer, or are refused, for {len(counts) - len(told)} other reasons")
+    if others := [outcome for outcome in missing if _reason(outcome) and _reason(outcome) not in listed]:
+        yield _Part(others, f"have no answer, or are refused, for {len(counts) - len(listed)} other reasons")
 
 
 def _reason(outcome: Outcome) -> str:
-    """Return why there is no answer to what must be answered, empty where there is one."""
+    """Return the reason of a missing answer, or an empty string if there is an answer."""
     lines = outcome.detail.splitlines() or ["no reason given"]
     if outcome.status == "unanswered":
-        return f"get no answer: {lines[0].removeprefix('not answered: ')}"
+        return f"have no answer: {lines[0].removeprefix('not answered: ')}"
     refused = outcome.status == "failed" and isinstance(outcome.reply, Refused)
-    return f"are refused: {lines[0].removeprefix('refused what it must answer: ')}" if refused else ""
+    return f"are refused: {lines[0].removeprefix('refused a step that it must answer: ')}" if refused else ""
 
 
-def _told(parts: Sequence[_Part], failed: Sequence[Outcome], asked: int) -> Diagnosis:
-    """Return the diagnosis, which counts before it names."""
+def _diagnosis(parts: Sequence[_Part], failed: Sequence[Outcome], total: int) -> Diagnosis:
+    """Return the diagnosis; each explanation begins with the number of its failures."""
     rest = _without(failed, [outcome for part in parts for outcome in part.outcomes])
     texts = [f"{len(part.outcomes)} {part.text}" for part in parts]
     if len(parts) == 1 and not rest:
@@ -158,7 +171,7 @@ def _told(parts: Sequence[_Part], failed: Sequence[Outcome], asked: int) -> Diag
     elif parts and not rest:
         texts[0] = f"all {len(failed)} have a reason: {texts[0]}"
     if texts:
-        texts[0] = f"fails {len(failed)} of {asked}; {texts[0]}"
+        texts[0] = f"fails {len(failed)} of {total}; {texts[0]}"
     if texts and rest:
         texts[-1] += f"; {len(rest)} are explained by no known deviation"
     explanations = [
@@ -170,10 +183,10 @@ def _told(parts: Sequence[_Part], failed: Sequence[Outcome], asked: int) -> Diag
 
 def _without(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes that are not among others."""
-    found = {id(outcome) for outcome in others}
-    return [outcome for outcome in outcomes if id(outcome) not in found]
+    excluded = {id(outcome) for outcome in others}
+    return [outcome for outcome in outcomes if id(outcome) not in excluded]
 
 
-def _named(alternatives: Sequence[tuple[Deviation, ...]]) -> str:
-    """Return the sentences of deviations that hold together, with the alternatives."""
-    return "; or just as well by: ".join("; and ".join(map(str, deviations)) for deviations in alternatives)
+def _sentences(alternatives: Sequence[tuple[Deviation, ...]]) -> str:
+    """Return the sentences of deviations, those that hold together joined by "and", alternatives by "or"."""
+    return "; or equally well by: ".join("; and ".join(map(str, deviations)) for deviations in alternatives)

@@ -1,7 +1,7 @@
 """Floating-point formats and correctly rounded operations on them, by exact rational arithmetic.
 
-A value of any format is a Python float, which every format's values are. An operation is computed exactly
-on integers and rounded once, so that nothing here depends on the machine's own arithmetic.
+A value of any format is held in a Python float. An operation is computed exactly on integers and rounded once, so
+nothing here depends on the arithmetic of the machine.
 """
 
 import math
@@ -20,11 +20,11 @@ class Format:
     Parameters
     ----------
     name : str
-        As NumPy names the dtype.
+        The NumPy name of the dtype.
     width : int
-        Bits of a word.
+        The number of bits of a word.
     precision : int
-        Bits of the significand, the implicit one included.
+        The number of bits of the significand, including the implicit bit.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Format:
 
     @property
     def digits(self) -> int:
-        """Return how many hexadecimal digits a word has."""
+        """Return the number of hexadecimal digits of a word."""
         return self.width // 4
 
     @cached_property
@@ -43,7 +43,7 @@ class Format:
 
     @cached_property
     def last_place(self) -> int:
-        """Return the exponent of the least positive value, which is 2**last_place."""
+        """Return the exponent of the smallest positive value, 2**last_place."""
         return 2 - self.bias - self.precision
 
     def decode(self, word: int) -> float:
@@ -56,7 +56,7 @@ class Format:
         return math.copysign(math.ldexp(significand, max(exponent, 1) + self.last_place - 1), sign)
 
     def encode(self, value: float, *, canonical: bool = True) -> int:
-        """Return the word of a value of this format; every NaN has the same one where `canonical`."""
+        """Return the word of a value of this format; with `canonical`, every NaN has the same word."""
         hidden = 1 << (self.precision - 1)
         infinity = (2 * self.bias + 1) * hidden
         sign = 1 << (self.width - 1) if math.copysign(1.0, value) < 0 else 0
@@ -73,24 +73,24 @@ class Format:
         return sign + significand + exponent * hidden
 
     def _nan(self, sign: float, fraction: int) -> float:
-        """Return the NaN of a payload, which a Python float can carry for any format."""
+        """Return the NaN with a payload as a Python float, which can hold the payload of any format."""
         word = (1 << 63 if sign < 0 else 0) | 0x7FF << 52 | fraction << (53 - self.precision)
         return float(struct.unpack(">d", word.to_bytes(8, "big"))[0])
 
     def _nan_word(self, value: float) -> int:
-        """Return the word of a NaN with its sign and as much of its payload as fits."""
+        """Return the word of a NaN with its sign, and with the bits of its payload that fit."""
         sign, rest = divmod(int.from_bytes(struct.pack(">d", value), "big"), 1 << 63)
         magnitude = rest >> (53 - self.precision) & ((1 << (self.width - 1)) - 1)
         return sign << (self.width - 1) | magnitude
 
     def round(self, numerator: int, denominator: int) -> float:
-        """Round a quotient other than 0 to the nearest value, ties to even, overflowing to infinity."""
+        """Round a quotient that is not 0 to the nearest value, ties to even; it may overflow to infinity."""
         sign = -1.0 if (numerator < 0) != (denominator < 0) else 1.0
         numerator, denominator = abs(numerator), abs(denominator)
         # 2**exponent <= numerator / denominator < 2**(exponent + 1)
         exponent = numerator.bit_length() - denominator.bit_length()
         exponent -= numerator << max(-exponent, 0) < denominator << max(exponent, 0)
-        # The result is a whole number of 2**last.
+        # The result is an integer multiple of 2**last.
         last = max(exponent - self.precision + 1, self.last_place)
         divisor = denominator << max(last, 0)
         whole, rest = divmod(numerator << max(-last, 0), divisor)
@@ -121,7 +121,7 @@ def add(a: float, b: float, form: Format) -> float:
     (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
     if exact := n * e + m * d:
         return form.round(exact, d * e)
-    # The only sums of -0 are those of two -0.
+    # The sum is -0 only if both summands are.
     return -0.0 if math.copysign(1.0, a) == math.copysign(1.0, b) == -1.0 else 0.0
 
 
@@ -150,10 +150,10 @@ def div(a: float, b: float, form: Format) -> float:
 
 
 def sqrt(value: float, form: Format) -> float:
-    """Return the square root of a value that is not negative, rounded once."""
+    """Return the square root of a nonnegative value, rounded once."""
     if value == 0.0 or not math.isfinite(value):
         return value
-    # The root to far more bits than the format has; a last bit says whether anything was cut off.
+    # Compute the root to many more bits than the format has; the last bit tells whether the rest is not 0.
     (numerator, denominator), bits = value.as_integer_ratio(), 2 * form.precision + form.bias
     square, rest = divmod(numerator << (2 * bits), denominator)
     root = math.isqrt(square)

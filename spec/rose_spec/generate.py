@@ -1,4 +1,4 @@
-"""The files of the vectors, built from the tables in `topics` with the oracle's answers."""
+"""Generate the vector files from the tables in `topics`, with the answers of the oracle."""
 
 import json
 from collections.abc import Collection
@@ -8,30 +8,31 @@ from typing import Any, Final
 from rose_spec.topics import TOPICS
 from rose_spec.vectors import REVISIONS
 
-__all__ = ["generate", "rendered"]
+__all__ = ["generate", "render"]
 
 VECTORS: Final = Path(__file__).parent / "vectors"
 
 
 def generate(*, check: bool = False, names: Collection[str] | None = None) -> list[str]:
-    """Build the files of vectors byte for byte.
+    """Write the vector files that differ from their tables.
 
     Parameters
     ----------
     check : bool
-        Whether to compare with what is on disk instead of writing it.
+        If true, compare the files byte for byte and write nothing.
     names : collection of str, optional
-        The files, without ".json"; all if left out. Only then are files looked for that no topic builds.
+        The names of the files without ".json". By default all files are generated, and files without a topic are
+        reported too.
 
     Returns
     -------
     list of str
-        The paths that differed, or, with `check`, that differ.
+        The paths of the files that differ.
 
     Raises
     ------
     ValueError
-        If there is no topic of a name.
+        If `names` has a name without a topic.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def generate(*, check: bool = False, names: Collection[str] | None = None) -> li
     differing = []
     for name in TOPICS if names is None else names:
         topic = TOPICS[name]()
-        path, text = VECTORS / REVISIONS[topic.revision] / f"{name}.json", rendered(topic.contents())
+        path, text = VECTORS / REVISIONS[topic.revision] / f"{name}.json", render(topic.contents())
         if not path.exists() or path.read_bytes() != text.encode():
             differing.append(str(path))
             if not check:
@@ -54,8 +55,8 @@ def generate(*, check: bool = False, names: Collection[str] | None = None) -> li
     return differing
 
 
-def rendered(contents: dict[str, Any]) -> str:
-    """Return a file's text: one vector a line, so that a change shows which vector it changes."""
+def render(contents: dict[str, Any]) -> str:
+    """Return the text of a file, with one vector on each line, so that a diff shows the vectors that change."""
     head = {key: value for key, value in contents.items() if key != "vectors"}
     lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     vectors = ",\n".join(json.dumps(vector, separators=(",", ":")) for vector in contents["vectors"])

@@ -1,4 +1,4 @@
-"""The strict check of the vectors' files: what the schema says, and what a schema cannot say."""
+"""The linter of the vector files: the JSON schema, and the rules that a schema cannot express."""
 
 import json
 import math
@@ -11,59 +11,64 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 
 from rose_spec.floats import FORMATS
-from rose_spec.generate import rendered
+from rose_spec.generate import render
 from rose_spec.vectors import REVISIONS
 
-__all__ = ["SIZE_LIMIT", "clause_ids", "lint", "lint_contents", "schema"]
+__all__ = ["clause_ids", "lint", "lint_contents"]
 
-SIZE_LIMIT: Final = 1_000_000  # bytes of all files in `vectors`
+SIZE_LIMIT: Final = 1_000_000  # bytes of all files in the folder `vectors`
 
 Contents = Mapping[str, Any]
 
 
 def lint() -> list[str]:
-    """Check all files of vectors.
+    """Check all vector files.
 
     Returns
     -------
     list of str
-        What is wrong, each with the file and the vector; empty where nothing is.
+        The problems, each with the name of the file and the id of the vector.
     """
     problems: list[str] = []
     total = sum(_sizes(files("rose_spec") / "vectors"))
     if total > SIZE_LIMIT:
-        problems.append(f"vectors: {total} bytes in all; allowed are {SIZE_LIMIT}")
+        problems.append(f"vectors: {total} bytes in all; {SIZE_LIMIT} are allowed")
     for revision, folder_name in REVISIONS.items():
-        folder = files("rose_spec") / "vectors" / folder_name
-        names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".json")) if folder.is_dir() else []
-        texts = {f"{folder_name}/{name}": (folder / name).read_text() for name in names}
-        contents = {name: json.loads(text) for name, text in texts.items()}
-        for name, content in contents.items():
-            problems += [f"{name}: {problem}" for problem in lint_contents(content, revision=revision)]
-            if texts[name] != rendered(content):
-                problems.append(f"{name}: not written as `generate` writes it")
-        problems += _repeated(contents)
+        problems += _revision_problems(revision, folder_name)
     return problems
 
 
+def _revision_problems(revision: str, folder_name: str) -> Iterator[str]:
+    """Yield the problems of a revision's files."""
+    folder = files("rose_spec") / "vectors" / folder_name
+    names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".json")) if folder.is_dir() else []
+    texts = {f"{folder_name}/{name}": (folder / name).read_text() for name in names}
+    contents = {name: json.loads(text) for name, text in texts.items()}
+    for name, content in contents.items():
+        yield from (f"{name}: {problem}" for problem in lint_contents(content, revision=revision))
+        if texts[name] != render(content):
+            yield f"{name}: differs from the form that the generate command writes"
+    yield from _duplicates(contents)
+
+
 def lint_contents(content: Contents, *, revision: str = "1.0.2") -> list[str]:
-    """Check one file.
+    """Check the contents of one file.
 
     Parameters
     ----------
     content : mapping
-        The file, as JSON has it.
+        The file as JSON.
     revision : str
-        The revision of the rule that it must be of.
+        The revision that the file must have.
 
     Returns
     -------
     list of str
-        What is wrong. What only a valid file can be asked is asked if the schema finds nothing.
+        The problems that the schema finds. If there are none, the problems that a schema cannot find.
     """
-    errors = sorted(Draft202012Validator(schema()).iter_errors(content), key=lambda error: list(map(str, error.path)))
+    errors = sorted(Draft202012Validator(_schema()).iter_errors(content), key=lambda error: list(map(str, error.path)))
     if errors:
-        return [f"{_place(content, list(error.absolute_path))}: {error.message}" for error in errors]
+        return [f"{_location(content, list(error.absolute_path))}: {error.message}" for error in errors]
     problems = [] if content["revision"] == revision else [f"revision is {content['revision']}, not {revision}"]
     problems += _flag_problems(content)
     for vector in content["vectors"]:
@@ -71,14 +76,14 @@ def lint_contents(content: Contents, *, revision: str = "1.0.2") -> list[str]:
     return problems
 
 
-def schema() -> dict[str, Any]:
+def clause_ids() -> list[str]:
+    """Return the ids of all clauses of SPEC.md, from the kit's copy of the list."""
+    return list(json.loads((files("rose_spec") / "clauses.json").read_text()))
+
+
+def _schema() -> dict[str, Any]:
     """Return the JSON schema of a file."""
     return dict(json.loads((files("rose_spec") / "schema.json").read_text()))
-
-
-def clause_ids() -> list[str]:
-    """Return the numbers of all clauses of SPEC.md, as the kit carries them."""
-    return list(json.loads((files("rose_spec") / "clauses.json").read_text()))
 
 
 def _sizes(folder: Any) -> Iterator[int]:
@@ -89,8 +94,8 @@ def _sizes(folder: Any) -> Iterator[int]:
             yield len(entry.read_bytes())
 
 
-def _place(content: Contents, path: list[Any]) -> str:
-    """Return where an error is, by the id of the vector."""
+def _location(content: Contents, path: list[Any]) -> str:
+    """Return the location of an error, beginning with the id of the vector."""
     if len(path) >= 2 and path[0] == "vectors" and isinstance(content["vectors"][path[1]], dict):
         name = content["vectors"][path[1]].get("id", f"vector {path[1]}")
         return "/".join([str(name), *map(str, path[2:])])
@@ -103,38 +108,38 @@ def _flag_problems(content: Contents) -> Iterator[str]:
         yield f'flag "{flag}" is ' + ("not explained in notes" if flag in used else "in notes, but no vector has it")
 
 
-def _repeated(contents: Mapping[str, Contents]) -> Iterator[str]:
-    """Yield ids and questions that stand in a revision's files more than once."""
+def _duplicates(contents: Mapping[str, Contents]) -> Iterator[str]:
+    """Yield ids and questions that a revision has more than once, and ids without the name of their file."""
     vectors = [(name, vector) for name, content in contents.items() for vector in content.get("vectors", [])]
     for name, vector in vectors:
         stem = name.rpartition("/")[2].removesuffix(".json")
         if not str(vector.get("id")).startswith(f"{stem}-"):
             yield f'{name}: id "{vector.get("id")}" does not begin with the name of its file, "{stem}-"'
-    for key, what in (("id", "id"), ("input", "input")):
+    for key in ("id", "input"):
         values = Counter(json.dumps(vector.get(key), sort_keys=True) for _, vector in vectors)
         for value, count in values.items():
             if count > 1:
                 ids = [vector["id"] for _, vector in vectors if json.dumps(vector.get(key), sort_keys=True) == value]
-                yield f"{count} vectors have the same {what}: {', '.join(ids)}"
+                yield f"{count} vectors have the same {key}: {', '.join(ids)}"
 
 
 def _vector_problems(vector: Contents, revision: str) -> Iterator[str]:
     if revision == "1.0.2":
         for clause in sorted(set(vector["clauses"]) - set(clause_ids())):
             yield f"clause {clause} is not in SPEC.md"
-    for place, tensor in _tensors(vector):
-        yield from (f"{place}: {problem}" for problem in _tensor_problems(tensor, place.startswith("expected")))
+    for path, tensor in _tensors(vector):
+        yield from (f"{path}: {problem}" for problem in _tensor_problems(tensor, path.startswith("expected")))
     yield from _KIND_PROBLEMS[vector["kind"]](vector)
 
 
-def _tensors(vector: Contents, place: str = "") -> Iterator[tuple[str, Contents]]:
-    """Yield every array in a vector with its place."""
+def _tensors(vector: Contents, parent: str = "") -> Iterator[tuple[str, Contents]]:
+    """Yield the path of every array in a vector, and the array."""
     for key, value in vector.items() if isinstance(vector, Mapping) else enumerate(vector):
-        where = f"{place}/{key}" if place else str(key)
+        path = f"{parent}/{key}" if parent else str(key)
         if isinstance(value, Mapping) and "words" in value and "dtype" in value:
-            yield where, value
+            yield path, value
         elif isinstance(value, Mapping | list):
-            yield from _tensors(value, where)  # type: ignore[arg-type]
+            yield from _tensors(value, path)  # type: ignore[arg-type]
 
 
 def _tensor_problems(tensor: Contents, is_answer: bool) -> Iterator[str]:
@@ -156,17 +161,17 @@ def _step_problems(vector: Contents) -> Iterator[str]:
     if "param" not in answer:
         return
     if (answer["param"]["dtype"], answer["param"]["shape"]) != (param["dtype"], param["shape"]):
-        yield "the answer has another dtype or shape than the parameter"
+        yield "the dtype or shape of the answer differs from that of the parameter"
     if question["grad"]["shape"] != param["shape"]:
         yield f"the gradient has shape {question['grad']['shape']}, the parameter {param['shape']}"
     yield from _count_problems(param, answer)
 
 
 def _count_problems(param: Contents, answer: Contents) -> Iterator[str]:
-    """Yield what is wrong with the number of intermediate values."""
+    """Yield the intermediate values whose number is wrong."""
     slices = param["shape"][0] if len(param["shape"]) > 1 else 1
     for name in ("mean", "range", "denominator"):
-        # In revision 1.0.0 a column is one slice (ROSE-A.4).
+        # In revision 1.0.0 a column has one common range (ROSE-A.4).
         if (
             name in answer
             and len(answer[name]) != slices
@@ -181,12 +186,12 @@ def _trajectory_problems(vector: Contents) -> Iterator[str]:
         if len(step["lr"]) != len(groups):
             yield f"step {number} has {len(step['lr'])} learning rates for {len(groups)} groups"
         if [len(grads) for grads in step["grads"]] != [len(shapes) for shapes in groups]:
-            yield f"step {number} has other numbers of gradients than there are parameters"
+            yield f"step {number} has a different number of gradients than of parameters"
         pairs = zip(chain(*step["grads"]), chain(*groups), strict=False)
         if any(grad is not None and grad["shape"] != shape for grad, shape in pairs):
-            yield f"step {number} has a gradient of another shape than its parameter"
+            yield f"step {number} has a gradient whose shape differs from that of its parameter"
     if [[param["shape"] for param in params] for params in vector["expected"]["params"]] != groups:
-        yield "the answer has other shapes than the parameters"
+        yield "the shapes of the answer differ from those of the parameters"
 
 
 def _noise_problems(vector: Contents) -> Iterator[str]:
@@ -194,14 +199,10 @@ def _noise_problems(vector: Contents) -> Iterator[str]:
         yield f"{len(vector['expected']['words'])} words for a count of {vector['input']['count']}"
 
 
-def _no_problems(vector: Contents) -> Iterator[str]:  # noqa: ARG001  (one signature for all kinds)
-    return iter(())
-
-
 _KIND_PROBLEMS: Final[Mapping[str, Callable[[Contents], Iterator[str]]]] = {
     "step": _step_problems,
     "refusal": _step_problems,
     "trajectory": _trajectory_problems,
     "noise": _noise_problems,
-    "digest": _no_problems,
+    "digest": lambda vector: iter(()),  # noqa: ARG005  (one signature for all kinds)
 }

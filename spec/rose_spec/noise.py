@@ -1,4 +1,4 @@
-"""The portable noise, from SPEC.md alone, in Python integers (ROSE-9)."""
+"""The portable noise in Python integers (ROSE-9); written from SPEC.md alone."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ def threefry2x32(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, i
 
 
 def noise_words(count: int, *, seed: int, step: int, index: int) -> list[int]:
-    """Return the noise of a parameter's elements at a step (ROSE-9.2, ROSE-9.3)."""
+    """Return the noise of a parameter's first `count` elements at a step (ROSE-9.2, ROSE-9.3)."""
     key = threefry2x32((seed & MASK, seed >> 32), (step, index))
     words: list[int] = []
     for block in range(-(-count // 4)):

@@ -1,7 +1,7 @@
-"""The whole rule of Rose, scalar and slow, from SPEC.md alone: the second opinion that the fast code is checked by.
+"""The oracle: the whole rule of Rose on scalars, slow and simple, written from SPEC.md alone.
 
-It uses nothing but the standard library and shares no line with `rose_core`. Each method is one clause, so
-that a known deviation is a subclass which overrides one of them.
+The answers of the vectors come from it. It uses only the standard library and shares no line with `rose_core`. Each
+method is one clause, so that a known deviation is a subclass that overrides one method.
 """
 
 import math
@@ -12,9 +12,9 @@ from typing import Final
 from rose_spec.floats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, add, cast, div, mul, sqrt, sub
 from rose_spec.summation import reproducible_sum
 
-__all__ = ["Options", "Rule", "Step", "Tensor", "round_to_bfloat16"]
+__all__ = ["COMPUTE_FORMATS", "Options", "Rule", "Step", "Tensor", "round_to_bfloat16"]
 
-# ROSE-10.1; None is the parameter's own (ROSE-2.5).
+# The names of compute dtypes (ROSE-10.1); None stands for the dtype of the parameter (ROSE-2.5).
 COMPUTE_FORMATS: Final[Mapping[str, Format | None]] = {
     "fp64": FLOAT64,
     "fp32": FLOAT32,
@@ -37,11 +37,11 @@ class Tensor:
 
     @classmethod
     def from_words(cls, dtype: str, shape: Sequence[int], words: Sequence[int]) -> "Tensor":
-        """Return the array whose values have these words."""
+        """Return the array with these words."""
         return cls(dtype, tuple(shape), tuple(FORMATS[dtype].decode(word) for word in words))
 
     def words(self) -> list[int]:
-        """Return the words of the values; every NaN has the same one."""
+        """Return the words of the values; every NaN has the canonical word."""
         return [FORMATS[self.dtype].encode(value) for value in self.values]
 
 
@@ -60,7 +60,7 @@ class Options:
 
 @dataclass
 class Step:
-    """The new parameter and the values on the way to it; None stands where the rule has none."""
+    """The new parameter and the intermediate values, None for those that the rule does not compute."""
 
     param: Tensor
     mean: list[float] | None = None
@@ -78,11 +78,11 @@ class Rule:
     operation: Format = field(default=FLOAT64, init=False)
 
     def update(self, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> Step:
-        """Return the step; `noise` is one 16-bit word an element, None to round to nearest."""
+        """Return the step; `noise` has a 16-bit word for each element, or is None to round to nearest."""
         if not param.values:
             return Step(param)  # ROSE-1.4
         self.choose_formats(param.dtype, stochastic=noise is not None)
-        x, g = [self.enter(v) for v in param.values], [self.enter(v) for v in grad.values]
+        x, g = [self.load(v) for v in param.values], [self.load(v) for v in grad.values]
         x, g = self.decay(x, self.orient(g), param.shape)
         step = Step(param)
         x = self.move(x, g, param.shape, step)
@@ -92,8 +92,8 @@ class Rule:
     def choose_formats(self, dtype: str, *, stochastic: bool) -> None:
         """Choose C and O (ROSE-2.1, ROSE-2.5)."""
         name = self.options.compute_dtype
-        own = FLOAT32 if stochastic and dtype == "bfloat16" else FORMATS[dtype]
-        self.compute = COMPUTE_FORMATS[(name or "none").strip().lower()] or own  # ROSE-10.2
+        param_format = FLOAT32 if stochastic and dtype == "bfloat16" else FORMATS[dtype]
+        self.compute = COMPUTE_FORMATS[(name or "none").strip().lower()] or param_format  # ROSE-10.2
         self.operation = FLOAT64 if self.compute is FLOAT64 else FLOAT32
 
     def rc(self, value: float) -> float:
@@ -101,22 +101,22 @@ class Rule:
         return cast(value, self.compute)
 
     def to_compute(self, value: float) -> float:
-        """Round a float64 value to C, to 16 bits by way of float32 (ROSE-2.3)."""
+        """Round a float64 value to C, through float32 if C has 16 bits (ROSE-2.3)."""
         return self.rc(cast(value, self.operation))
 
-    def enter(self, value: float) -> float:
-        """Take in a value of the parameter or the gradient (ROSE-2.6)."""
+    def load(self, value: float) -> float:
+        """Round a value of the parameter or the gradient to C (ROSE-2.6)."""
         return self.to_compute(value)
 
-    def number(self, value: float) -> float:
-        """Round a number to O (ROSE-2.4)."""
+    def to_operation(self, value: float) -> float:
+        """Round lr or the decay factor to O (ROSE-2.4)."""
         return cast(value, self.operation)
 
     def orient(self, g: list[float]) -> list[float]:
-        """Return the gradient of what is to be minimized (ROSE-1.3)."""
+        """Return the gradient, negated if `maximize` is set (ROSE-1.3)."""
         return [-v for v in g] if self.options.maximize else g
 
-    def decay(self, x: list[float], g: list[float], shape: tuple[int, ...]) -> tuple[list[float], list[float]]:  # noqa: ARG002  (for other decays)
+    def decay(self, x: list[float], g: list[float], shape: tuple[int, ...]) -> tuple[list[float], list[float]]:  # noqa: ARG002  (deviations use g and shape)
         """Return the decayed parameter and the gradient (ROSE-3.1)."""
         return self.shrink(x), g
 
@@ -124,7 +124,7 @@ class Rule:
         """Decay the parameter (ROSE-3.1)."""
         if not self.options.weight_decay:
             return x
-        factor = self.number(self.decay_factor(self.options.weight_decay))
+        factor = self.to_operation(self.decay_factor(self.options.weight_decay))
         return [self.rc(mul(v, factor, self.operation)) for v in x]
 
     def decay_factor(self, weight_decay: float) -> float:
@@ -132,7 +132,7 @@ class Rule:
         return max(0.0, sub(1.0, mul(self.decay_lr(), weight_decay, FLOAT64), FLOAT64))
 
     def decay_lr(self) -> float:
-        """Return the learning rate that the decay goes by (ROSE-3.3)."""
+        """Return the learning rate of the decay, wd_lr (ROSE-3.3)."""
         reference = self.options.lr_reference
         return self.options.lr if reference is None else div(self.options.lr, reference, FLOAT64)
 
@@ -141,24 +141,32 @@ class Rule:
         return self.advance(x, g, shape, step) if shape else self.advance_scalar(x, g)
 
     def advance(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
-        """Take the step at rank 1 and above, and note the values on the way (ROSE-6.1)."""
-        rows = self.slices(g, shape)
-        extrema = [self.extrema(row) for row in rows]
-        if self.centralizes(shape):
-            step.mean = [self.mean(row, *ends) for row, ends in zip(rows, extrema, strict=True)]
-            rows = [[self.center(v, mean) for v in row] for row, mean in zip(rows, step.mean, strict=True)]
-            extrema = [self.center_extrema(*ends, mean) for ends, mean in zip(extrema, step.mean, strict=True)]
+        """Take the step at rank 1 and above, and record the intermediate values (ROSE-6.1)."""
+        rows, extrema = self.centered(self.slices(g, shape), shape, step)
         step.range = self.ranges(extrema)
-        denominators = step.range
-        if self.stabilizes(shape):
-            mean, std = self.moments(step.range)
-            step.trust = self.trust(mean, std)
-            denominators = [self.blend(mean, value, step.trust) for value in step.range]
-        step.denominator = [self.without_zero(value) for value in denominators]
+        step.denominator = [self.without_zero(value) for value in self.gate(step.range, shape, step)]
         steps = zip(self.slices(x, shape), rows, step.denominator, strict=True)
-        return self.joined(
-            [[self.advanced(v, g, d) for v, g in zip(x, row, strict=True)] for x, row, d in steps], shape
-        )
+        new = [[self.advance_element(v, g, d) for v, g in zip(x, row, strict=True)] for x, row, d in steps]
+        return self.join(new, shape)
+
+    def centered(
+        self, rows: list[list[float]], shape: tuple[int, ...], step: Step
+    ) -> tuple[list[list[float]], list[tuple[float, float]]]:
+        """Return the slices and their extrema, both centred if the options ask for it (ROSE-4.1, ROSE-4.2)."""
+        extrema = [self.extrema(row) for row in rows]
+        if not self.centralizes(shape):
+            return rows, extrema
+        step.mean = [self.mean(row, *ends) for row, ends in zip(rows, extrema, strict=True)]
+        rows = [[self.center(v, mean) for v in row] for row, mean in zip(rows, step.mean, strict=True)]
+        return rows, [self.center_extrema(*ends, mean) for ends, mean in zip(extrema, step.mean, strict=True)]
+
+    def gate(self, ranges: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
+        """Return the denominators, in which zeros are not replaced yet (ROSE-5.1)."""
+        if not self.stabilizes(shape):
+            return ranges
+        mean, std = self.moments(ranges)
+        step.trust = self.trust(mean, std)
+        return [self.blend(mean, value, step.trust) for value in ranges]
 
     def slices(self, values: list[float], shape: tuple[int, ...]) -> list[list[float]]:
         """Split values in C order into slices (ROSE-1.2)."""
@@ -166,8 +174,8 @@ class Rule:
         length = len(values) // count
         return [values[i * length : (i + 1) * length] for i in range(count)]
 
-    def joined(self, rows: list[list[float]], shape: tuple[int, ...]) -> list[float]:  # noqa: ARG002  (for other slices)
-        """Undo `slices`."""
+    def join(self, rows: list[list[float]], shape: tuple[int, ...]) -> list[float]:  # noqa: ARG002  (a deviation uses shape)
+        """Return the values of slices in C order, the inverse of `slices`."""
         return [value for row in rows for value in row]
 
     def extrema(self, row: list[float]) -> tuple[float, float]:
@@ -181,7 +189,7 @@ class Rule:
         return self.options.centralize and len(shape) >= 2
 
     def mean(self, row: list[float], low: float, high: float) -> float:
-        """Return the mean of a slice, clipped to its values (ROSE-4.2)."""
+        """Return the mean of a slice, clipped to its extrema (ROSE-4.2)."""
         mean = self.row_mean(row)
         if math.isnan(mean) or math.isnan(low):
             return math.nan
@@ -196,7 +204,7 @@ class Rule:
         return reproducible_sum(values)
 
     def clip(self, mean: float, low: float, high: float) -> float:
-        """Return the nearest number between the extrema (ROSE-4.2)."""
+        """Clip the mean to the extrema (ROSE-4.2)."""
         return min(max(mean, low), high)
 
     def center(self, value: float, mean: float) -> float:
@@ -235,19 +243,19 @@ class Rule:
         return sqrt(variance, FLOAT64)
 
     def degrees_of_freedom(self, count: int) -> float:
-        """Return what the sum of squares is divided by (ROSE-5.2)."""
+        """Return the divisor of the sum of squares (ROSE-5.2)."""
         return float(count)
 
     def trust(self, mean: float, std: float) -> float:
         """Return the trust factor (ROSE-5.3)."""
-        return self.rc(div(mean, self.total(mean, std), self.operation))
+        return self.rc(div(mean, self.trust_divisor(mean, std), self.operation))
 
-    def total(self, mean: float, std: float) -> float:
-        """Return what the mean is divided by (ROSE-5.3)."""
+    def trust_divisor(self, mean: float, std: float) -> float:
+        """Return the divisor of the trust factor (ROSE-5.3)."""
         return 1.0 if mean == 0.0 else self.rc(add(std, mean, self.operation))
 
     def blend(self, mean: float, value: float, trust: float) -> float:
-        """Return the denominator between the mean and the slice's own range (ROSE-5.4)."""
+        """Return the denominator, between the mean range and the range of the slice (ROSE-5.4)."""
         distance = sub(value, mean, self.operation)
         if trust < 0.5:
             return self.rc(add(mean, mul(trust, distance, self.operation), self.operation))
@@ -257,17 +265,17 @@ class Rule:
         """Replace a denominator of 0 by 1 (ROSE-5.5)."""
         return denominator or 1.0
 
-    def advanced(self, x: float, g: float, denominator: float) -> float:
+    def advance_element(self, x: float, g: float, denominator: float) -> float:
         """Return the new value of an element (ROSE-6.1)."""
         return self.rc(add(x, self.quotient(g, denominator), self.operation))
 
     def quotient(self, value: float, denominator: float) -> float:
         """Return -lr * g / D, each operation rounded to O (ROSE-6.1)."""
-        return div(mul(self.number(-self.options.lr), value, self.operation), denominator, self.operation)
+        return div(mul(self.to_operation(-self.options.lr), value, self.operation), denominator, self.operation)
 
     def advance_scalar(self, x: list[float], g: list[float]) -> list[float]:
         """Take the step at rank 0 (ROSE-6.2)."""
-        move = mul(self.sign(g[0]), self.rc(self.number(-self.options.lr)), self.operation)
+        move = mul(self.sign(g[0]), self.rc(self.to_operation(-self.options.lr)), self.operation)
         return [self.rc(add(x[0], move, self.operation))]
 
     def sign(self, value: float) -> float:
@@ -291,5 +299,5 @@ class Rule:
 def round_to_bfloat16(value: float, word: int) -> float:
     """Round a float32 value to bfloat16 with a noise word (ROSE-8.1, ROSE-8.2)."""
     if math.isnan(value):
-        return math.nan  # without the payload
+        return math.nan  # the canonical one
     return BFLOAT16.decode(((FLOAT32.encode(value) + word) & MASK) >> 16)

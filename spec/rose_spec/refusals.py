@@ -1,4 +1,4 @@
-"""Whether a refusal names the option that it is about (ROSE-11.1)."""
+"""Whether a refusal names the option that is not allowed (ROSE-11.1)."""
 
 import math
 import re
@@ -12,7 +12,7 @@ __all__ = ["refused_option", "unnamed_option"]
 
 
 def refused_option(value: Mapping[str, Any]) -> str | None:
-    """Return the option of a step's "input" that clause 10 does not allow, None if its arrays are at fault."""
+    """Return the option of a step's "input" that clause 10 does not allow, or None if its arrays are at fault."""
     options = plain_options(value["options"])
     lr, weight_decay, reference = (options.get(name) for name in ("lr", "weight_decay", "lr_reference"))
     if lr is not None and not 0.0 <= lr < math.inf:
@@ -27,10 +27,9 @@ def refused_option(value: Mapping[str, Any]) -> str | None:
 
 
 def unnamed_option(port: Port, value: Mapping[str, Any], reason: str) -> str | None:
-    """Return the option that the reason of a refusal should name, by the port's name, and does not.
+    """Return the port's name of the option that the reason of a refusal should name, or None if it names it.
 
-    Only a port that says what it calls an option, by a method `option_name`, is asked for it: the reason of
-    a program is for people.
+    Only a port with a method `option_name` must name the option. The reason of a program may be any text.
     """
     option, name_of = refused_option(value), getattr(port, "option_name", None)
     if option is None or name_of is None:

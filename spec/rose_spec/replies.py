@@ -1,4 +1,4 @@
-"""What a port is asked, and what it can answer."""
+"""The requests to a port, and its possible replies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,18 +23,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StepRequest:
-    """One step of one parameter.
+    """A request for one step of one parameter.
 
     Attributes
     ----------
     id : str
-        Different for every request of a run.
+        Unique among the requests of a run.
     param, grad : Tensor
-        The arrays, as the port has them.
+        The parameter and the gradient that the port receives.
     options : mapping
-        The options given, as JSON has them; one that is left out has its default.
+        The options in the form of JSON. An option that is left out has its default.
     noise : list of int or None
-        The 16-bit words of stochastic rounding, None to round to nearest.
+        The 16-bit words for stochastic rounding, or None to round to nearest.
     """
 
     id: str
@@ -45,7 +45,7 @@ class StepRequest:
 
     @classmethod
     def of(cls, vector: Vector) -> "StepRequest":
-        """Return the request of a step or a refusal."""
+        """Return the request of a "step" or "refusal" vector."""
         value = vector.input
         noise = [int(word, 16) for word in value["noise"]] if "noise" in value else None
         param, grad = tensor_from_json(value["param"]), tensor_from_json(value["grad"])
@@ -54,7 +54,7 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class NoiseRequest:
-    """The first words of a parameter's portable noise (ROSE-9)."""
+    """A request for the first words of a parameter's portable noise (ROSE-9)."""
 
     id: str
     count: int
@@ -70,11 +70,11 @@ class Answer:
     Attributes
     ----------
     param : Tensor
-        As the port gave it, whatever its dtype and shape.
+        The parameter with the dtype and the shape that the port returned.
     intermediates : mapping
-        Those of "mean", "range", "trust" and "denominator" that the port gave.
+        The values of "mean", "range", "trust" and "denominator", if the port returned them.
     noise : list of int or None
-        The words the port drew itself, where it cannot take those of the request.
+        The words that the port drew, if it cannot use the words of the request.
     """
 
     param: Tensor
@@ -91,21 +91,21 @@ class Words:
 
 @dataclass(frozen=True)
 class Refused:
-    """The port says that what it was asked is not allowed."""
+    """The port refuses the request as not allowed."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unsupported:
-    """The port has no such thing: no such option, no portable noise.
+    """The port lacks a feature that the request needs, for example an option or portable noise.
 
     Attributes
     ----------
     reason : str
-        What it lacks, for people.
+        The missing feature, in words.
     options : tuple of str
-        The options it lacks, where it is that.
+        The missing options, if the feature is an option.
     """
 
     reason: str
@@ -114,7 +114,7 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class Failed:
-    """There is no answer: the port raised something else, died, or kept silent."""
+    """No answer: the port raised another error, ended, or did not reply in time."""
 
     reason: str
 
@@ -125,7 +125,7 @@ Reply: TypeAlias = Answer | Words | Refused | Unsupported | Failed
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request with its reply; the request holds the noise that was used."""
+    """A request and its reply; the request has the noise that was used."""
 
     request: Request
     reply: Reply

@@ -1,4 +1,4 @@
-"""What a run found, as data: counts, levels by clause, and the failing vector to look at first."""
+"""The result of a run as data: counts, the level of each clause, the verdict, and the report in JSON."""
 
 import json
 import math
@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
 
-from rose_spec.check import Outcome
 from rose_spec.comparison import LEVELS, Level
 from rose_spec.difference import difference
 from rose_spec.oracle import Rule
+from rose_spec.outcome import Outcome
 from rose_spec.replies import StepRequest
 from rose_spec.vectors import Vector
 
-__all__ = ["CONFORMS", "DOES_NOT", "HARNESS_FAILED", "ClauseResult", "Report", "counted", "size"]
+__all__ = ["CONFORMS", "DOES_NOT_CONFORM", "HARNESS_FAILED", "ClauseResult", "Report", "counted", "is_required"]
 
 CONFORMS: Final = 0
-DOES_NOT: Final = 1
+DOES_NOT_CONFORM: Final = 1
 HARNESS_FAILED: Final = 2
 
-# Decay, statistics, gate and update: no port does without them, at the default compute dtype.
+# Decay, statistics, gate and step: every port needs them, at the default compute dtype.
 FORMULAS: Final = frozenset({"ROSE-3", "ROSE-4", "ROSE-5", "ROSE-6"})
-PLAIN: Final = frozenset({"lr", "weight_decay"})
+PLAIN_OPTIONS: Final = frozenset({"lr", "weight_decay"})
 
 
 @dataclass
 class ClauseResult:
-    """What came of the vectors that cite a clause."""
+    """The results of the vectors that cite a clause."""
 
     clause: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -37,12 +37,12 @@ class ClauseResult:
 
     @property
     def vectors(self) -> int:
-        """Return how many vectors cite the clause."""
+        """Return the number of vectors that cite the clause."""
         return self.counts.total()
 
     @property
     def tested(self) -> int:
-        """Return how many of them the port supports."""
+        """Return the number of these vectors that the port supports."""
         return self.vectors - self.counts["unsupported"]
 
     def add(self, outcome: Outcome) -> None:
@@ -55,34 +55,34 @@ class ClauseResult:
 
 @dataclass
 class Report:
-    """All that is known after a run.
+    """The result of a run.
 
     Attributes
     ----------
     port, command, revision : str
-        What was checked, how, and against which revision of the rule.
-    asked : str
-        The level asked for.
+        The name of the port, the command line, and the revision of the rule.
+    required : str
+        The level that the port must reach.
     outcomes : list of Outcome
-        One for each vector.
+        One outcome for each vector.
     seconds : float
-        How long the run took.
+        The duration of the run.
     error : str
-        What the harness or the protocol failed with, empty if it did not.
+        The error of the harness or the protocol, empty if there is none.
     diagnosis : object or None
-        What `rose_spec.diagnosis.explain` found, None where nothing failed.
+        The result of `rose_spec.diagnosis.explain`, or None if nothing failed.
     rule : type
         The oracle of the revision.
     selection : str
-        The arguments that narrowed the run, empty if none did.
+        The arguments that selected the vectors, empty if there are none.
     available : int
-        How many vectors there would have been without them.
+        The number of vectors without a selection.
     """
 
     port: str
     command: str
     revision: str
-    asked: Level
+    required: Level
     outcomes: list[Outcome]
     seconds: float = 0.0
     error: str = ""
@@ -93,17 +93,17 @@ class Report:
 
     @property
     def counts(self) -> Counter[str]:
-        """Return how many vectors there are of each status."""
+        """Return the number of vectors of each status."""
         return Counter(outcome.status for outcome in self.outcomes)
 
     @property
     def level(self) -> Level | None:
-        """Return the level that all supported vectors reach, None if one does not or there are none."""
+        """Return the level that all supported vectors reach, or None if there is no such level."""
         return self.total.level if self.total.tested else None
 
     @property
     def total(self) -> ClauseResult:
-        """Return the result over all vectors."""
+        """Return the result of all vectors."""
         total = ClauseResult("all")
         for outcome in self.outcomes:
             total.add(outcome)
@@ -111,7 +111,7 @@ class Report:
 
     @property
     def failures(self) -> list[Outcome]:
-        """Return the outcomes that stand against conformance."""
+        """Return the outcomes that contradict conformance."""
         return [outcome for outcome in self.outcomes if outcome.status in ("failed", "unanswered")]
 
     @property
@@ -119,19 +119,19 @@ class Report:
         """Return the exit status."""
         if self.error:
             return HARNESS_FAILED
-        return DOES_NOT if self.failures or self.supports_too_little else CONFORMS
+        return DOES_NOT_CONFORM if self.failures or self.supports_too_little else CONFORMS
 
     @property
     def supports_too_little(self) -> bool:
-        """Tell whether so much is unsupported that nothing can be said of conformance; see CONFORMANCE.md."""
+        """Tell whether the port supports too few vectors to be judged; see CONFORMANCE.md."""
         if not self.selection and any(o.status == "unsupported" for o in self.outcomes if is_required(o.vector)):
             return True
-        # Who refuses everything refuses what must be refused, too.
-        telling = [o for o in self.outcomes if o.vector.kind != "refusal"] or self.outcomes
-        return all(outcome.status == "unsupported" for outcome in telling)
+        # A port that refuses everything passes the refusals, so they do not count.
+        counting = [o for o in self.outcomes if o.vector.kind != "refusal"] or self.outcomes
+        return all(outcome.status == "unsupported" for outcome in counting)
 
     def by_clause(self) -> list[ClauseResult]:
-        """Return the results of all clauses, in the order of the specification."""
+        """Return the result of each clause, in the order of the specification."""
         results: dict[str, ClauseResult] = {}
         for outcome in self.outcomes:
             for clause in outcome.vector.clauses:
@@ -139,7 +139,7 @@ class Report:
         return [results[clause] for clause in sorted(results, key=_clause_number)]
 
     def by_section(self) -> list[ClauseResult]:
-        """Return the results to show: one for a section where nothing is the matter, else one for each clause."""
+        """Return one result for each section, or for each clause if any of them is not exact or not supported."""
         rows: list[ClauseResult] = []
         clauses = self.by_clause()
         for section in dict.fromkeys(result.clause.partition(".")[0] for result in clauses):
@@ -155,15 +155,15 @@ class Report:
         return rows
 
     def smallest_failure(self) -> Outcome | None:
-        """Return the smallest failing vector, of those that nothing explains if there are any."""
+        """Return the smallest failing vector, preferably an unexplained one."""
         unexplained: Sequence[Outcome] = getattr(self.diagnosis, "unexplained", None) or self.failures
-        # A wrong answer shows more than a missing one.
+        # A wrong answer is more informative than a missing one.
         return min(
-            unexplained, key=lambda o: (o.vector.kind == "refusal", o.status == "unanswered", size(o)), default=None
+            unexplained, key=lambda o: (o.vector.kind == "refusal", o.status == "unanswered", _size(o)), default=None
         )
 
     def reasons_unsupported(self) -> list[tuple[str, int]]:
-        """Return what the port lacks, with how many vectors ask for it."""
+        """Return each feature that the port lacks, with the number of vectors that need it."""
         reasons: Counter[str] = Counter()
         for outcome in self.outcomes:
             if outcome.status == "unsupported":
@@ -172,23 +172,28 @@ class Report:
         return reasons.most_common()
 
     def verdict(self) -> str:
-        """Return what the run comes to, in a sentence."""
+        """Return the result of the run in one sentence."""
         if self.error:
             return f"The run failed: {self.error.splitlines()[0]}"
-        missing, total = self.counts["unsupported"], counted(len(self.outcomes), "vector")
-        chosen = f"{len(self.outcomes)} of the {self.available} vectors, those selected by {self.selection}"
-        if self.failures:
-            run = f", run on {chosen}" if self.selection else f" of {total}"
-            return f"{self.port} does not conform: it fails {len(self.failures)}{run}."
+        total = counted(len(self.outcomes), "vector")
+        missing = self.counts["unsupported"]
         unsupported = f"({missing} of {total} {'is' if missing == 1 else 'are'} unsupported)"
-        where = f" in {chosen}" if self.selection else ""
+        if self.failures:
+            of = self.selected() if self.selection else total
+            return f"{self.port} does not conform: it fails {len(self.failures)} of {of}."
         if self.supports_too_little:
-            return f"{self.port} supports too little to judge{where} {unsupported}."
-        rest = f"{',' * bool(where)} in what it supports {unsupported}" if missing else ""
-        return f"{self.port} conforms to Rose {self.revision} at level {self.level}{where}{rest}."
+            selected = f" in {self.selected()}" if self.selection else ""
+            return f"{self.port} supports too little to judge{selected} {unsupported}."
+        vectors = f" in {self.selected()}" if self.selection else ""
+        rest = f"{',' * bool(vectors)} in all vectors that it supports {unsupported}" if missing else ""
+        return f"{self.port} conforms to Rose {self.revision} at level {self.level}{vectors}{rest}."
+
+    def selected(self) -> str:
+        """Return the number of selected vectors, with the arguments that selected them."""
+        return f"the {counted(len(self.outcomes), 'vector')} selected by {self.selection} ({self.available} in all)"
 
     def to_json(self) -> str:
-        """Return the report for programs."""
+        """Return the report in JSON."""
         explanations = [{"text": e.text, "count": e.count} for e in getattr(self.diagnosis, "explanations", ())]
         content = {
             "format": 1,
@@ -197,7 +202,7 @@ class Report:
             "revision": self.revision,
             "command": self.command,
             "selected_by": self.selection or None,
-            "asked": self.asked,
+            "asked": self.required,
             "level": self.level,
             "conforms": self.status == CONFORMS,
             "exit_status": self.status,
@@ -212,33 +217,33 @@ class Report:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things, in the singular if it is one."""
+    """Return a number with its noun, in the singular if the number is 1."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def is_required(vector: Vector) -> bool:
-    """Tell whether no port can be judged that does not support a vector: a plain step by the formulas."""
+    """Tell whether a port must support a vector to be judged: a plain step at the default compute dtype."""
     return (
         vector.kind == "step"
         and "noise" not in vector.input
-        and set(vector.input["options"]) <= PLAIN
+        and set(vector.input["options"]) <= PLAIN_OPTIONS
         and any(clause.split(".")[0] in FORMULAS for clause in vector.clauses)
     )
 
 
-def size(outcome: Outcome) -> int:
-    """Return how much there is to look at in a failing vector."""
+def _size(outcome: Outcome) -> int:
+    """Return the size of a vector for a reader."""
     steps = sum(len(e.request.param.values) for e in outcome.exchanges if isinstance(e.request, StepRequest))
     return steps or len(str(outcome.vector.input))
 
 
 def _clause_number(clause: str) -> tuple[int, ...]:
-    # An appendix, ROSE-A.1, comes last.
+    """Return a sort key of a clause; the clauses of an appendix, such as ROSE-A.1, come last."""
     return tuple(int(part) if part.isdigit() else 1000 for part in clause.removeprefix("ROSE-").split("."))
 
 
 def _ulps(value: float) -> float | None:
-    """Return a number of ulps as JSON can hold it: null where it is infinite."""
+    """Return a number of ulps, or None if it is infinite, which JSON cannot hold."""
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""Which deviations give the answers of a run: all of them, or as many as can be had."""
+"""Search for the deviations that reproduce the answers of a run, all of them or as many as possible."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,106 +6,109 @@ from itertools import combinations
 from typing import Final, TypeAlias
 
 from rose_spec.catalogue import Deviation
-from rose_spec.check import Outcome
 from rose_spec.comparison import Level, reaches
+from rose_spec.outcome import Outcome
 from rose_spec.replies import StepRequest
 from rose_spec.reproduction import Replay
 
-__all__ = ["Deviations", "Found", "Search"]
+__all__ = ["Search"]
 
 Deviations: TypeAlias = tuple[Deviation, ...]
 
-# So many failures are looked at, of all sizes, before a deviation or a pair is tried on all of them.
-SAMPLE: Final = 12
-# The same where some are to be explained: more, as some of them may be left out.
-PARTLY_SAMPLED: Final = 20
-# Deviations that hold together in part, and how many sets of them are followed up.
-TOGETHER: Final = 4
-FOLLOWED: Final = 2
-# The work of a vector, as `_size` has it, that is left to the end.
-LARGE: Final = 120
+# Failures, spread over all sizes, on which a deviation or a pair is tried before it is tried on all of them.
+SAMPLE_SIZE: Final = 12
+# The same for a partial explanation, which needs more of them since it may leave some out.
+PARTIAL_SAMPLE_SIZE: Final = 20
+# The most deviations in one explanation.
+MAX_DEVIATIONS: Final = 4
+# The sets of deviations that the partial search extends in each round.
+BEAM_WIDTH: Final = 2
+# Vectors of this work (see `_work`) and more are compared last.
+LARGE_WORK: Final = 120
 
 
 @dataclass(frozen=True)
-class Found:
-    """Deviations that explain some failures.
+class Match:
+    """A set of deviations, and the failures that it explains.
 
     Attributes
     ----------
     deviations : tuple of Deviation
-        All of them together.
+        The deviations, which hold together.
     explained : list of Outcome
-        The failures they explain.
-    passing, otherwise : int
-        How many answers they contradict: right ones that they change, and failures they get wrong otherwise.
+        The failures whose answers they reproduce.
+    broken : int
+        The number of right answers that they would change.
+    misses : int
+        The number of failures that they change without reproducing them.
     """
 
     deviations: Deviations
     explained: list[Outcome]
-    passing: int
-    otherwise: int
+    broken: int
+    misses: int
 
     @property
     def score(self) -> int:
-        """Return how many failures more are explained than answers are contradicted."""
-        return len(self.explained) - self.passing - self.otherwise
+        """Return the number of explained failures minus the number of contradicted answers."""
+        return len(self.explained) - self.broken - self.misses
 
-    def explains_as(self, other: "Found") -> bool:
-        """Tell whether two explain and contradict the same."""
-        numbers = (self.passing, self.otherwise) == (other.passing, other.otherwise)
-        return numbers and {id(o) for o in self.explained} == {id(o) for o in other.explained}
+    def is_tied_with(self, other: "Match") -> bool:
+        """Tell whether two matches explain the same failures, and contradict as many answers."""
+        counts = (self.broken, self.misses) == (other.broken, other.misses)
+        return counts and {id(o) for o in self.explained} == {id(o) for o in other.explained}
 
 
 class Search:
-    """The answers of a run, at one level, and the deviations that may explain them."""
+    """A search over a catalogue of deviations for the answers of a run, compared at one level."""
 
     def __init__(
         self, answered: Sequence[Outcome], level: Level, catalogue: Sequence[Deviation], replay: Replay
     ) -> None:
         self.level, self.catalogue, self.replay = level, catalogue, replay
-        self.failing = sorted((o for o in answered if not _right(o, level)), key=_size)
-        self.passing = sorted((o for o in answered if _right(o, level)), key=_size)
-        self.small = [o for o in self.passing if _size(o) < LARGE]
-        self.sample = _spread(self.failing, SAMPLE)
+        self.failing = sorted((o for o in answered if not _is_right(o, level)), key=_work)
+        self.passing = sorted((o for o in answered if _is_right(o, level)), key=_work)
+        self.small = [o for o in self.passing if _work(o) < LARGE_WORK]
+        self.sample = _spread(self.failing, SAMPLE_SIZE)
 
-    def whole(self) -> list[Deviations]:
-        """Return the deviations that explain the run: the alternatives of least number, none if there are none."""
-        singles: list[Deviations] = [(one,) for one in self.catalogue if self.holds((one,))]
+    def full_explanations(self) -> list[Deviations]:
+        """Return the smallest sets of deviations that explain every answer; an empty list if there are none."""
+        singles: list[Deviations] = [(one,) for one in self.catalogue if self.explains_all((one,))]
         if singles:
             return singles
-        named = self.named()
-        for count in range(2, len(named) + 1):
-            if found := [some for some in combinations(named, count) if self.holds(some)]:
+        greedy = self.greedy()
+        for count in range(2, len(greedy) + 1):
+            if found := [chosen for chosen in combinations(greedy, count) if self.explains_all(chosen)]:
                 return found
-        return next(([pair] for pair in self.pairs() if self.holds(pair)), [])
+        return next(([pair] for pair in self.pairs() if self.explains_all(pair)), [])
 
-    def holds(self, deviations: Deviations) -> bool:
+    def explains_all(self, deviations: Deviations) -> bool:
         """Tell whether deviations explain every answer."""
         parts = (self.sample, self.failing, self.passing)
-        return all(self.gives(deviations, outcome) for part in parts for outcome in part)
+        return all(self.explains(deviations, outcome) for part in parts for outcome in part)
 
-    def gives(self, deviations: Deviations, outcome: Outcome) -> bool:
-        """Tell whether deviations give an answer."""
+    def explains(self, deviations: Deviations, outcome: Outcome) -> bool:
+        """Tell whether deviations reproduce the answers of an outcome."""
         return self.replay.reproduces(deviations, outcome, self.level)
 
-    def named(self) -> list[Deviation]:
-        """Return up to four deviations that explain the most of the sample, one after the other."""
-        rest, named = list(self.sample), list[Deviation]()
-        while rest and len(named) < TOGETHER:
-            counts = {one: sum(self.gives((one,), o) for o in rest) for one in self.catalogue}
+    def greedy(self) -> list[Deviation]:
+        """Return up to four deviations; each one explains the most of the sample that is still unexplained."""
+        rest, chosen = list(self.sample), list[Deviation]()
+        while rest and len(chosen) < MAX_DEVIATIONS:
+            counts = {one: sum(self.explains((one,), o) for o in rest) for one in self.catalogue}
             best = max(counts, key=counts.__getitem__)
             if not counts[best]:
                 break
-            named.append(best)
-            rest = [o for o in rest if not self.gives((best,), o)]
-        return named
+            chosen.append(best)
+            rest = [o for o in rest if not self.explains((best,), o)]
+        return chosen
 
     def pairs(self) -> Iterator[tuple[Deviation, Deviation]]:
-        """Yield the pairs that may explain the sample: where one changes nothing, the other must be right alone."""
+        """Yield the pairs for which one of the two explains each sampled failure, or both of them change it."""
         sample = _spread(self.sample, 8)
         table: dict[Deviation, list[tuple[bool, bool]]] = {}
         for one in self.catalogue:
-            table[one] = [(self.replay.changes((one,), o), self.gives((one,), o)) for o in sample]
+            table[one] = [(self.replay.changes((one,), o), self.explains((one,), o)) for o in sample]
         for a, b in combinations(self.catalogue, 2):
             rows = zip(table[a], table[b], strict=True)
             if all(
@@ -113,73 +116,74 @@ class Search:
             ):
                 yield a, b
 
-    def part(self, failing: Sequence[Outcome]) -> list[Found]:
-        """Return the deviations that explain the most of some failures, with their equals; none if there are none.
+    def partial_explanations(self, failing: Sequence[Outcome]) -> list[Match]:
+        """Return the best match of some failures, with the matches that tie with it; an empty list if there is none.
 
-        They grow one by one. The most promising sets are tried on all answers, those that explain more by each
-        deviation are kept; a set that contradicts more right answers than it explains failures is not.
+        This is a beam search. Each round adds one deviation to the most promising sets, and tries the new sets on the
+        small vectors. A set that would change more right answers than it explains failures is dropped.
         """
-        best: list[Found] = []
-        some = [o for o in failing if _size(o) < LARGE] or failing
-        followed: list[Deviations] = [()]
-        for number in range(TOGETHER):
-            found = [f for f in (self.found(one, some) for one in self._promising(followed, some)) if f.explained]
-            named = sorted((f for f in found if f.passing < len(f.explained)), key=lambda f: -f.score)
-            if improved := bool(named) and (not best or named[0].score > best[0].score):
-                best = [f for f in named if f.explains_as(named[0])]
-            # One of two may get wrong most of what it explains with the other, so that all first ones are followed.
-            if not found or (improved and len(best[0].explained) == len(some)) or (number > 0 and not improved):
+        best: list[Match] = []
+        small = [o for o in failing if _work(o) < LARGE_WORK] or failing
+        beam: list[Deviations] = [()]
+        for number in range(MAX_DEVIATIONS):
+            matches = [m for m in (self.match(chosen, small) for chosen in self._extended(beam, small)) if m.explained]
+            ranked = _ranked(matches)
+            if improved := bool(ranked) and (not best or ranked[0].score > best[0].score):
+                best = [m for m in ranked if m.is_tied_with(ranked[0])]
+            # The first round continues without an improvement: a deviation may explain little without a second one.
+            if not matches or (improved and len(best[0].explained) == len(small)) or (number > 0 and not improved):
                 break
-            found.sort(key=lambda f: f.passing - len(f.explained))
-            followed = [f.deviations for f in found[: FOLLOWED if number == 0 else 1]]
-        return self._equals([self.found(f.deviations, failing, self.passing) for f in best])
+            matches.sort(key=lambda m: m.broken - len(m.explained))
+            beam = [m.deviations for m in matches[: BEAM_WIDTH if number == 0 else 1]]
+        ranked = _ranked([self.match(m.deviations, failing, self.passing) for m in best])
+        return [m for m in ranked if m.is_tied_with(ranked[0])]
 
-    def _equals(self, found: Sequence[Found]) -> list[Found]:
-        """Return the best, on all answers, with its equals."""
-        named = sorted((f for f in found if f.passing < len(f.explained)), key=lambda f: -f.score)
-        return [f for f in named if f.explains_as(named[0])]
-
-    def found(
+    def match(
         self, deviations: Deviations, failing: Sequence[Outcome], passing: Sequence[Outcome] | None = None
-    ) -> Found:
-        """Return what deviations explain of some failures, and how much they contradict, of all or the small ones."""
+    ) -> Match:
+        """Return the match of deviations with some failures and some right answers (by default, the small ones)."""
         passing = self.small if passing is None else passing
-        explained = [o for o in failing if self.gives(deviations, o)]
-        wrong = [o for o in failing if not self.gives(deviations, o)]
-        otherwise = sum(self.replay.changes(deviations, o) for o in wrong)
-        return Found(deviations, explained, sum(not self.gives(deviations, o) for o in passing), otherwise)
+        explained = [o for o in failing if self.explains(deviations, o)]
+        rest = [o for o in failing if not self.explains(deviations, o)]
+        broken = sum(not self.explains(deviations, o) for o in passing)
+        return Match(deviations, explained, broken, sum(self.replay.changes(deviations, o) for o in rest))
 
-    def _promising(self, followed: Sequence[Deviations], failing: Sequence[Outcome]) -> list[Deviations]:
-        """Return sets of one deviation more that gain the most in a sample of what is not explained yet."""
+    def _extended(self, beam: Sequence[Deviations], failing: Sequence[Outcome]) -> list[Deviations]:
+        """Return the most promising sets with one deviation more, judged by a sample of the failures."""
         gains: dict[frozenset[Deviation], tuple[int, Deviations]] = {}
-        passing = _spread(self.small, PARTLY_SAMPLED)
-        for deviations in followed:
-            rest = [o for o in failing if not deviations or not self.gives(deviations, o)]
+        passing = _spread(self.small, PARTIAL_SAMPLE_SIZE)
+        for deviations in beam:
+            rest = [o for o in failing if not deviations or not self.explains(deviations, o)]
             defaults = [o for o in rest if o.vector.id.startswith("defaults-")]
-            kept = _spread([o for o in failing if deviations and self.gives(deviations, o)], SAMPLE)
-            sample = [*_spread(rest, PARTLY_SAMPLED), *_spread(defaults, SAMPLE)]
+            kept = _spread([o for o in failing if deviations and self.explains(deviations, o)], SAMPLE_SIZE)
+            sample = [*_spread(rest, PARTIAL_SAMPLE_SIZE), *_spread(defaults, SAMPLE_SIZE)]
             for one in self.catalogue:
-                some = (*deviations, one)
-                if one in deviations or frozenset(some) in gains:
+                chosen = (*deviations, one)
+                if one in deviations or frozenset(chosen) in gains:
                     continue
-                if gain := sum(self.gives(some, o) for o in sample):
-                    lost = sum(not self.gives(some, o) for o in (*kept, *passing))
-                    gains[frozenset(some)] = (gain - lost, some)
+                if gain := sum(self.explains(chosen, o) for o in sample):
+                    lost = sum(not self.explains(chosen, o) for o in (*kept, *passing))
+                    gains[frozenset(chosen)] = (gain - lost, chosen)
         best = sorted(gains.values(), key=lambda item: -item[0])
-        return [some for _, some in best[: 2 * FOLLOWED]]
+        return [chosen for _, chosen in best[: 2 * BEAM_WIDTH]]
+
+
+def _ranked(matches: Sequence[Match]) -> list[Match]:
+    """Return the matches that change fewer right answers than they explain failures, the best first."""
+    return sorted((m for m in matches if m.broken < len(m.explained)), key=lambda m: -m.score)
 
 
 def _spread(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
-    """Return so many of the outcomes, from all of them."""
+    """Return up to `count` outcomes at regular intervals."""
     return list(outcomes[:: max(1, len(outcomes) // count)][:count])
 
 
-def _right(outcome: Outcome, level: Level) -> bool:
+def _is_right(outcome: Outcome, level: Level) -> bool:
     """Tell whether an answer reaches a level."""
     return outcome.status in ("passed", "failed") and reaches(outcome.level, level)
 
 
-def _size(outcome: Outcome) -> int:
-    """Return how much work a vector is: its elements, and as much again for every request."""
+def _work(outcome: Outcome) -> int:
+    """Return the work of an outcome: its elements, and 4 more for every request."""
     requests = (exchange.request for exchange in outcome.exchanges)
     return sum(4 + len(request.param.values) for request in requests if isinstance(request, StepRequest))

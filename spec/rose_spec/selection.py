@@ -1,4 +1,4 @@
-"""Which vectors of a revision are meant."""
+"""The selection of vectors by clause, kind, topic, id and size."""
 
 import json
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from pathlib import PurePath
 from rose_spec.ports import HarnessError
 from rose_spec.vectors import REVISIONS, Vector, vector_files
 
-__all__ = ["Entry", "Selection", "load_entries", "select"]
+__all__ = ["Selection", "select"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A vector, the name of its file, and what its flags mean."""
+    """A vector, the name of its file, and the notes on its flags."""
 
     vector: Vector
     topic: str
@@ -23,18 +23,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions that a vector must meet; None and empty ones are met by all.
+    """Conditions on a vector; a condition that is None admits every vector.
 
     Attributes
     ----------
     clause : str or None
-        A clause, or a section: "ROSE-4" is all of 4.1, 4.2 and 4.3.
+        A clause, or a section: "ROSE-4" stands for 4.1, 4.2 and 4.3.
     kind, topic : str or None
-        Kind of the vector; name of its file without ".json".
+        The kind of the vector, and the name of its file without ".json".
     pattern : str or None
         A shell pattern for the id.
     volume : int or None
-        Digests up to so many cases.
+        The largest number of cases of a digest.
     """
 
     clause: str | None = None
@@ -44,7 +44,7 @@ class Selection:
     volume: int | None = None
 
     def __str__(self) -> str:
-        """Return the conditions as the arguments that give them; a volume is none."""
+        """Return the conditions as arguments of the command line, without the volume."""
         given = {"select" if name == "pattern" else name: value for name, value in vars(self).items()}
         return " ".join(
             f"--{name} {value!r}" for name, value in given.items() if value is not None and name != "volume"
@@ -62,7 +62,7 @@ class Selection:
         return self.kind in (None, vector.kind) and self.topic in (None, entry.topic)
 
 
-def load_entries(revision: str) -> Iterator[Entry]:
+def _load_entries(revision: str) -> Iterator[Entry]:
     """Yield all vectors of a revision."""
     try:
         contents = [(file.name, json.loads(file.read_text())) for file in vector_files(revision)]
@@ -74,10 +74,10 @@ def load_entries(revision: str) -> Iterator[Entry]:
 
 
 def select(revision: str, selection: Selection) -> list[Entry]:
-    """Return the vectors that meet the conditions, and raise if there are none."""
+    """Return the vectors that meet the conditions, at least one."""
     if revision not in REVISIONS:
         raise HarnessError(f"the revision must be one of {', '.join(REVISIONS)}; got {revision!r}")
-    chosen = [entry for entry in load_entries(revision) if selection.admits(entry)]
+    chosen = [entry for entry in _load_entries(revision) if selection.admits(entry)]
     if not chosen:
-        raise HarnessError(f"no vector matches {selection} in revision {revision}; see list")
+        raise HarnessError(f"no vector of revision {revision} matches {selection}; list prints the ids")
     return chosen

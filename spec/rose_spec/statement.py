@@ -1,4 +1,4 @@
-"""The report as a conformance statement in Markdown, to paste into the README of a port."""
+"""The conformance statement of a port in Markdown, for its README."""
 
 from importlib.metadata import version
 
@@ -30,9 +30,8 @@ def statement(report: Report) -> str:
 
 def _counts(report: Report) -> str:
     counts = report.counts
-    told = ", ".join(f"{counts[name]} {name}" for name in ("passed", "unsupported", "failed", "unanswered"))
-    selected = f"; {len(report.outcomes)} of the {report.available} vectors, those selected by {report.selection}"
-    return f"{told}{selected if report.selection else ''}"
+    numbers = ", ".join(f"{counts[name]} {name}" for name in ("passed", "unsupported", "failed", "unanswered"))
+    return f"{numbers}; {report.selected()}" if report.selection else numbers
 
 
 def _row(result: ClauseResult) -> str:
@@ -43,5 +42,5 @@ def _row(result: ClauseResult) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text on one line, as a cell of a table or an item of a list can hold it."""
+    """Return a text on one line, escaped for a table."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""What must be refused, and why (ROSE-10 and ROSE-11): the oracle's second half."""
+"""The oracle's checks of options and shapes: which steps must be refused, and why (ROSE-10, ROSE-11)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ __all__ = ["reason_to_refuse"]
 
 
 def reason_to_refuse(options: Options, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> str | None:
-    """Return why a step must be refused, None where it must not."""
+    """Return the reason why a step must be refused, or None if it is allowed."""
     return next(_reasons(options, param, grad, noise), None)
 
 

@@ -1,13 +1,13 @@
-"""The conformance vectors: what a vector is, and how its arrays and numbers stand in JSON.
+"""The conformance vectors, and the form of their arrays and numbers in JSON.
 
-Floats are hexadecimal words of fixed width, never decimals: a float64 number is 16 digits, an array is
-its dtype, its shape and the words of its values in C order.
+Floats are hexadecimal words of fixed width, never decimals. A float64 number has 16 digits. An array has a dtype, a
+shape, and the words of its values in C order.
 """
 
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from rose_spec.floats import FORMATS
 from rose_spec.oracle import Options, Tensor
 
 __all__ = [
+    "NUMBERS",
     "REVISIONS",
     "Kind",
     "Vector",
@@ -22,35 +23,36 @@ __all__ = [
     "number_from_json",
     "number_to_json",
     "options_from_json",
-    "options_to_json",
     "tensor_from_json",
     "tensor_to_json",
     "vector_files",
+    "words_to_json",
 ]
 
-# Revision of the rule: folder of its vectors.
+# Maps each revision of the rule to the folder of its vectors.
 REVISIONS: Final = {"1.0.2": "v1", "1.0.0": "v1-revision-1.0.0"}
 
 Kind = Literal["step", "refusal", "trajectory", "digest", "noise"]
+# The options of a step whose values are float64 words in JSON.
 NUMBERS: Final = ("lr", "weight_decay", "lr_reference")
 
 
 @dataclass(frozen=True)
 class Vector:
-    """One question with its answer, both as they stand in JSON.
+    """One question and its answer, both in the form of JSON.
 
     Attributes
     ----------
     id : str
-        Permanent, never used for anything else.
+        Permanent, and never reused.
     kind : str
         "step", "refusal", "trajectory", "digest" or "noise"; see CONFORMANCE.md.
     clauses : tuple of str
-        The clauses of SPEC.md it tells apart from their likely misreadings.
+        The clauses of SPEC.md whose likely misreadings fail this vector.
     flags : tuple of str
-        Each explained in the "notes" of its file.
+        Labels, each explained in the "notes" of the vector's file.
     input, expected : mapping
-        What a port is given, and what it must answer.
+        The question and the answer.
     """
 
     id: str
@@ -62,12 +64,12 @@ class Vector:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Vector":
-        """Return the vector of a JSON object."""
+        """Return the vector that a JSON object describes."""
         return cls(**{**value, "clauses": tuple(value["clauses"]), "flags": tuple(value["flags"])})
 
 
 def vector_files(revision: str = "1.0.2") -> Iterator[Any]:
-    """Return the files of a revision's vectors, sorted by name."""
+    """Yield the vector files of a revision, sorted by name."""
     folder = files("rose_spec") / "vectors" / REVISIONS[revision]
     yield from sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
 
@@ -89,13 +91,13 @@ def number_from_json(word: str) -> float:
 
 
 def words_to_json(dtype: str, values: Sequence[float], *, canonical: bool = True) -> list[str]:
-    """Return the words of values of a dtype; every NaN has the same one where `canonical`."""
+    """Return the words of values of a dtype; with `canonical`, every NaN has the same word."""
     form = FORMATS[dtype]
     return [f"{form.encode(value, canonical=canonical):0{form.digits}x}" for value in values]
 
 
 def tensor_to_json(tensor: Tensor, *, canonical: bool = True) -> dict[str, Any]:
-    """Return an array as JSON has it: canonical as an answer, with the payloads of its NaNs as a question."""
+    """Return an array in the form of JSON; NaNs keep their payloads unless `canonical`."""
     return {
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
@@ -104,23 +106,12 @@ def tensor_to_json(tensor: Tensor, *, canonical: bool = True) -> dict[str, Any]:
 
 
 def tensor_from_json(value: Mapping[str, Any]) -> Tensor:
-    """Return the array of a JSON object."""
+    """Return the array that a JSON object describes."""
     return Tensor.from_words(value["dtype"], value["shape"], [int(word, 16) for word in value["words"]])
 
 
-def options_to_json(options: Options) -> dict[str, Any]:
-    """Return the options that differ from their defaults as JSON has them; `lr` has no default."""
-    given: dict[str, Any] = {}
-    for option in fields(Options):
-        value = getattr(options, option.name)
-        if option.name == "lr" or value != option.default:
-            is_number = option.name in NUMBERS and value is not None
-            given[option.name] = number_to_json(value) if is_number else value
-    return given
-
-
 def options_from_json(value: Mapping[str, Any]) -> Options:
-    """Return the options of a JSON object; those not given have their defaults."""
+    """Return the options that a JSON object describes; an option that is left out has its default."""
     options: dict[str, Any] = {
         name: number_from_json(option) if name in NUMBERS and isinstance(option, str) else option
         for name, option in value.items()

@@ -1,4 +1,4 @@
-"""rose_core as it answers vectors: the oracle's arrays in and out."""
+"""rose_core as a function over the oracle's tensors."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ import numpy as np
 import rose_core
 from rose_spec.floats import FORMATS
 from rose_spec.oracle import Tensor
-from rose_spec.vectors import Vector, number_from_json, tensor_from_json
+from rose_spec.ports.port import plain_options
+from rose_spec.vectors import Vector, tensor_from_json
 from tests.bits import from_words, words
 
-__all__ = ["core_update", "plain", "request_of", "to_array", "to_tensor"]
+__all__ = ["core_update", "request_of", "to_array", "to_tensor"]
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
@@ -22,14 +23,9 @@ def to_tensor(array: np.ndarray) -> Tensor:
     return Tensor.from_words(str(array.dtype), array.shape, words(array).ravel().tolist())
 
 
-def plain(options: Any) -> dict[str, Any]:
-    numbers = ("lr", "weight_decay", "lr_reference")
-    return {k: number_from_json(v) if k in numbers and v is not None else v for k, v in options.items()}
-
-
 def core_update(param: Tensor, grad: Tensor, options: Any, noise: list[int] | None) -> Tensor:
     words_of_noise = None if noise is None else np.asarray(noise, np.int32).reshape(param.shape)
-    return to_tensor(rose_core.update(to_array(param), to_array(grad), noise=words_of_noise, **plain(options)))
+    return to_tensor(rose_core.update(to_array(param), to_array(grad), noise=words_of_noise, **plain_options(options)))
 
 
 def request_of(vector: Vector) -> tuple[Tensor, Tensor, Any, list[int] | None]:

@@ -1,4 +1,4 @@
-"""A few vectors of every kind, made from the oracle, and the ports that answer them."""
+"""A few vectors of every kind, with the answers of the oracle."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from rose_spec.oracle import Rule, Tensor
 from rose_spec.trajectory import Trajectory, update_by_oracle
 from rose_spec.vectors import Vector, number_to_json, options_from_json, tensor_to_json
 
-__all__ = ["refusal", "samples", "step", "write_vectors"]
+__all__ = ["samples", "write_vectors"]
 
 MATRIX = (0.5, -1.25, 3.0, 0.125, 7.0, -2.5)
 
@@ -81,7 +81,7 @@ def samples() -> list[Vector]:
 
 
 def trajectory(name: str, clauses: str, options: Mapping[str, Any], dtype: str) -> Vector:
-    """Return three steps of two groups, the first with lr 0, one with a gradient missing."""
+    """Return three steps of two groups; the first has lr 0, and one lacks a gradient."""
     first, second = tensor(dtype, (2, 2), MATRIX[:4]), tensor(dtype, (3,), MATRIX[3:])
     of_group = {"options": {**options, "weight_decay": number_to_json(0.25)}}
     groups = [
@@ -94,26 +94,26 @@ def trajectory(name: str, clauses: str, options: Mapping[str, Any], dtype: str) 
         for lr, skipped in ((0.0, grads[0][1]), (0.5, None), (0.25, grads[0][1]))
     ]
     asked = {"groups": groups, "steps": steps}
-    answer = [[tensor_to_json(p) for p in group] for group in Trajectory(asked).play(update_by_oracle)]
+    answer = [[tensor_to_json(p) for p in group] for group in Trajectory(asked).run(update_by_oracle)]
     return Vector(name, "trajectory", tuple(clauses.split()), (), asked, {"params": answer})
 
 
 def noise_vector(name: str, clauses: str) -> Vector:
-    """Return a question for noise."""
+    """Return a question about noise."""
     words = [f"{word:04x}" for word in noise_words(7, seed=2**63 + 5, step=3, index=1)]
     asked = {"count": 7, "seed": f"{2**63 + 5:016x}", "step": "00000003", "index": "00000001"}
     return Vector(name, "noise", tuple(clauses.split()), (), asked, {"words": words})
 
 
 def digest_vector(name: str, clauses: str, count: int) -> Vector:
-    """Return a digest; that of many cases is not computed, and wrong."""
+    """Return a digest; with many cases its answer is not computed, and wrong on purpose."""
     results = (update_by_oracle(case) for case in generated_cases(1, count if count < 100 else 0))  # type: ignore[arg-type]
     asked = {"generator": 1, "seed": "0000000000000001", "count": count}
     return Vector(name, "digest", tuple(clauses.split()), (), asked, {"sha256": digest(results)})
 
 
 def write_vectors(folder: Path, vectors: Sequence[Vector]) -> list[Path]:
-    """Write vectors as a file of the kit and return the files."""
+    """Write a vector file and return the list of files."""
     content = {"format": 1, "revision": "1.0.2", "title": "samples", "notes": {}, "vectors": [vars(v) for v in vectors]}
     file = folder / "samples.json"
     file.write_text(json.dumps(content))

@@ -1,24 +1,23 @@
-"""Ports that answer as a script says, and the samples to ask them."""
+"""Ports with scripted replies, and the sample vectors for them."""
 
 from collections.abc import Callable
 from typing import Any
 
-from rose_spec.check import Outcome, check, check_vector
-from rose_spec.oracle import Tensor
+from rose_spec.check import check, check_vector
+from rose_spec.outcome import Outcome
 from rose_spec.ports import Port
 from rose_spec.ports.python_function import PythonPort
 from rose_spec.replies import NoiseRequest, Reply, StepRequest
 from rose_spec.report import Report
 from tests.spec.samples import samples
 
-__all__ = ["REQUEST", "VECTORS", "FunctionPort", "ScriptedPort", "outcome_of", "reported"]
+__all__ = ["VECTORS", "FunctionPort", "ScriptedPort", "outcome_of", "reported"]
 
 VECTORS = {vector.id: vector for vector in samples()}
-REQUEST = StepRequest("r", Tensor("float32", (2,), (1.0, 4.0)), Tensor("float32", (2,), (1.0, 2.0)), {"lr": 0.5})
 
 
 class FunctionPort(PythonPort):
-    """A port around a function that is already there."""
+    """A port around a function object."""
 
     def __init__(self, update: Callable[..., Any], noise: Callable[..., Any] | None = None) -> None:
         super().__init__("rose_core:update")
@@ -26,7 +25,7 @@ class FunctionPort(PythonPort):
 
 
 class ScriptedPort:
-    """A port that gives the same reply always."""
+    """A port that always gives the same reply, or raises it."""
 
     name = "scripted"
 
@@ -34,12 +33,12 @@ class ScriptedPort:
         self.reply = reply
 
     def step(self, request: StepRequest) -> Reply:  # noqa: ARG002
-        return self.said()
+        return self.respond()
 
     def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002
-        return self.said()
+        return self.respond()
 
-    def said(self) -> Reply:
+    def respond(self) -> Reply:
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply

@@ -1,4 +1,4 @@
-"""The algorithm box of SPEC.md runs as it stands, and gives the answers of all vectors of single steps."""
+"""The code of the algorithm box in SPEC.md gives the answers of all vectors of single steps."""
 
 import builtins
 import re

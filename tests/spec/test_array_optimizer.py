@@ -14,11 +14,11 @@ from rose_spec.ports.port import plain_options
 from rose_spec.replies import Answer, Exchange, NoiseRequest, Refused, Reply, StepRequest, Unsupported
 from rose_spec.vectors import load_vectors, number_from_json, tensor_from_json
 
-NO_WORDS = "an optimizer draws its own noise"
+NO_WORDS = "the optimizer draws noise by itself"
 
 
 class RoseOfNumpy:
-    """The optimizer as a port. It takes trajectories whole, since schedules and noise are its own."""
+    """The optimizer as a port. It runs whole trajectories, since it resolves schedules and noise by itself."""
 
     name = "rose_numpy:Rose"
 
@@ -53,7 +53,7 @@ class RoseOfNumpy:
 
 
 def group_of(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group of a trajectory as the optimizer takes it."""
+    """Return a group of a trajectory as a group of the optimizer."""
     options = plain_options(value["options"])
     if isinstance(options.get("wd_schedule"), str):
         options["wd_schedule"] = number_from_json(options["wd_schedule"])
@@ -70,7 +70,7 @@ VECTORS = [vector for vector in load_vectors() if vector.kind in ("step", "refus
 def test_rose_numpy_conforms_exactly(kind: str) -> None:
     vectors = [vector for vector in VECTORS if vector.kind == kind]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of slices of one element, which are among the vectors
+        warnings.simplefilter("ignore")  # vectors with slices of one element warn
         outcomes = list(check(RoseOfNumpy(), vectors))
     wrong = [(o.vector.id, o.detail) for o in outcomes if o.status not in ("passed", "unsupported")]
     assert wrong == []

@@ -1,4 +1,4 @@
-"""Every known deviation fails the vectors and is told by its name, alone and with another."""
+"""Every known deviation fails vectors and is diagnosed, alone and together with another one."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -7,25 +7,26 @@ from typing import Any
 import pytest
 
 from rose_spec.catalogue import CATALOGUE, SUCCESSOR, Deviation, Variant, VariantPort, deviation_named
-from rose_spec.check import Outcome, check
+from rose_spec.check import check
 from rose_spec.diagnosis import Diagnosis, explain
 from rose_spec.oracle import Tensor
+from rose_spec.outcome import Outcome
 from rose_spec.replies import Answer, Failed, Reply, StepRequest
 from rose_spec.revision_1_0_0 import Rule100
 from rose_spec.vectors import Vector, load_vectors
 
 PAIRS = list(combinations(CATALOGUE, 2))
-# 12 pairs, far apart in the catalogue.
+# Twelve pairs at regular intervals.
 SAMPLE = PAIRS[:: len(PAIRS) // 12][:12]
 
 
 @pytest.fixture(scope="module")
 def vectors() -> list[Vector]:
-    """Return every second step and all else, but the recorded and the generated, which are long and tell nothing."""
+    """Return every second step, all refusals and all trajectories, without the recorded vectors, which are slow."""
     kept = [
         v for v in load_vectors() if v.kind in ("step", "refusal", "trajectory") and not v.id.startswith("recorded")
     ]
-    return [vector for place, vector in enumerate(kept) if vector.kind != "step" or place % 2 == 0]
+    return [vector for index, vector in enumerate(kept) if vector.kind != "step" or index % 2 == 0]
 
 
 def outcomes_of(deviations: tuple[Deviation, ...], vectors: list[Vector]) -> list[Outcome]:
@@ -37,7 +38,7 @@ def alternatives(diagnosis: Diagnosis) -> list[set[Deviation]]:
     return [set(deviations) for deviations in (first.deviations, *first.equivalents)]
 
 
-def test_there_are_many_deviations_with_names_sentences_and_clauses_of_their_own() -> None:
+def test_names_and_sentences_of_the_deviations_are_unique_and_all_have_a_clause() -> None:
     assert len(CATALOGUE) >= 30
     assert len({deviation.name for deviation in CATALOGUE}) == len(CATALOGUE)
     assert len({deviation.sentence for deviation in CATALOGUE}) == len(CATALOGUE)
@@ -52,11 +53,11 @@ def test_the_oracle_without_deviations_passes(vectors: list[Vector]) -> None:
 
 
 @pytest.mark.parametrize("deviation", CATALOGUE, ids=lambda deviation: deviation.name)
-def test_a_deviation_fails_and_is_told(deviation: Deviation, vectors: list[Vector]) -> None:
+def test_a_deviation_fails_and_is_diagnosed(deviation: Deviation, vectors: list[Vector]) -> None:
     outcomes = outcomes_of((deviation,), vectors)
     failed = [outcome for outcome in outcomes if outcome.status != "passed"]
     assert failed
-    # A third of the vectors that are passed is enough to tell deviations apart.
+    # A third of the passed vectors is enough to tell deviations apart.
     passed = [outcome for outcome in outcomes if outcome.status == "passed"]
     diagnosis = explain([*failed, *passed[::3]])
     assert {deviation} in alternatives(diagnosis)
@@ -65,15 +66,15 @@ def test_a_deviation_fails_and_is_told(deviation: Deviation, vectors: list[Vecto
 
 
 @pytest.mark.parametrize("pair", SAMPLE, ids=lambda pair: "+".join(deviation.name for deviation in pair))
-def test_a_pair_is_told(pair: tuple[Deviation, ...], vectors: list[Vector]) -> None:
+def test_a_pair_is_diagnosed(pair: tuple[Deviation, ...], vectors: list[Vector]) -> None:
     outcomes = outcomes_of(pair, vectors)
     diagnosis = explain(outcomes)
     assert diagnosis.unexplained == []
-    # One may hide the other; then fewer, or others, explain the same answers.
+    # One deviation may hide the other, so that fewer or other deviations explain the same answers.
     assert set(pair) in alternatives(diagnosis) or len(diagnosis.explanations[0].deviations) <= len(pair)
 
 
-def test_the_text_counts_and_names() -> None:
+def test_the_text_has_the_number_of_failures_and_the_sentences() -> None:
     vectors = [vector for vector in load_vectors() if vector.id.startswith("decay-")]
     diagnosis = explain(outcomes_of((deviation_named("l2-decay"),), vectors))
     text = diagnosis.explanations[0].text
@@ -82,7 +83,7 @@ def test_the_text_counts_and_names() -> None:
     assert "weight decay is added to the gradient (ROSE-3.1)" in text
 
 
-def test_what_nothing_explains_is_left_unexplained(vectors: list[Vector]) -> None:
+def test_failures_without_an_explanation_stay_unexplained(vectors: list[Vector]) -> None:
     class Wrong(VariantPort):
         def step(self, request: Any) -> Any:
             reply = super().step(request)
@@ -98,7 +99,7 @@ def test_what_nothing_explains_is_left_unexplained(vectors: list[Vector]) -> Non
 
 
 class ExceptPort(VariantPort):
-    """A port with deviations that is right with some requests."""
+    """A port with deviations whose answers to some requests are right."""
 
     def __init__(self, names: list[str], is_right: Callable[[StepRequest], bool]) -> None:
         super().__init__([deviation_named(name) for name in names])
@@ -109,7 +110,7 @@ class ExceptPort(VariantPort):
 
 
 class SilentPort(VariantPort):
-    """A port that raises, on all requests or on those of some dtypes."""
+    """A port that fails to answer requests of some dtypes, by default of all."""
 
     dtypes: tuple[str, ...] = ("bfloat16", "float16", "float32", "float64")
 
@@ -123,7 +124,7 @@ def steps_of(*prefixes: str) -> list[Vector]:
     return [v for v in load_vectors() if v.kind in ("step", "refusal") and v.id.startswith(prefixes)]
 
 
-def test_a_pair_is_told_though_rank_0_is_right() -> None:
+def test_a_pair_is_diagnosed_although_rank_0_is_right() -> None:
     port = ExceptPort(["l2-decay", "sample-deviation"], lambda request: not request.param.shape)
     outcomes = list(check(port, steps_of("decay-", "gate-", "step-", "defaults-")))
     failed = [outcome for outcome in outcomes if outcome.status != "passed"]
@@ -133,7 +134,7 @@ def test_a_pair_is_told_though_rank_0_is_right() -> None:
     assert diagnosis.unexplained == []
 
 
-def test_the_rest_is_counted_where_a_deviation_explains_most() -> None:
+def test_the_unexplained_rest_is_counted_if_a_deviation_explains_most() -> None:
     class Wrong(VariantPort):
         def step(self, request: StepRequest) -> Reply:
             return Answer(request.grad) if request.id.startswith("decay-rank-0") else super().step(request)
@@ -148,7 +149,7 @@ def test_the_rest_is_counted_where_a_deviation_explains_most() -> None:
     assert diagnosis.explanations[-1].text.endswith(f"; {rest} are explained by no known deviation")
 
 
-def test_a_changed_default_is_told_among_other_failures() -> None:
+def test_a_changed_default_is_diagnosed_among_other_failures() -> None:
     port = ExceptPort(["magnitude-range", "default-no-decay"], lambda request: request.param.dtype == "float16")
     outcomes = list(check(port, steps_of("defaults-", "statistics-", "decay-")))
     diagnosis = explain(outcomes)
@@ -156,11 +157,11 @@ def test_a_changed_default_is_told_among_other_failures() -> None:
     assert diagnosis.unexplained == []
 
 
-def test_missing_answers_are_told_by_what_the_port_says() -> None:
+def test_missing_answers_are_grouped_by_the_reason_of_the_port() -> None:
     vectors = steps_of("step-", "layout-", "special-")
     diagnosis = explain(list(check(SilentPort(()), vectors)))
-    said = "TypeError: no bfloat16, float16, float32, float64"
-    text = f"fails {len(vectors)} of {len(vectors)}; all {len(vectors)} get no answer: {said}"
+    reason = "TypeError: no bfloat16, float16, float32, float64"
+    text = f"fails {len(vectors)} of {len(vectors)}; all {len(vectors)} have no answer: {reason}"
     assert [(e.text, e.deviations) for e in diagnosis.explanations] == [(text, ())]
     assert diagnosis.unexplained == []
 
@@ -170,7 +171,7 @@ def test_missing_answers_hide_no_deviation(vectors: list[Vector]) -> None:
     port.dtypes = ("float16",)
     diagnosis = explain(list(check(port, vectors)))
     assert alternatives(diagnosis) == [{deviation_named("l2-decay")}]
-    assert [e.text.partition(" ")[2] for e in diagnosis.explanations[1:]] == ["get no answer: TypeError: no float16"]
+    assert [e.text.partition(" ")[2] for e in diagnosis.explanations[1:]] == ["have no answer: TypeError: no float16"]
     assert diagnosis.unexplained == []
 
 
@@ -181,16 +182,14 @@ def test_a_deviation_that_contradicts_more_than_it_explains_is_not_named() -> No
     assert diagnosis.unexplained
 
 
-def test_the_answers_of_a_later_revision_are_told() -> None:
+def test_the_answers_of_a_later_revision_are_diagnosed() -> None:
     vectors = [v for v in load_vectors("1.0.0") if v.kind == "step"][::5]
     diagnosis = explain(list(check(VariantPort(()), vectors, "exact", Rule100)), (SUCCESSOR,))
-    assert diagnosis.explanations[0].text.endswith(
-        "are explained by: its answers are those of revision 1.0.2 (ROSE-A.1)"
-    )
+    assert diagnosis.explanations[0].text.endswith("are explained by: the port implements revision 1.0.2 (ROSE-A.1)")
     assert diagnosis.unexplained == []
 
 
-def test_a_port_is_diagnosed_at_the_level_it_is_asked_for() -> None:
+def test_a_port_is_diagnosed_at_the_required_level() -> None:
     class Near(VariantPort):
         def step(self, request: StepRequest) -> Reply:
             reply = super().step(request)
@@ -200,6 +199,6 @@ def test_a_port_is_diagnosed_at_the_level_it_is_asked_for() -> None:
             return Answer(Tensor("float64", reply.param.shape, values))
 
     outcomes = list(check(Near([deviation_named("l2-decay")]), steps_of("decay-"), "rounded"))
-    diagnosis = explain(outcomes, asked="rounded")
+    diagnosis = explain(outcomes, required="rounded")
     assert {deviation_named("l2-decay")} in alternatives(diagnosis)
     assert " at level " not in diagnosis.explanations[0].text

@@ -1,4 +1,4 @@
-"""The commands, their exit statuses and their files."""
+"""The commands, their exit statuses and their report files."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ RIGHT = ["--python", "rose_core:update", "--noise-function", "rose_core:noise_wo
 
 @pytest.fixture(autouse=True)
 def few_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the commands see the samples only."""
+    """Replace the vectors by the samples."""
     files = write_vectors(tmp_path, [vector for vector in samples() if vector.id != "digest-many"])
     monkeypatch.setattr(selection, "vector_files", lambda revision: files)  # noqa: ARG005
     monkeypatch.setattr(rose_core, "backwards", lambda p, g, **o: rose_core.update(p, -g, **o), raising=False)
@@ -41,9 +41,7 @@ def test_a_port_that_does_not_conform_exits_with_1_and_shows_the_smallest_failin
     assert run("--python", "rose_core:backwards", "--select", "step-scalar") == 1
     output = capsys.readouterr().out
     assert "element 0: expected 4003ffcb923a29c8 (2.4999000000000002), got 3ff7ff972474538f (1.4999)" in output
-    assert (
-        "does not conform: it fails 1, run on 1 of the 21 vectors, those selected by --select 'step-scalar'." in output
-    )
+    assert "does not conform: it fails 1 of the 1 vector selected by --select 'step-scalar' (21 in all)." in output
 
 
 def test_a_lower_level_may_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,12 +72,15 @@ def test_a_breach_of_the_protocol_exits_with_2_and_is_shown(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*RIGHT, "--select", "nothing-*"], "no vector matches --select 'nothing-*' in revision 1.0.2; see list"),
-        ([*RIGHT, "--timeout", "3"], "--timeout goes with --program only"),
-        (["--torch-optimizer", "a:B", "--noise-function", "c:d"], "--noise-function goes with --python only"),
-        (["--program", "node 'port.js"], "cannot be split as a shell does: No closing quotation"),
+        (
+            [*RIGHT, "--select", "nothing-*"],
+            "no vector of revision 1.0.2 matches --select 'nothing-*'; list prints",
+        ),
+        ([*RIGHT, "--timeout", "3"], "--timeout needs --program"),
+        (["--torch-optimizer", "a:B", "--noise-function", "c:d"], "--noise-function needs --python"),
+        (["--program", "node 'port.js"], "cannot be split into arguments: No closing quotation"),
         (["--torch-optimizer", "a:B", "--rename", "lr=a", "--rename", "lr=b"], "--rename lr is given twice, as 'a'"),
-        (["--program", "x", "--rename", "lr=rate"], "--rename goes with --torch-optimizer only"),
+        (["--program", "x", "--rename", "lr=rate"], "--rename needs --torch-optimizer"),
         ([*RIGHT, "--json", "/no/such/folder/report.json"], "cannot be written to /no/such/folder/report.json"),
     ],
 )
@@ -114,7 +115,7 @@ def test_a_command_line_that_cannot_be_read_exits_with_2(
     assert "usage: python -m rose_spec" in capsys.readouterr().err
 
 
-def test_a_report_for_programs_is_written(tmp_path: Path) -> None:
+def test_a_json_report_is_written(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     assert run(*RIGHT, "--json", str(file)) == 0
     content = json.loads(file.read_text())
@@ -127,21 +128,21 @@ def test_a_conformance_statement_is_written(tmp_path: Path) -> None:
     file = tmp_path / "CONFORMANCE.md"
     assert run("--python", "rose_core:update", "--markdown", str(file)) == 0
     text = file.read_text()
-    assert text.startswith("### Conformance to Rose\n\nrose_core:update conforms to Rose 1.0.2 at level exact in what")
+    assert text.startswith("### Conformance to Rose\n\nrose_core:update conforms to Rose 1.0.2 at level exact in all")
     assert "- vectors: 20 passed, 1 unsupported, 0 failed, 0 unanswered\n" in text
     assert "| ROSE-9.3 | unsupported | 1 | 0 | 1 | 0 |  |\n" in text
     assert "- unsupported in 1 vector: no portable noise; --noise-function names one\n" in text
 
 
-def test_a_run_that_was_narrowed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_names_the_selection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "CONFORMANCE.md"
     assert run(*RIGHT, "--select", "step-scalar", "--clause", "6.2", "--markdown", str(file)) == 0
-    told = "in 1 of the 21 vectors, those selected by --clause 'ROSE-6.2' --select 'step-scalar'."
-    assert capsys.readouterr().out.rstrip().endswith(f"at level exact {told}")
-    assert told in file.read_text()
+    selected = "in the 1 vector selected by --clause 'ROSE-6.2' --select 'step-scalar' (21 in all)."
+    assert capsys.readouterr().out.rstrip().endswith(f"at level exact {selected}")
+    assert selected in file.read_text()
 
 
-def test_failures_that_share_a_reason_are_one_line(
+def test_failures_with_the_same_reason_share_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rose_core, "backwards", lambda p, g, **o: g[1, 1:])  # noqa: ARG005
@@ -154,7 +155,7 @@ def test_failures_that_share_a_reason_are_one_line(
     assert "\n14 vectors unanswered (step-matrix, step-defaults, step-reference, ...): raised IndexError" in output
 
 
-def test_the_report_for_programs_holds_the_words_that_differ(tmp_path: Path) -> None:
+def test_the_json_report_has_the_words_that_differ(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     assert run("--python", "rose_core:backwards", "--select", "step-scalar", "--json", str(file)) == 1
     (vector,) = json.loads(file.read_text())["vectors"]
@@ -167,7 +168,7 @@ def test_the_report_for_programs_holds_the_words_that_differ(tmp_path: Path) -> 
     }
 
 
-def test_digests_are_run_only_when_volume_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_digests_run_only_with_volume(capsys: pytest.CaptureFixture[str]) -> None:
     run(*RIGHT)
     assert "21 passed" in capsys.readouterr().out
     run(*RIGHT, "--volume", "1000")
@@ -185,7 +186,7 @@ def test_vectors_are_selected_by_clause_section_and_pattern(capsys: pytest.Captu
         assert f"{count} passed" in capsys.readouterr().out
 
 
-def test_list_names_the_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_the_ids_of_the_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--kind", "refusal", "--topic", "samples", "--clause", "ROSE-10"]) == 0
     assert capsys.readouterr().out == "refuse-narrow-noise  refusal  ROSE-10.4\n"
 
@@ -193,7 +194,7 @@ def test_list_names_the_vectors(capsys: pytest.CaptureFixture[str]) -> None:
 def test_show_prints_words_and_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "step-scalar"]) == 0
     output = capsys.readouterr().out
-    assert "step-scalar: step, ROSE-6.2, of samples.json\n" in output
+    assert "step-scalar: step, ROSE-6.2, in samples.json\n" in output
     assert "  param: float64 [] 4000000000000000 (2.0)\n" in output
     assert "    lr: 3fe0000000000000 (0.5)\n" in output
 
@@ -206,7 +207,7 @@ def test_show_prints_every_kind_of_vector(name: str, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["id"] == name
 
 
-def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+def test_a_closed_output_pipe_gives_no_traceback() -> None:
     script = "import sys; from rose_spec.cli import main; sys.exit(main(['list']))"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
         assert listing.stdout is not None
@@ -218,7 +219,7 @@ def test_a_reader_that_goes_away_gets_no_traceback() -> None:
 
 def test_show_of_an_unknown_id_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "nothing"]) == 2
-    assert "has the id 'nothing'; see list" in capsys.readouterr().err
+    assert "has the id 'nothing'; list prints the ids" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["run", "list", "show", "lint", "generate"])

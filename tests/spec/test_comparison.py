@@ -1,4 +1,4 @@
-"""How near an answer is: the levels, and the distance in ulps."""
+"""The level of an answer, and its distance in ulps."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from rose_spec.ports.python_function import PythonPort
 from rose_spec.replies import Answer
 from tests.spec.scripted import VECTORS, ScriptedPort, outcome_of
 
-NEARNESS: list[tuple[float, float, Format, str, Level | None]] = [
+LEVELS_OF_VALUES: list[tuple[float, float, Format, str, Level | None]] = [
     (1.0, 1.0, FLOAT64, "float64", "exact"),
     (1.0 + 4 * 2.0**-52, 1.0, FLOAT64, "float64", "rounded"),
     (1.0 + 5 * 2.0**-52, 1.0, FLOAT64, "float64", "formula"),
@@ -33,19 +33,19 @@ NEARNESS: list[tuple[float, float, Format, str, Level | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("got", "expected", "compute", "dtype", "level"), NEARNESS)
+@pytest.mark.parametrize(("got", "expected", "compute", "dtype", "level"), LEVELS_OF_VALUES)
 def test_levels(got: float, expected: float, compute: Format, dtype: str, level: Level | None) -> None:
     scale = Scale(Tensor(dtype, (), (0.0,)), compute, lr=1.0)
     assert compare(Tensor(dtype, (), (got,)), Tensor(dtype, (), (expected,)), scale).level == level
 
 
-def test_the_difference_is_told_in_ulps_of_the_larger_of_parameter_and_result() -> None:
+def test_a_difference_is_measured_in_ulps_of_the_larger_of_parameter_and_result() -> None:
     scale = Scale(Tensor("float64", (), (4.0,)), FLOAT64, lr=0.0)
     nearly = compare(Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,)), scale)
     assert (nearly.ulps, nearly.level, nearly.differing) == (2.0, "rounded", (0,))
 
 
-def test_the_word_of_a_nan_matters_where_it_was_rounded_stochastically_and_only_at_exact() -> None:
+def test_the_word_of_a_nan_matters_only_at_exact_and_after_stochastic_rounding() -> None:
     outcome = outcome_of(PythonPort("rose_core:update"), "step-nan-noise")
     assert isinstance(outcome.reply, Answer)
     payload = Tensor.from_words("bfloat16", (2,), [0x7FC1, 0x7FC0])
@@ -54,7 +54,7 @@ def test_the_word_of_a_nan_matters_where_it_was_rounded_stochastically_and_only_
     assert marked.detail == "1 element differs, by up to 0 ulps"
 
 
-def test_a_trajectory_may_be_off_as_often_as_it_has_steps() -> None:
+def test_the_allowed_difference_grows_with_the_steps_of_a_trajectory() -> None:
     got, expected = Tensor("float64", (), (1.0 + 8 * 2.0**-52,)), Tensor("float64", (), (1.0,))
     scale = Scale(expected, FLOAT64, lr=0.0)
     assert compare(got, expected, scale).level == "formula"

@@ -1,4 +1,4 @@
-"""The example ports conform at level exact: over the vectors, and over random bits."""
+"""The example ports conform at level exact, for the vectors and for random bits."""
 
 import math
 import random
@@ -25,7 +25,7 @@ LIMIT = 150
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the C port as a program."""
+    """Compile the C port and return the program."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler (cc, gcc or clang) is installed")
@@ -37,7 +37,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["c", "javascript"])
 def port(request: pytest.FixtureRequest) -> Iterator[ProgramPort]:
-    """Return a running example port."""
+    """Yield an example port, which is closed after the test."""
     if request.param == "c":
         opened = ProgramPort(str(request.getfixturevalue("compiled")), dialect="text", timeout=30.0)
     elif shutil.which("node") is None:
@@ -54,7 +54,7 @@ def test_all_vectors_pass_at_exact(port: ProgramPort) -> None:
     assert [(o.vector.id, o.detail) for o in outcomes if o.status != "passed"] == []
 
 
-def test_random_bits_give_the_bits_of_the_oracle(port: ProgramPort) -> None:
+def test_answers_to_random_bits_are_those_of_the_oracle(port: ProgramPort) -> None:
     rng = random.Random(20)
     for number in range(400):
         request = random_step(rng, str(number))
@@ -68,7 +68,7 @@ def test_random_bits_give_the_bits_of_the_oracle(port: ProgramPort) -> None:
 
 
 @pytest.mark.parametrize("name", ["rose.c", "rose.mjs"])
-def test_an_example_port_is_short_and_says_how_to_run_it(name: str) -> None:
+def test_an_example_port_is_short_and_names_the_command_that_checks_it(name: str) -> None:
     lines = (FOLDER / name).read_text().splitlines()
     assert len(lines) < LIMIT
     assert max(map(len, lines)) <= 120
@@ -93,7 +93,7 @@ def random_step(rng: random.Random, name: str) -> StepRequest:
 
 
 def tensor(rng: random.Random, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """Return an array of any bits, of bits near 1 and their negatives, or of bits near 0."""
+    """Return an array of random bits: any bits, values near 1 or -1, or values near 0."""
     form, kind = FORMATS[dtype], rng.randrange(3)
     one, sign = form.encode(1.0), 1 << (form.width - 1)
     draw = [

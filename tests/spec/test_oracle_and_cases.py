@@ -1,4 +1,4 @@
-"""The oracle against rose_core on words of every kind, and the generator of cases."""
+"""The oracle and rose_core agree on words of every kind; the generator of cases."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ DTYPES = list(FORMATS)
 @example("float32", 0x7FFFFFFF)
 @example("float64", 0xFFF0000000000001)
 @examples(300)
-def test_every_word_survives_decoding_and_encoding(dtype: str, bits: int) -> None:
+def test_a_word_is_unchanged_by_decoding_and_encoding(dtype: str, bits: int) -> None:
     form = FORMATS[dtype]
     word = bits >> (64 - form.width)
     value = form.decode(word)
@@ -36,7 +36,7 @@ def test_every_word_survives_decoding_and_encoding(dtype: str, bits: int) -> Non
 
 @st.composite
 def wild_cases(draw: st.DrawFn) -> Case:
-    """Draw steps of any words. Of float64 those near the largest are left out: sums may overflow (ROSE-7.3)."""
+    """Draw steps of any words, without float64 values near the largest, whose sums may overflow (ROSE-7.3)."""
     shape = draw(st.sampled_from([(), (1,), (4,), (2, 1), (1, 3), (3, 2), (2, 2, 2), (5, 2), (0, 2)]))
 
     def tensor(dtype: str) -> Tensor:
@@ -70,7 +70,7 @@ def test_oracle_and_rose_core_agree_on_wild_words(case: Case) -> None:
     assert tensor_to_json(to_tensor(result)) == tensor_to_json(expected)
 
 
-def test_generated_cases_are_of_every_kind() -> None:
+def test_generated_cases_have_every_dtype_rank_and_option() -> None:
     cases = list(generated_cases(5, 1000))
     assert GENERATOR == 1
     assert {case.param.dtype for case in cases} == {case.grad.dtype for case in cases} == set(DTYPES)
@@ -86,11 +86,11 @@ def test_generated_cases_are_of_every_kind() -> None:
     )
 
 
-def test_a_generated_case_does_not_depend_on_those_before_it() -> None:
+def test_a_generated_case_does_not_depend_on_earlier_cases() -> None:
     assert generated_case(9, 7) == list(generated_cases(9, 8))[7]
 
 
-def test_a_digest_is_of_big_endian_words_in_which_every_nan_is_the_same() -> None:
+def test_a_digest_hashes_big_endian_words_with_canonical_nans() -> None:
     nans = [Tensor.from_words("float32", (2,), [0x3F800000, word]) for word in (0x7FC00000, 0xFFFFFFFF)]
     assert digest(nans[:1]) == digest(nans[1:])
     expected = hashlib.sha256(bytes.fromhex("3f8000007fc00000")).hexdigest()

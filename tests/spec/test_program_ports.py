@@ -1,4 +1,4 @@
-"""Programs as ports: right ones, and all that can go wrong between two processes."""
+"""Programs as ports: right ones, and the failures that are possible between two processes."""
 
 import shlex
 import sys
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rose_spec.check import Outcome, check
+from rose_spec.check import check
 from rose_spec.cli import drive
 from rose_spec.oracle import Tensor
+from rose_spec.outcome import Outcome
 from rose_spec.ports import HarnessError, ProtocolError
 from rose_spec.ports.program import ProgramPort
 from rose_spec.ports.protocol import Dialect, read_reply, write_request
@@ -18,7 +19,7 @@ from rose_spec.replies import Answer, NoiseRequest, Refused, StepRequest, Unsupp
 from rose_spec.vectors import Vector
 from tests.spec.samples import samples
 
-# Begins each port: `request` reads one, `answer` is the right answer, `say` writes a line.
+# The beginning of each JSON port: `request` is a request, `answer` returns the right reply, `send` writes a reply.
 JSON_PORT = """
 import json, sys
 import numpy as np
@@ -29,8 +30,8 @@ from rose_spec.vectors import tensor_from_json, tensor_to_json
 
 def answer(request):
     if request["kind"] == "noise":
-        place = {name: int(request[name], 16) for name in ("seed", "step", "index")}
-        words = rose_core.noise_words((request["count"],), **place, like=np.empty(0))
+        numbers = {name: int(request[name], 16) for name in ("seed", "step", "index")}
+        words = rose_core.noise_words((request["count"],), **numbers, like=np.empty(0))
         return {"id": request["id"], "words": [f"{word:04x}" for word in words.tolist()]}
     param, grad = (to_array(tensor_from_json(request[name])) for name in ("param", "grad"))
     options = plain_options(request["options"])
@@ -42,7 +43,7 @@ def answer(request):
         return {"id": request["id"], "refused": str(error)}
     return {"id": request["id"], "param": tensor_to_json(from_array(result))}
 
-def say(reply):
+def send(reply):
     print(json.dumps(reply), flush=True)
 
 for number, line in enumerate(sys.stdin):
@@ -74,8 +75,8 @@ for line in sys.stdin:
     kind, identity, *rest = line.rstrip("\\n").split(" ")
     fields = dict(field.split("=") for field in rest)
     if kind == "noise":
-        place = {name: int(fields[name], 16) for name in ("seed", "step", "index")}
-        words = rose_core.noise_words((int(fields["count"]),), **place, like=np.empty(0)).tolist()
+        numbers = {name: int(fields[name], 16) for name in ("seed", "step", "index")}
+        words = rose_core.noise_words((int(fields["count"]),), **numbers, like=np.empty(0)).tolist()
         print(identity, "words=" + ",".join(f"{word:04x}" for word in words), flush=True)
         continue
     param, grad = read(fields.pop("param")), read(fields.pop("grad"))
@@ -97,7 +98,7 @@ Runner = Callable[..., tuple[list[Outcome], str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
-    """Return what runs a script as a port: the outcomes, and what the harness or the protocol failed with."""
+    """Return a function that runs a script as a port, and returns the outcomes and the error of the harness."""
 
     def run_script(
         script: str, vectors: list[Vector] | None = None, *, dialect: Dialect = "json", timeout: float = 20.0
@@ -113,12 +114,12 @@ def run(tmp_path: Path) -> Runner:
 
 
 def steps() -> list[Vector]:
-    """Return a few vectors, enough for a breach to come early or late."""
+    """Return five vectors, so that a port can break the protocol at the first one or later."""
     return [vector for vector in samples() if vector.kind == "step"][:5]
 
 
 def wrong(port_loop: str) -> str:
-    """Return a port with a loop of its own that needs no array library."""
+    """Return a port with the given loop body, which starts fast since it imports no array library."""
     head = "import json, sys, time\nfor number, line in enumerate(sys.stdin):\n    request = json.loads(line)\n"
     return head + port_loop
 
@@ -129,7 +130,7 @@ def statuses(outcomes: list[Outcome]) -> list[str]:
 
 def test_a_right_port_in_json_passes_every_kind_of_vector(run: Runner) -> None:
     vectors = samples()[:-1]
-    outcomes, error = run(f"{JSON_PORT}    say(answer(request))", vectors)
+    outcomes, error = run(f"{JSON_PORT}    send(answer(request))", vectors)
     assert (set(statuses(outcomes)), error) == ({"passed"}, "")
 
 
@@ -141,7 +142,7 @@ def test_a_right_port_in_text_passes_every_kind_of_vector(run: Runner) -> None:
 
 def test_expected_values_are_never_sent(run: Runner, tmp_path: Path) -> None:
     heard = tmp_path / "heard"
-    run(f"{JSON_PORT}    open({str(heard)!r}, 'a').write(line); say(answer(request))", samples())
+    run(f"{JSON_PORT}    open({str(heard)!r}, 'a').write(line); send(answer(request))", samples())
     assert "expected" not in heard.read_text()
     assert "sha256" not in heard.read_text()
 
@@ -150,7 +151,7 @@ def test_a_wrong_answer_fails_its_vector_only(run: Runner) -> None:
     change = """    reply = answer(request)
     if number == 1:
         reply["param"]["words"][0] = "3f800001"
-    say(reply)
+    send(reply)
 """
     outcomes, error = run(JSON_PORT + change)
     assert statuses(outcomes) == ["passed", "failed", "passed", "passed", "passed"]
@@ -158,27 +159,27 @@ def test_a_wrong_answer_fails_its_vector_only(run: Runner) -> None:
     assert "1 element differs, by up to" in outcomes[1].detail
 
 
-def test_a_port_that_dies_once_is_started_again(run: Runner, tmp_path: Path) -> None:
-    flag = tmp_path / "died"
-    die = (
+def test_a_port_that_ends_once_is_restarted(run: Runner, tmp_path: Path) -> None:
+    flag = tmp_path / "ended"
+    loop = (
         f"    if number == 2 and not __import__('os').path.exists({str(flag)!r}):\n"
-        f"        open({str(flag)!r}, 'w').close(); sys.exit('no luck today')\n    say(answer(request))"
+        f"        open({str(flag)!r}, 'w').close(); sys.exit('no luck today')\n    send(answer(request))"
     )
-    outcomes, error = run(JSON_PORT + die)
+    outcomes, error = run(JSON_PORT + loop)
     assert statuses(outcomes) == ["passed", "passed", "unanswered", "passed", "passed"]
     assert error == ""
     assert "the program ended without a reply, with exit status 1" in outcomes[2].detail
     assert "no luck today" in outcomes[2].detail
 
 
-def test_a_port_that_always_dies_is_given_up(run: Runner) -> None:
+def test_the_run_ends_if_a_port_always_ends_without_a_reply(run: Runner) -> None:
     outcomes, error = run("import sys; sys.exit('broken at birth')")
     assert set(statuses(outcomes)) == {"unanswered"}
     assert "3 requests in a row had no reply" in error
     assert "broken at birth" in error
 
 
-def test_a_port_killed_by_a_signal_is_told_so(run: Runner) -> None:
+def test_the_signal_that_killed_a_port_is_named(run: Runner) -> None:
     _, error = run("import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), signal.SIGKILL)")
     assert "killed by signal 9" in error
 
@@ -186,14 +187,14 @@ def test_a_port_killed_by_a_signal_is_told_so(run: Runner) -> None:
 @pytest.mark.parametrize(
     "loop", ["    time.sleep(60)", "    print('{', end='', flush=True); time.sleep(60)", "    pass"]
 )
-def test_a_port_that_hangs_or_is_silent_meets_the_time_limit(run: Runner, loop: str) -> None:
+def test_a_port_that_hangs_or_does_not_reply_reaches_the_time_limit(run: Runner, loop: str) -> None:
     outcomes, error = run(wrong(loop), timeout=0.3)
     assert set(statuses(outcomes)) == {"unanswered"}
     assert "no reply within 0.3 s" in error
 
 
-def test_a_port_that_does_not_read_meets_the_time_limit(run: Runner) -> None:
-    """A request longer than the pipe holds must not block the runner."""
+def test_a_port_that_does_not_read_reaches_the_time_limit(run: Runner) -> None:
+    """A request larger than the buffer of the pipe must not block the runner."""
     value = {"dtype": "float32", "shape": [100000], "words": ["00000000"] * 100000}
     vector = Vector("long", "step", ("ROSE-1.1",), (), {"param": value, "grad": value, "options": {}}, {"param": value})
     _, error = run("import time; time.sleep(60)", [vector] * 3, timeout=0.3)
@@ -205,7 +206,7 @@ BREACHES = {
     "an array": ("    print('[]', flush=True)", "must be a JSON object on one line"),
     "not UTF-8": (r"    sys.stdout.buffer.write(b'\xff\xfe\n'); sys.stdout.flush()", r"must be UTF-8, got '\\xff\\xfe"),
     "no id": ("    print('{}', flush=True)", "must have the id of its request"),
-    "an unknown id": ("    print(json.dumps({'id': 'nobody'}), flush=True)", "the unknown id 'nobody'"),
+    "an unknown id": ("    print(json.dumps({'id': 'nobody'}), flush=True)", "an unknown id, 'nobody'"),
     "no answer": ("    print(json.dumps({'id': request['id']}), flush=True)", "one of param, words, refused"),
     "noise for a step": ("    print(json.dumps({'id': request['id'], 'words': []}), flush=True)", "was for a step"),
     "unknown keys": (
@@ -214,7 +215,7 @@ BREACHES = {
     ),
     "short words": (
         "    print(json.dumps({'id': request['id'], 'param': request['param'] | {'words': ['3f8']}}), flush=True)",
-        "must be of 8 hexadecimal digits, got '3f8'",
+        "must have 8 hexadecimal digits, got '3f8'",
     ),
     "too few words": (
         "    print(json.dumps({'id': request['id'], 'param': request['param'] | {'words': []}}), flush=True)",
@@ -235,26 +236,26 @@ def test_a_line_outside_the_protocol_ends_the_run(run: Runner, loop: str, messag
     assert message in error
 
 
-def test_a_port_that_answers_twice_is_told_so_at_the_next_request(run: Runner) -> None:
-    outcomes, error = run(f"{JSON_PORT}    say(answer(request)); say(answer(request))")
+def test_a_second_reply_to_a_request_is_an_error_at_the_next_request(run: Runner) -> None:
+    outcomes, error = run(f"{JSON_PORT}    send(answer(request)); send(answer(request))")
     assert statuses(outcomes) == ["passed", *["unanswered"] * 4]
     assert f"the port answered {outcomes[0].vector.id!r} twice" in error
 
 
-def test_a_port_that_answers_the_last_request_twice_is_told_so(run: Runner) -> None:
-    outcomes, error = run(f"{JSON_PORT}    say(answer(request)); say(answer(request))", steps()[:1])
+def test_a_second_reply_to_the_last_request_is_an_error(run: Runner) -> None:
+    outcomes, error = run(f"{JSON_PORT}    send(answer(request)); send(answer(request))", steps()[:1])
     assert statuses(outcomes) == ["passed"]
     assert "after the last reply the port answered 'step-matrix' twice" in error
 
 
-def test_a_port_that_stays_after_the_end_of_its_input_is_told_so(run: Runner) -> None:
-    script = f"{JSON_PORT}    say(answer(request))\nimport time; time.sleep(60)"
+def test_a_port_that_does_not_exit_at_the_end_of_its_input_is_an_error(run: Runner) -> None:
+    script = f"{JSON_PORT}    send(answer(request))\nimport time; time.sleep(60)"
     outcomes, error = run(script, steps()[:1], timeout=2.0)
     assert statuses(outcomes) == ["passed"]
     assert "did not exit within 2 s of the end of its input" in error
 
 
-def test_what_a_port_writes_to_standard_error_is_shown(run: Runner) -> None:
+def test_the_standard_error_of_a_port_is_shown(run: Runner) -> None:
     _, error = run(wrong("    print('here it went wrong', file=sys.stderr); print('oops', flush=True)"))
     assert "its standard error ends with:\nhere it went wrong" in error
 
@@ -296,9 +297,9 @@ def test_replies_as_text() -> None:
         ("a param", "must be name=value"),
         ("a param=float32:3f800000", "dtype:lengths:words"),
         ("a param=float32:x:3f800000", "dtype:lengths:words"),
-        ("a param=float32::3f800000 param=float32::3f800000", "each field once"),
+        ("a param=float32::3f800000 param=float32::3f800000", "each field only once"),
         ("a words=0001", "was for a step"),
-        ("a param=float32::3f800000 mean=3f80", "words of mean must be of 16"),
+        ("a param=float32::3f800000 mean=3f80", "words of mean must have 16"),
     ],
 )
 def test_bad_replies_as_text(line: str, message: str) -> None:

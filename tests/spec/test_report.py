@@ -1,4 +1,4 @@
-"""What a report makes of a run: the verdict, the failing vector to look at first, the JSON."""
+"""The report of a run: the verdict, the smallest failing vector, the statement and the JSON."""
 
 import json
 import math
@@ -26,10 +26,10 @@ def test_the_report_of_a_port_that_conforms() -> None:
     assert "| ROSE-4 (2 clauses) | exact | 2 | 2 | 0 | 0 |  |" in statement(report)
 
 
-def test_what_is_unsupported_stands_in_the_verdict() -> None:
+def test_the_verdict_counts_unsupported_vectors() -> None:
     report = reported(PythonPort("rose_core:update"))
     assert report.status == 0
-    assert report.verdict().endswith("at level exact in what it supports (1 of 22 vectors is unsupported).")
+    assert report.verdict().endswith("at level exact in all vectors that it supports (1 of 22 vectors is unsupported).")
     assert report.reasons_unsupported() == [("no portable noise; --noise-function names one", 1)]
     nothing = reported(PythonPort("rose_core:update"), ["noise-words"])
     assert (nothing.status, nothing.level) == (1, None)
@@ -40,7 +40,7 @@ def test_a_port_that_supports_no_plain_step_or_refuses_everything_is_not_judged(
     report = reported(ScriptedPort(Unsupported("no such thing")))
     assert (report.status, "supports too little to judge (22 of 22 vectors are" in report.verdict()) == (1, True)
     report.selection, report.available = "--select '*'", 22
-    assert "too little to judge in 22 of the 22 vectors, those selected by --select '*' (" in report.verdict()
+    assert "too little to judge in the 22 vectors selected by --select '*' (22 in all) (" in report.verdict()
     refused = check(ScriptedPort(Refused("no")), [VECTORS["refuse-shape"]])
     report.outcomes = [*refused, *(o for o in report.outcomes if o.vector.kind != "refusal")]
     assert report.status == 1
@@ -70,7 +70,7 @@ def test_the_smallest_failing_vector_is_shown_with_its_first_difference() -> Non
 
 
 @pytest.mark.parametrize(("ulps", "text"), [(2.0, "2"), (1e6, "1e+06"), (1.1e6, ">1e6"), (math.inf, "inf")])
-def test_a_great_many_ulps_are_not_counted(ulps: float, text: str) -> None:
+def test_a_large_number_of_ulps_is_not_printed(ulps: float, text: str) -> None:
     assert ulps_text(ClauseResult("ROSE-1.1", level=None, ulps=ulps)) == text
 
 
@@ -83,7 +83,7 @@ def test_the_first_wrong_intermediate_value_is_named() -> None:
     assert found.intermediate.startswith("range of slice 1: expected 0x1.3000000000000p+3 (9.5), got 0x1.2")
 
 
-def test_the_json_report_holds_every_vector_and_no_infinity() -> None:
+def test_the_json_report_has_every_vector_and_no_infinity() -> None:
     port = FunctionPort(lambda param, grad, **options: rose_core.update(param, grad, **options) * np.nan)
     report = reported(port, ["step-fp32", "step-scalar"])
     content = json.loads(report.to_json(), parse_constant=pytest.fail)

@@ -1,4 +1,4 @@
-"""Revision 1.0.0 by hand: small steps whose every value can be told on paper, and its vectors."""
+"""Revision 1.0.0: small steps that are computed by hand, and its vectors."""
 
 import math
 
@@ -30,15 +30,15 @@ def test_one_element_moves_by_a_softsign_at_every_rank(shape: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 1, 1)])
-def test_slices_of_one_element_share_their_range_and_one(shape: tuple[int, ...]) -> None:
+def test_slices_of_one_element_share_the_denominator_range_plus_one(shape: tuple[int, ...]) -> None:
     """ROSE-A.2, ROSE-A.4: the range is 3 - 1 and the denominator 3."""
     taken = step(shape, [1.0, 3.0, 2.0])
     assert (taken.range, taken.denominator) == ([2.0], [3.0])
     assert taken.param.values == (-LR * 1.0 / 3.0, -LR * 3.0 / 3.0, -LR * 2.0 / 3.0)
 
 
-def test_other_slices_have_the_range_from_least_to_greatest() -> None:
-    """ROSE-A.5: of (-1, -3) it is 2, where that of revision 1.0.2 is 4."""
+def test_other_slices_have_the_range_max_minus_min() -> None:
+    """ROSE-A.5: the range of (-1, -3) is 2, and 4 in revision 1.0.2."""
     assert step((1, 2), [-1.0, -3.0], centralize=False, stabilize=False).range == [2.0]
     assert step((1, 2), [-1.0, -3.0], Rule, centralize=False, stabilize=False).range == [4.0]
 
@@ -46,7 +46,7 @@ def test_other_slices_have_the_range_from_least_to_greatest() -> None:
 def test_a_port_of_the_revision_conforms_to_its_vectors_and_not_to_the_others() -> None:
     """ROSE-A.1."""
     port = VariantPort([deviation_named("1.0.0")])
-    own = list(check(port, load_vectors("1.0.0"), rule=Rule100))
-    assert {outcome.status for outcome in own} == {"passed"}
+    outcomes = list(check(port, load_vectors("1.0.0"), rule=Rule100))
+    assert {outcome.status for outcome in outcomes} == {"passed"}
     steps = [vector for vector in load_vectors() if vector.kind == "step"]
     assert "failed" in {outcome.status for outcome in check(port, steps)}

@@ -1,4 +1,4 @@
-"""One vector put to one port: refusals, trajectories, digests, noise, and what cannot be asked at all."""
+"""The check of one vector: steps, refusals, trajectories, digests, noise, and ports that cannot be imported."""
 
 import math
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_only_the_options_of_the_vector_are_passed() -> None:
     assert given == [{"lr"}, {"lr", "noise"}]
 
 
-def test_an_option_that_a_function_lacks_is_unsupported_not_refused() -> None:
+def test_a_missing_option_is_unsupported_not_refused() -> None:
     def update(param: Any, grad: Any, lr: float, weight_decay: float = 1e-4) -> Any:
         return rose_core.update(param, grad, lr=lr, weight_decay=weight_decay)
 
@@ -52,13 +52,13 @@ def test_an_option_that_a_function_lacks_is_unsupported_not_refused() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError])
-def test_a_refusal_of_what_must_be_answered_fails(error: type[Exception]) -> None:
+def test_a_refusal_of_a_step_that_must_be_answered_fails(error: type[Exception]) -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
         raise error("no scalars")
 
     outcome = outcome_of(FunctionPort(update), "step-scalar")
     assert outcome.status == "failed"
-    assert outcome.detail == f"refused what it must answer: {error.__name__}: no scalars"
+    assert outcome.detail == f"refused a step that it must answer: {error.__name__}: no scalars"
 
 
 def test_another_exception_leaves_the_vector_unanswered() -> None:
@@ -78,7 +78,7 @@ def test_a_port_that_exits_leaves_the_vector_unanswered() -> None:
     assert outcome_of(FunctionPort(update, lambda *_, **__: update(0, 0)), "noise-words").status == "unanswered"
 
 
-def test_what_is_not_implemented_is_unsupported() -> None:
+def test_not_implemented_error_is_unsupported() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:
         raise NotImplementedError("no float64 here")
 
@@ -86,7 +86,7 @@ def test_what_is_not_implemented_is_unsupported() -> None:
     assert (outcome.status, outcome.detail) == ("unsupported", "no float64 here")
 
 
-def test_options_that_are_lacking_are_counted_one_by_one() -> None:
+def test_each_missing_option_is_counted() -> None:
     port = FunctionPort(rose_core.update)
     port._options = frozenset({"param", "grad", "lr", "compute_dtype"})
     report = reported(port, ["step-fp32", "step-matrix", "step-reference"])
@@ -98,7 +98,7 @@ def test_options_that_are_lacking_are_counted_one_by_one() -> None:
     }
 
 
-def test_a_refusal_names_the_option_but_a_programs_need_not() -> None:
+def test_a_refusal_must_name_the_option_except_for_a_program() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
         raise ValueError("no, lr_reference is fine")
 
@@ -109,29 +109,29 @@ def test_a_refusal_names_the_option_but_a_programs_need_not() -> None:
 
 
 @pytest.mark.parametrize("vector", [v for v in load_vectors() if v.kind == "refusal"], ids=lambda v: v.id)
-def test_every_refusal_is_of_the_option_in_its_id_or_of_the_arrays(vector: Vector) -> None:
+def test_the_id_of_a_refusal_names_the_option_that_is_not_allowed(vector: Vector) -> None:
     about = vector.id.removeprefix("refusals-").replace("-", "_").replace("stochastic_beside", "compute_dtype")
     option = refused_option(vector.input)
     assert about.startswith(option or "shape")
     assert option != "lr" or not about.startswith("lr_reference")
 
 
-def test_an_answer_to_what_must_be_refused_fails() -> None:
+def test_an_answer_to_a_step_that_must_be_refused_fails() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
         return param
 
-    assert outcome_of(FunctionPort(update), "refuse-nan").detail == "answered what must be refused"
+    assert outcome_of(FunctionPort(update), "refuse-nan").detail == "answered a step that it must refuse"
 
 
-def test_a_refusal_that_has_changed_the_parameter_is_none() -> None:
+def test_a_refusal_after_the_parameter_changed_is_unanswered() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
         param += 1.0
         raise ValueError("too late")
 
-    assert "had changed the parameter (ROSE-11.3)" in outcome_of(FunctionPort(update), "refuse-lr").detail
+    assert "raised after it changed the parameter (ROSE-11.3)" in outcome_of(FunctionPort(update), "refuse-lr").detail
 
 
-def test_a_result_of_another_shape_or_dtype_fails_whatever_its_values() -> None:
+def test_a_result_with_a_wrong_shape_or_dtype_fails() -> None:
     def one(param: Any, grad: Any, **options: Any) -> Any:
         return rose_core.update(param, grad, **options).reshape(1)
 
@@ -143,12 +143,12 @@ def test_a_result_of_another_shape_or_dtype_fails_whatever_its_values() -> None:
     assert dtype.detail == "the result is float64 of shape [2, 3], not float32 of shape [2, 3]"
 
 
-def test_a_result_that_is_no_array_of_floats_is_unanswered() -> None:
+def test_a_result_that_is_not_a_floating_point_array_is_unanswered() -> None:
     outcome = outcome_of(FunctionPort(lambda *_, **__: "done"), "step-matrix")
     assert "returned str of dtype <U4" in outcome.detail
 
 
-def test_a_trajectory_goes_on_from_the_ports_own_results_and_names_the_first_wrong_update() -> None:
+def test_a_trajectory_continues_from_the_results_of_the_port_and_names_the_first_wrong_update() -> None:
     calls = 0
 
     def update(param: Any, grad: Any, **options: Any) -> Any:
@@ -162,14 +162,14 @@ def test_a_trajectory_goes_on_from_the_ports_own_results_and_names_the_first_wro
     assert len(outcome.exchanges) == 8
 
 
-def test_a_trajectory_stops_where_there_is_no_answer() -> None:
+def test_a_trajectory_stops_at_the_first_step_without_an_answer() -> None:
     outcome = check_vector(ScriptedPort(Refused("no")), VECTORS["trajectory-schedule"])
     assert (outcome.status, len(outcome.exchanges)) == ("failed", 1)
     outcome = check_vector(ScriptedPort(Answer(Tensor("float32", (1,), (0.0,)))), VECTORS["trajectory-schedule"])
     assert "the result is float32 of shape [1]" in outcome.detail
 
 
-def test_a_digest_that_differs_shows_the_cases_that_do() -> None:
+def test_a_wrong_digest_has_the_cases_that_differ() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:
         return rose_core.update(param, grad, **{**options, "weight_decay": 0.0})
 
@@ -179,20 +179,20 @@ def test_a_digest_that_differs_shows_the_cases_that_do() -> None:
     assert f"{len(outcome.exchanges)} of the first 20 cases differ" in outcome.detail
 
 
-def test_a_digest_that_differs_nowhere_in_sight_fails_all_the_same() -> None:
+def test_a_wrong_digest_fails_even_if_no_compared_case_differs() -> None:
     outcome = outcome_of(PythonPort("rose_core:update"), "digest-many")
     assert (outcome.status, outcome.level) == ("failed", None)
-    assert outcome.detail == "the digest differs, but none of the first 1000 cases"
+    assert outcome.detail == "the digest differs, but none of the first 1000 cases does"
 
 
-def test_wrong_noise_is_placed() -> None:
+def test_the_first_wrong_word_of_noise_is_named() -> None:
     wrong = check_vector(ScriptedPort(Words([0] * 7)), VECTORS["noise-words"])
     short = check_vector(ScriptedPort(Words([])), VECTORS["noise-words"])
     assert (wrong.detail, short.detail) == ("word 0 differs", "0 words, not 7")
     assert check_vector(ScriptedPort(Words([])), VECTORS["step-matrix"]).status == "failed"
 
 
-def test_after_a_breach_of_the_protocol_all_vectors_are_unanswered() -> None:
+def test_after_an_error_of_the_protocol_all_vectors_are_unanswered() -> None:
     outcomes = check(ScriptedPort(ProtocolError("garbage")), samples()[:3])
     assert [next(outcomes).status for _ in range(3)] == ["unanswered"] * 3
     with pytest.raises(ProtocolError, match="garbage"):
@@ -200,7 +200,7 @@ def test_after_a_breach_of_the_protocol_all_vectors_are_unanswered() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-def test_words_of_a_quiet_nan_go_through_a_port_unchanged(dtype: str) -> None:
+def test_conversions_keep_the_word_of_a_quiet_nan(dtype: str) -> None:
     words = {"float64": "fff8000000000123", "float32": "7fffffff", "float16": "fe01", "bfloat16": "7fff"}[dtype]
     array = Tensor.from_words(dtype, (1,), [int(words, 16)])
     assert hex_words(array) == [words]
@@ -214,7 +214,7 @@ def test_a_port_that_cannot_be_imported_is_an_error_of_the_harness(reference: st
         PythonPort(reference)
 
 
-def test_a_module_that_raises_and_what_cannot_be_called_are_errors_of_the_harness(
+def test_a_module_that_raises_and_an_object_that_is_not_callable_are_errors_of_the_harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)

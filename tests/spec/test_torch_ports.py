@@ -1,4 +1,4 @@
-"""PyTorch optimizers as ports: rose_torch, rose-opt 1.0.2, and some made to be wrong."""
+"""PyTorch optimizers as ports: rose_torch, rose-opt 1.0.2, and wrong ones."""
 
 from collections import Counter
 from typing import Any
@@ -17,26 +17,26 @@ from tests.spec.samples import samples
 VECTORS = {vector.id: vector for vector in samples()}
 VECTORS_WITHOUT_DIGESTS = [vector for vector in load_vectors() if vector.kind != "digest"]
 
-# The clauses that rose-opt 1.0.2 fails, each the first that a failing vector cites, with the reason.
-ORDER = "the mean, and with it range, gate and step, depends on the order of the sum"
+# The clauses that rose-opt 1.0.2 fails, with the reasons. Each is the first clause that a failing vector cites.
+ORDER = "the mean, and with it the range, the gate and the step, depends on the order of the sum"
 NOT_REFUSED = (
-    "NaN and infinities pass the checks, which are only that nothing is below 0; "
-    "what is said of a negative lr, 'Invalid learning rate', does not name lr"
+    "the checks only refuse values below 0, so NaN and infinities pass; "
+    "the message for a negative lr, 'Invalid learning rate', does not name lr"
 )
 ROSE_OPT_FAILS = {
     "ROSE-1.2": ORDER,
     "ROSE-1.4": "a parameter without elements raises",
     "ROSE-2.5": ORDER,
-    "ROSE-3.4": "an lr of 0 is recorded as initial_lr, and divided by",
-    "ROSE-4.2": f"a constant slice leaves a residue when centred; {ORDER}",
+    "ROSE-3.4": "an lr of 0 is recorded as initial_lr, and is the divisor",
+    "ROSE-4.2": f"a constant slice is not exactly 0 when it is centred; {ORDER}",
     "ROSE-5.1": ORDER,
-    "ROSE-5.2": "the deviation is Welford's, and torch's square root is not correctly rounded",
-    "ROSE-5.4": "lerp contracts to fused operations",
+    "ROSE-5.2": "the standard deviation is Welford's, and torch's square root is not correctly rounded",
+    "ROSE-5.4": "lerp uses fused multiply-adds",
     "ROSE-6.1": "an lr above the largest float32 cannot be converted",
     "ROSE-6.2": "the sign of NaN is 0",
     "ROSE-7.1": ORDER,
     "ROSE-7.2": ORDER,
-    "ROSE-7.3": "its sum of large values is finite where that of the specification overflows to NaN",
+    "ROSE-7.3": "the sum of large values is finite, but the sum of the specification overflows to NaN",
     "ROSE-8.2": "stochastic rounding turns the NaN 7fffffff into -0",
     "ROSE-10.1": NOT_REFUSED,
     "ROSE-10.3": "an integer wd_schedule is taken as true",
@@ -45,8 +45,8 @@ ROSE_OPT_FAILS = {
 }
 
 
-class Quiet(rose_torch.Rose):
-    """Rose with another default, a name of its own for lr, and without some options."""
+class Renamed(rose_torch.Rose):
+    """Rose with another default for weight_decay, another name for lr, and fewer options."""
 
     def __init__(self, params: Any, rate: float, weight_decay: float = 0.0, extra: bool = False) -> None:
         self.extra = extra
@@ -54,8 +54,8 @@ class Quiet(rose_torch.Rose):
         super().__init__(groups, rate, weight_decay=weight_decay)
 
 
-class Talker(torch.optim.Optimizer):
-    """An optimizer that fails in ways of its own."""
+class Raising(torch.optim.Optimizer):
+    """An optimizer that changes its parameters and then raises."""
 
     def __init__(self, params: Any, lr: float, **options: Any) -> None:
         super().__init__(params, {"lr": lr, **options})
@@ -74,10 +74,12 @@ def port(name: str, options: Any = None, renames: Any = None) -> TorchPort:
     return TorchPort(name, options or {}, renames or {})
 
 
-def own(optimizer: type, monkeypatch: pytest.MonkeyPatch, options: Any = None, renames: Any = None) -> TorchPort:
-    """Return a port of a class of this module, which has no importable name of its own."""
-    monkeypatch.setattr(rose_torch, "Own", optimizer, raising=False)
-    return port("rose_torch:Own", options, renames)
+def patched_port(
+    optimizer: type, monkeypatch: pytest.MonkeyPatch, options: Any = None, renames: Any = None
+) -> TorchPort:
+    """Return a port of a class of this module, importable from rose_torch during the test."""
+    monkeypatch.setattr(rose_torch, "Patched", optimizer, raising=False)
+    return port("rose_torch:Patched", options, renames)
 
 
 def test_rose_torch_answers_every_sample_exactly() -> None:
@@ -92,7 +94,7 @@ def test_rose_torch_conforms() -> None:
     assert {o.vector.kind for o in outcomes if o.status == "unsupported"} == {"noise"}
 
 
-def test_rose_torch_reproduces_a_digest_though_it_draws_its_own_noise() -> None:
+def test_rose_torch_reproduces_a_digest_although_it_draws_other_noise() -> None:
     assert check_vector(port("rose_torch:Rose"), VECTORS["digest-few"]).level == "exact"
 
 
@@ -103,12 +105,12 @@ def test_rose_opt_fails_these_clauses_for_these_reasons() -> None:
     assert {o.detail for o in outcomes if o.status == "unsupported"} == {
         "no option maximize",
         "no option sr_seed, so no portable noise",
-        "an optimizer does not show its noise; trajectories with sr_seed do",
+        "an optimizer does not return its noise; trajectories with sr_seed check it",
     }
 
 
-def test_rose_opt_answers_most_vectors_exactly_and_most_others_by_the_formula() -> None:
-    """Its formula is the specification's; what is farther off is a defect, named above."""
+def test_rose_opt_answers_most_vectors_exactly_and_most_others_at_level_formula() -> None:
+    """Its formulas are right. Larger differences are defects, which are named above."""
     outcomes = [o for o in check(port("rose_opt:Rose"), VECTORS_WITHOUT_DIGESTS) if o.status != "unsupported"]
     levels = Counter(o.level for o in outcomes)
     assert levels["exact"] > 0.8 * len(outcomes)
@@ -121,7 +123,7 @@ def test_rose_opt_loses_the_nan_that_rose_torch_keeps() -> None:
     assert check_vector(port("rose_torch:Rose"), VECTORS["step-nan-noise"]).status == "passed"
 
 
-def test_the_words_that_an_optimizer_draws_stand_in_the_request() -> None:
+def test_the_request_of_an_outcome_has_the_words_that_the_optimizer_drew() -> None:
     outcome = check_vector(port("rose_opt:Rose"), VECTORS["step-noise"])
     (exchange,) = outcome.exchanges
     assert outcome.level == "exact"
@@ -130,21 +132,21 @@ def test_the_words_that_an_optimizer_draws_stand_in_the_request() -> None:
 
 
 def test_a_changed_default_is_found_by_a_vector_that_passes_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = own(Quiet, monkeypatch, renames={"lr": "rate"})
+    checked = patched_port(Renamed, monkeypatch, renames={"lr": "rate"})
     assert check_vector(checked, VECTORS["step-defaults"]).status == "failed"
     assert check_vector(checked, VECTORS["step-matrix"]).status == "passed"
 
 
-def test_an_option_that_is_lacking_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = own(Quiet, monkeypatch, renames={"lr": "rate"})
+def test_a_missing_option_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = patched_port(Renamed, monkeypatch, renames={"lr": "rate"})
     details = {name: check_vector(checked, VECTORS[name]).detail for name in ("step-maximize", "step-reference")}
     assert details == {"step-maximize": "no option maximize", "step-reference": "no option wd_schedule"}
     assert check_vector(checked, VECTORS["step-noise"]).detail == "no option bf16_sr, so no stochastic rounding"
     assert check_vector(checked, VECTORS["trajectory-noise"]).detail == "no option sr_seed, so no portable noise"
 
 
-def test_an_option_given_for_all_vectors_is_passed_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = own(Quiet, monkeypatch, {"weight_decay": 1e-4}, {"lr": "rate"})
+def test_an_option_of_the_command_line_is_passed_in_every_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = patched_port(Renamed, monkeypatch, {"weight_decay": 1e-4}, {"lr": "rate"})
     assert check_vector(checked, VECTORS["step-defaults"]).status == "passed"
 
 
@@ -160,24 +162,24 @@ def test_an_option_that_the_constructor_lacks_is_an_error_of_the_harness() -> No
         ({"weight_decay": "wd"}, "--rename weight_decay=wd: rose_opt:Rose has no option wd"),
     ],
 )
-def test_a_renaming_that_cannot_be_is_an_error_of_the_harness(renames: dict[str, str], message: str) -> None:
+def test_a_rename_of_an_unknown_option_is_an_error_of_the_harness(renames: dict[str, str], message: str) -> None:
     with pytest.raises(HarnessError, match=message):
         port("rose_opt:Rose", renames=renames)
 
 
 def test_an_optimizer_without_lr_is_an_error_of_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HarnessError, match="has no option lr; --rename lr=NAME"):
-        own(Quiet, monkeypatch)
+        patched_port(Renamed, monkeypatch)
 
 
-def test_what_is_not_implemented_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Talker, "error", NotImplementedError("no float64 here"))
+def test_not_implemented_error_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Raising, "error", NotImplementedError("no float64 here"))
     for name in ("step-matrix", "trajectory-schedule", "refuse-lr"):
-        outcome = check_vector(own(Talker, monkeypatch), VECTORS[name])
+        outcome = check_vector(patched_port(Raising, monkeypatch), VECTORS[name])
         assert (outcome.status, outcome.detail) == ("unsupported", "no float64 here")
 
 
-def test_what_is_no_optimizer_is_an_error_of_the_harness() -> None:
+def test_an_object_that_is_not_an_optimizer_is_an_error_of_the_harness() -> None:
     with pytest.raises(HarnessError, match=r"must be a torch\.optim\.Optimizer"):
         port("rose_core:update")
 
@@ -186,23 +188,23 @@ def test_a_refusal_that_does_not_name_the_option_fails(monkeypatch: pytest.Monke
     outcome = check_vector(port("rose_opt:Rose"), VECTORS["refuse-lr"])
     detail = "refused without naming lr: ValueError: Invalid learning rate: -0.5"
     assert (outcome.status, outcome.detail) == ("failed", detail)
-    renamed = check_vector(own(Quiet, monkeypatch, renames={"lr": "rate"}), VECTORS["refuse-lr"])
+    renamed = check_vector(patched_port(Renamed, monkeypatch, renames={"lr": "rate"}), VECTORS["refuse-lr"])
     assert renamed.detail.startswith("refused without naming rate: ValueError: lr must be")
     for name in ("refuse-narrow-noise", "refuse-shape"):
         assert check_vector(port("rose_opt:Rose"), VECTORS[name]).status == "passed"
 
 
-def test_a_step_that_raises_half_way_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = check_vector(own(Talker, monkeypatch), VECTORS["refuse-lr"])
+def test_a_step_that_raises_after_a_change_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = check_vector(patched_port(Raising, monkeypatch), VECTORS["refuse-lr"])
     assert outcome.status == "unanswered"
-    assert "had changed the parameter (ROSE-11.3)" in outcome.detail
+    assert "raised after it changed the parameter (ROSE-11.3)" in outcome.detail
 
 
 def test_an_optimizer_that_raises_something_else_leaves_the_vector_unanswered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Talker, "error", IndexError("no axis"))
-    checked = own(Talker, monkeypatch)
+    monkeypatch.setattr(Raising, "error", IndexError("no axis"))
+    checked = patched_port(Raising, monkeypatch)
     assert check_vector(checked, VECTORS["step-matrix"]).detail == "raised IndexError: no axis"
     assert check_vector(checked, VECTORS["trajectory-schedule"]).detail == "raised IndexError: no axis"
 

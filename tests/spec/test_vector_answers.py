@@ -1,4 +1,4 @@
-"""What the vectors expect is what rose_core computes, and another default would not do."""
+"""rose_core gives the answers of all vectors, and a port with another default fails a vector."""
 
 import copy
 from dataclasses import fields
@@ -10,7 +10,7 @@ import pytest
 import rose_core
 from rose_spec.cases import digest, generated_cases
 from rose_spec.oracle import Rule, Tensor
-from rose_spec.trajectory import Trajectory, Turn
+from rose_spec.trajectory import ParamStep, Trajectory, update_by_oracle
 from rose_spec.validation import reason_to_refuse
 from rose_spec.vectors import Vector, load_vectors, options_from_json, tensor_to_json
 from tests.bits import words
@@ -48,7 +48,7 @@ def test_rose_core_has_the_intermediate_values(vector: Vector) -> None:
 
 
 @pytest.mark.parametrize("vector", of_kind("refusal"), ids=by_id)
-def test_rose_core_and_the_oracle_refuse_what_must_be_refused(vector: Vector) -> None:
+def test_rose_core_and_the_oracle_refuse_every_refusal(vector: Vector) -> None:
     param, grad, options, noise = request_of(vector)
     assert reason_to_refuse(options_from_json(options), param, grad, noise)
     with pytest.raises((ValueError, TypeError)):
@@ -57,17 +57,17 @@ def test_rose_core_and_the_oracle_refuse_what_must_be_refused(vector: Vector) ->
 
 @pytest.mark.parametrize("vector", of_kind("noise"), ids=by_id)
 def test_rose_core_draws_the_noise(vector: Vector) -> None:
-    place = {name: int(vector.input[name], 16) for name in ("seed", "step", "index")}
-    noise = rose_core.noise_words((vector.input["count"],), **place, like=np.empty(0))
+    numbers = {name: int(vector.input[name], 16) for name in ("seed", "step", "index")}
+    noise = rose_core.noise_words((vector.input["count"],), **numbers, like=np.empty(0))
     assert [f"{word:04x}" for word in noise.tolist()] == vector.expected["words"]
 
 
 @pytest.mark.parametrize("vector", of_kind("trajectory"), ids=by_id)
 def test_rose_core_follows_every_trajectory(vector: Vector) -> None:
-    def update(turn: Turn) -> Tensor:
-        return core_update(turn.param, turn.grad, turn.options, turn.noise)
+    def update(step: ParamStep) -> Tensor:
+        return core_update(step.param, step.grad, step.options, step.noise)
 
-    params = Trajectory(vector.input).play(update)
+    params = Trajectory(vector.input).run(update)
     assert [[tensor_to_json(param) for param in group] for group in params] == vector.expected["params"]
 
 
@@ -109,7 +109,7 @@ def test_another_default_fails_a_vector(option: str) -> None:
 
 
 def answer_with(vector: Vector, default: dict[str, Any]) -> Any:
-    """Return the oracle's answer if an option that is left out had another default."""
+    """Return the oracle's answer with another default for an option that is left out."""
     if vector.kind == "step":
         param, grad, options, noise = request_of(vector)
         chosen = options_from_json({**default, **options})
@@ -117,8 +117,4 @@ def answer_with(vector: Vector, default: dict[str, Any]) -> Any:
     value = copy.deepcopy(dict(vector.input))
     for group in value["groups"]:
         group["options"] = {**default, **group["options"]}
-
-    def update(turn: Turn) -> Tensor:
-        return Rule(options_from_json(turn.options)).update(turn.param, turn.grad, turn.noise).param
-
-    return [[tensor_to_json(param) for param in group] for group in Trajectory(value).play(update)]
+    return [[tensor_to_json(param) for param in group] for group in Trajectory(value).run(update_by_oracle)]

@@ -1,4 +1,4 @@
-"""The files of vectors: built from their tables, strictly formed, complete; and the linter, which can fail."""
+"""The vector files match their tables, their schema and the specification; the linter finds every problem."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_intermediate_values_stand_in_many_vectors() -> None:
         assert sum(name in vector.expected for vector in VECTORS) >= 30, name
 
 
-# The linter can fail.
+# The tests below show that the linter can fail.
 
 
 @cache
@@ -66,21 +66,21 @@ def sample(kind: str) -> str:
     return json.dumps({**contents, "notes": {}, "vectors": [value]})
 
 
-def objects(value: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def objects(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, dict):
-        yield place, value
+        yield path, value
     for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from objects(part, f"{place}/{key}")
+        yield from objects(part, f"{path}/{key}")
 
 
 @pytest.mark.parametrize("kind", ["step", "refusal", "trajectory", "digest", "noise"])
 def test_schema_rejects_an_unknown_key_anywhere(kind: str) -> None:
     assert lint_contents(json.loads(sample(kind))) == []
-    for number, (place, _) in enumerate(objects(json.loads(sample(kind)))):
+    for number, (path, _) in enumerate(objects(json.loads(sample(kind)))):
         contents = json.loads(sample(kind))
         list(objects(contents))[number][1]["Unknown"] = "00000000"
         problems = lint_contents(contents)
-        assert problems, place
+        assert problems, path
         assert "Unknown" in problems[0]
 
 
@@ -88,11 +88,11 @@ def test_schema_rejects_an_unknown_key_anywhere(kind: str) -> None:
 def test_schema_misses_every_required_key(kind: str) -> None:
     optional = {"weight_decay", "initial_lr", "max_lr", "mean", "range", "trust", "denominator", "noise"}
     optional |= {field.name for field in fields(Options)} | {"wd_schedule", "bf16_sr", "sr_seed"}
-    for number, (place, value) in enumerate(objects(json.loads(sample(kind)))):
+    for number, (path, value) in enumerate(objects(json.loads(sample(kind)))):
         for key in set(value) - optional:
             contents = json.loads(sample(kind))
             del list(objects(contents))[number][1][key]
-            assert lint_contents(contents), f"{place}/{key}"
+            assert lint_contents(contents), f"{path}/{key}"
 
 
 def change(path: str, value: Any) -> Callable[[Any], None]:
@@ -126,7 +126,7 @@ def change(path: str, value: Any) -> Callable[[Any], None]:
         ("format", 2, "1 was expected"),
     ],
 )
-def test_lint_names_what_is_wrong(path: str, value: Any, problem: str) -> None:
+def test_lint_names_the_problem(path: str, value: Any, problem: str) -> None:
     contents = json.loads(sample("step"))
     assert contents["vectors"][0]["input"]["param"]["dtype"] == "float64"
     change(path, value)(contents)

@@ -1,4 +1,4 @@
-"""The worked examples of SPEC.md are vectors, and true: for the oracle, for rose_core, and in the values on the way."""
+"""The worked examples of SPEC.md are vectors whose answers and intermediate values the oracle and rose_core give."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_rose_core_answers_an_example_exactly(example: Vector) -> None:
 
 
 @pytest.mark.parametrize("example", STEPS, ids=lambda example: example.id)
-def test_the_oracle_goes_by_the_values_on_the_way(example: Vector) -> None:
+def test_the_oracle_has_the_intermediate_values(example: Vector) -> None:
     step = expected_step(StepRequest.of(example))
     values: dict[str, Any] = {"param": tensor_to_json(step.param)}
     for name in ("mean", "range", "denominator"):

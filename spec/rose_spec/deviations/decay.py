@@ -14,7 +14,7 @@ class L2Decay(Rule):
     def decay(self, x: list[float], g: list[float], shape: tuple[int, ...]) -> tuple[list[float], list[float]]:  # noqa: ARG002
         if not self.options.weight_decay:
             return x, g
-        factor, form = self.number(self.options.weight_decay), self.operation
+        factor, form = self.to_operation(self.options.weight_decay), self.operation
         return x, [self.rc(add(b, mul(a, factor, form), form)) for a, b in zip(x, g, strict=True)]
 
 
@@ -35,7 +35,7 @@ class DecaySubtracted(Rule):
     def shrink(self, x: list[float]) -> list[float]:
         if not self.options.weight_decay:
             return x
-        factor, form = self.number(mul(self.decay_lr(), self.options.weight_decay, FLOAT64)), self.operation
+        factor, form = self.to_operation(mul(self.decay_lr(), self.options.weight_decay, FLOAT64)), self.operation
         return [self.rc(sub(v, mul(v, factor, form), form)) for v in x]
 
 
@@ -47,7 +47,7 @@ class DecayNotClamped(Rule):
 class DecayInOperationDtype(Rule):
     def decay_factor(self, weight_decay: float) -> float:
         form = self.operation
-        return max(0.0, sub(1.0, mul(self.number(self.decay_lr()), self.number(weight_decay), form), form))
+        return max(0.0, sub(1.0, mul(self.to_operation(self.decay_lr()), self.to_operation(weight_decay), form), form))
 
 
 class DecayWithoutLr(Rule):
@@ -112,8 +112,8 @@ DECAY: Final = (
     ),
     known_as("schedule-ignored", "weight decay does not follow the schedule", "ROSE-3.3", ScheduleIgnored),
     known_as(
-        "integer-reference-is-true", "an integer reference lr is taken as true", "ROSE-10.3", IntegerReferenceIsTrue
+        "integer-reference-is-true", "an integer wd_schedule is taken as true", "ROSE-10.3", IntegerReferenceIsTrue
     ),
-    known_as("max-lr-ignored", "the reference lr is never the group's max_lr", "ROSE-3.4", MaxLrIgnored),
-    known_as("initial-lr-first", "the group's initial_lr goes before its max_lr", "ROSE-3.4", InitialLrFirst),
+    known_as("max-lr-ignored", "the group's max_lr is never the reference lr", "ROSE-3.4", MaxLrIgnored),
+    known_as("initial-lr-first", "the group's initial_lr takes precedence over max_lr", "ROSE-3.4", InitialLrFirst),
 )

@@ -1,4 +1,4 @@
-"""What a deviation is: a known way to miss the rule, as a part of it that can be exchanged."""
+"""The form of a deviation: a known mistake in a port, as an override of one method of the oracle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ __all__ = ["Deviation", "known_as"]
 
 @dataclass(frozen=True, eq=False)
 class Deviation:
-    """A known way to miss the rule.
+    """A known mistake in a port.
 
     Attributes
     ----------
     name : str
-        Permanent.
+        The permanent name.
     sentence : str
-        What the port does, as the rest of the sentence "the port differs: ...".
+        The mistake in words, as a sentence without a full stop.
     clause : str
-        The clause it violates.
+        The clause that it violates.
     rule : type of Rule
-        The rule with one method exchanged, which calls the others by `super`, so that deviations combine.
+        The rule with one method overridden. The method calls others through `super`, so that deviations combine.
     group : type of Group
-        The same for what goes on from step to step.
+        The same for the state that a group keeps from step to step.
     defaults : mapping
-        Options that the port takes where none are given, as JSON has them.
+        Options that the port uses if they are left out, in the form of JSON.
     lenient : bool
-        Whether the port answers what it must refuse.
+        Whether the port answers steps that it must refuse.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Deviation:
 
 
 def known_as(name: str, sentence: str, clause: str, part: type[Rule] | type[Group]) -> Deviation:
-    """Return the deviation of a rule, or a group, with one method exchanged."""
+    """Return the deviation of a rule or a group with one method overridden."""
     if issubclass(part, Rule):
         return Deviation(name, sentence, clause, rule=part)
     return Deviation(name, sentence, clause, group=part)

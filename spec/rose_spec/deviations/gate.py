@@ -38,13 +38,13 @@ class VarianceByMeanOfSquares(Rule):
 
 class TrustInverted(Rule):
     def trust(self, mean: float, std: float) -> float:
-        return self.rc(div(std, self.total(mean, std), self.operation))
+        return self.rc(div(std, self.trust_divisor(mean, std), self.operation))
 
 
 class TrustWithEpsilon(Rule):
-    def total(self, mean: float, std: float) -> float:
+    def trust_divisor(self, mean: float, std: float) -> float:
         form = self.operation
-        return self.rc(add(self.rc(add(std, mean, form)), self.number(1e-8), form))
+        return self.rc(add(self.rc(add(std, mean, form)), self.to_operation(1e-8), form))
 
 
 class TrustSwapped(Rule):
@@ -82,32 +82,32 @@ class ZerosBeforeGate(Rule):
 def _added(epsilon: float) -> Deviation:
     class EpsilonAdded(Rule):
         def without_zero(self, denominator: float) -> float:
-            return self.rc(add(denominator, self.number(epsilon), self.operation))
+            return self.rc(add(denominator, self.to_operation(epsilon), self.operation))
 
-    sentence = f"{epsilon} is added to the denominator, and no 0 is replaced by 1"
+    sentence = f"{epsilon} is added to the denominator, and 0 is not replaced by 1"
     return known_as(f"epsilon-{epsilon}-added", sentence, "ROSE-5.5", EpsilonAdded)
 
 
 def _least(epsilon: float) -> Deviation:
     class EpsilonLeast(Rule):
         def without_zero(self, denominator: float) -> float:
-            return max(denominator, self.rc(self.number(epsilon)))
+            return max(denominator, self.rc(self.to_operation(epsilon)))
 
-    sentence = f"the denominator is at least {epsilon}, and no 0 is replaced by 1"
+    sentence = f"the denominator is at least {epsilon}, and 0 is not replaced by 1"
     return known_as(f"epsilon-{epsilon}-least", sentence, "ROSE-5.5", EpsilonLeast)
 
 
 GATE: Final = (
     known_as("no-gate", "the ranges never pass the gate", "ROSE-5.1", NoGate),
-    known_as("sample-deviation", "the deviation is that of a sample, divided by m - 1", "ROSE-5.2", SampleDeviation),
+    known_as("sample-deviation", "the standard deviation divides by m - 1, not m", "ROSE-5.2", SampleDeviation),
     known_as(
         "sample-deviation-guarded",
-        "the deviation is that of a sample, divided by m - 1, or by 1 for one slice",
+        "the standard deviation divides by m - 1, or by 1 for one slice",
         "ROSE-5.2",
         SampleDeviationGuarded,
     ),
     known_as(
-        "variance-for-deviation", "the variance stands in place of the deviation", "ROSE-5.2", VarianceForDeviation
+        "variance-for-deviation", "the variance is used for the standard deviation", "ROSE-5.2", VarianceForDeviation
     ),
     known_as(
         "variance-by-mean-of-squares",
@@ -116,12 +116,12 @@ GATE: Final = (
         VarianceByMeanOfSquares,
     ),
     known_as("trust-inverted", "the trust factor is std / (std + mean)", "ROSE-5.3", TrustInverted),
-    known_as("trust-with-epsilon", "1e-8 is added below the trust factor", "ROSE-5.3", TrustWithEpsilon),
-    known_as("trust-swapped", "the trust factor and 1 minus it are swapped in the blend", "ROSE-5.4", TrustSwapped),
-    known_as("denominator-is-mean", "the gate gives the mean range whatever the trust", "ROSE-5.4", DenominatorIsMean),
-    known_as("blend-in-one-form", "the blend is mean + w * (R - mean) whatever the trust", "ROSE-5.4", BlendInOneForm),
+    known_as("trust-with-epsilon", "1e-8 is added to the divisor of the trust factor", "ROSE-5.3", TrustWithEpsilon),
+    known_as("trust-swapped", "the blend swaps w and 1 - w", "ROSE-5.4", TrustSwapped),
+    known_as("denominator-is-mean", "the denominator is always the mean range", "ROSE-5.4", DenominatorIsMean),
+    known_as("blend-in-one-form", "the blend is mean + w * (R - mean) for every w", "ROSE-5.4", BlendInOneForm),
     known_as("blend-of-products", "the blend is mean * (1 - w) + R * w", "ROSE-5.4", BlendOfProducts),
-    known_as("zeros-left", "denominators of 0 are left", "ROSE-5.5", ZerosLeft),
+    known_as("zeros-left", "a denominator of 0 is not replaced by 1", "ROSE-5.5", ZerosLeft),
     known_as("zeros-before-gate", "ranges of 0 are replaced by 1 before the gate", "ROSE-5.5", ZerosBeforeGate),
     *(_added(epsilon) for epsilon in (1e-6, 1e-8, 1e-10, 1e-12)),
     *(_least(epsilon) for epsilon in (1e-8, 1e-12)),

@@ -1,4 +1,4 @@
-"""Deviations of slices, their means and ranges, and the orientation of the gradient (ROSE-1 and ROSE-4)."""
+"""Deviations of slices, their means and ranges, and the sign of the gradient (ROSE-1, ROSE-4)."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class SlicesAlongLastAxis(Rule):
         count = 1 if len(shape) == 1 else shape[-1]
         return [values[i::count] for i in range(count)]
 
-    def joined(self, rows: list[list[float]], shape: tuple[int, ...]) -> list[float]:  # noqa: ARG002
+    def join(self, rows: list[list[float]], shape: tuple[int, ...]) -> list[float]:  # noqa: ARG002
         return [value for column in zip(*rows, strict=True) for value in column]
 
 
@@ -100,7 +100,7 @@ class SumsInOperationDtype(Rule):
     def sum(self, values: Sequence[float]) -> float:
         total = 0.0
         for value in values:
-            total = add(total, self.number(value), self.operation)
+            total = add(total, self.to_operation(value), self.operation)
         return total
 
 
@@ -111,7 +111,7 @@ SLICES: Final = (
     known_as(
         "maximize-after-statistics", "maximize negates the step, not the gradient", "ROSE-1.3", MaximizeAfterStatistics
     ),
-    known_as("nan-skipped", "the extrema leave NaN out", "ROSE-4.1", NanSkipped),
+    known_as("nan-skipped", "the extrema ignore NaN", "ROSE-4.1", NanSkipped),
     known_as("not-centralized", "slices are never centralized", "ROSE-4.2", NotCentralized),
     known_as("vectors-centralized", "rank 1 is centralized too", "ROSE-4.2", VectorsCentralized),
     known_as(
@@ -120,15 +120,15 @@ SLICES: Final = (
         "ROSE-4.2",
         CentralizedAfterRange,
     ),
-    known_as("mean-of-magnitudes", "the mean is that of |g|", "ROSE-4.2", MeanOfMagnitudes),
-    known_as("mean-not-clipped", "the mean is not clipped to the values of its slice", "ROSE-4.2", MeanNotClipped),
+    known_as("mean-of-magnitudes", "the mean is taken over |g|", "ROSE-4.2", MeanOfMagnitudes),
+    known_as("mean-not-clipped", "the mean is not clipped to the extrema of its slice", "ROSE-4.2", MeanNotClipped),
     known_as("max-minus-min", "the range is max - min, as in revision 1.0.0", "ROSE-4.3", MaxMinusMin),
     known_as("magnitude-range", "the range is the largest |g|", "ROSE-4.3", MagnitudeRange),
-    known_as("range-of-tensor", "all slices have the range of the whole tensor", "ROSE-4.3", RangeOfTensor),
-    known_as("plain-sums", "sums are taken from left to right in float64", "ROSE-7.1", PlainSums),
+    known_as("range-of-tensor", "all slices use the range of the whole tensor", "ROSE-4.3", RangeOfTensor),
+    known_as("plain-sums", "sums add from left to right in float64", "ROSE-7.1", PlainSums),
     known_as(
         "sums-in-operation-dtype",
-        "sums are taken from left to right in the operation dtype",
+        "sums add from left to right in the operation dtype",
         "ROSE-7.2",
         SumsInOperationDtype,
     ),

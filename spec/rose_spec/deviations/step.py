@@ -1,4 +1,4 @@
-"""Deviations of the step itself and of rank 0 (ROSE-6), and of empty parameters (ROSE-1.4)."""
+"""Deviations of the step, of rank 0 (ROSE-6), and of empty parameters (ROSE-1.4)."""
 
 import math
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ class EmptyUnsupported(Rule):
 
 class DivisionFirst(Rule):
     def quotient(self, value: float, denominator: float) -> float:
-        return mul(self.number(-self.options.lr), div(value, denominator, self.operation), self.operation)
+        return mul(self.to_operation(-self.options.lr), div(value, denominator, self.operation), self.operation)
 
 
 class StepContracted(Rule):
-    def advanced(self, x: float, g: float, denominator: float) -> float:
-        lr, quotient = self.number(-self.options.lr), div(g, denominator, self.operation)
+    def advance_element(self, x: float, g: float, denominator: float) -> float:
+        lr, quotient = self.to_operation(-self.options.lr), div(g, denominator, self.operation)
         if not all(map(math.isfinite, (x, lr, quotient))):
             return self.rc(x + lr * quotient)
         exact = Fraction(x) + Fraction(lr) * Fraction(quotient)
@@ -38,11 +38,11 @@ class StepContracted(Rule):
 
 class SquaredLr(Rule):
     def quotient(self, value: float, denominator: float) -> float:
-        return super().quotient(mul(value, self.number(self.options.lr), self.operation), denominator)
+        return super().quotient(mul(value, self.to_operation(self.options.lr), self.operation), denominator)
 
 
 class LrNotRounded(Rule):
-    def number(self, value: float) -> float:
+    def to_operation(self, value: float) -> float:
         return value
 
 
@@ -80,17 +80,17 @@ class SignOfNanIsZero(Rule):
 STEP: Final = (
     known_as("empty-unsupported", "a parameter without elements gets no answer", "ROSE-1.4", EmptyUnsupported),
     known_as(
-        "division-first", "g is divided by the denominator first, then multiplied by lr", "ROSE-6.1", DivisionFirst
+        "division-first", "g is first divided by the denominator, then multiplied by lr", "ROSE-6.1", DivisionFirst
     ),
     known_as(
-        "step-contracted", "the division comes first, and product and sum are rounded once", "ROSE-1.5", StepContracted
+        "step-contracted", "the division comes first, and a fused multiply-add follows", "ROSE-1.5", StepContracted
     ),
     known_as("squared-lr", "the step is multiplied by lr twice", "ROSE-6.1", SquaredLr),
     known_as("lr-not-rounded", "lr is not rounded to the operation dtype", "ROSE-2.4", LrNotRounded),
-    known_as("rank-0-unsupported", "rank 0 gets no answer", "ROSE-6.2", Rank0Unsupported),
+    known_as("rank-0-unsupported", "a parameter of rank 0 gets no answer", "ROSE-6.2", Rank0Unsupported),
     known_as("rank-0-is-vector", "rank 0 is treated as a vector of one element", "ROSE-6.2", Rank0IsVector),
     known_as("rank-0-is-sgd", "rank 0 moves by lr * g", "ROSE-6.2", Rank0IsSgd),
-    known_as("rank-0-becomes-rank-1", "the result of rank 0 has the shape [1]", "ROSE-6.3", Rank0BecomesRank1),
+    known_as("rank-0-becomes-rank-1", "a parameter of rank 0 gets the shape [1]", "ROSE-6.3", Rank0BecomesRank1),
     known_as("sign-of-zero-is-one", "the sign of 0 is 1", "ROSE-6.2", SignOfZeroIsOne),
     known_as("sign-of-nan-is-zero", "the sign of NaN is 0", "ROSE-6.2", SignOfNanIsZero),
 )

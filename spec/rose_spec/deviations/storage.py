@@ -1,4 +1,4 @@
-"""Deviations of dtypes and of rounding to them (ROSE-2 and ROSE-8), and of portable noise (ROSE-9)."""
+"""Deviations of dtypes, of rounding (ROSE-2, ROSE-8) and of portable noise (ROSE-9)."""
 
 import math
 import struct
@@ -26,7 +26,7 @@ class ComputeDtypeIgnored(Rule):
         self.compute = self.operation = FLOAT64
 
 
-class ComputeDtypeIsOwn(Rule):
+class ComputeDtypeIsNone(Rule):
     def choose_formats(self, dtype: str, *, stochastic: bool) -> None:
         given, self.options = self.options, replace(self.options, compute_dtype=None)
         super().choose_formats(dtype, stochastic=stochastic)
@@ -64,7 +64,7 @@ class SubnormalsFlushed(Rule):
 
 
 def _flushed(tensor: Tensor) -> Tensor:
-    """Return an array without the subnormals of float32."""
+    """Return an array with the subnormals of float32 replaced by 0."""
     if tensor.dtype not in ("float32", "bfloat16"):
         return tensor
     least = 2.0**-126
@@ -106,12 +106,12 @@ class NanCarried(Rule):
 
 class NoiseOfFirstParameter(Group):
     def noise(self, position: int) -> list[int] | None:
-        own, place = self.first_index, position
+        first_index = self.first_index
         try:
-            self.first_index = -place
+            self.first_index = -position
             return super().noise(position)
         finally:
-            self.first_index = own
+            self.first_index = first_index
 
 
 class NoiseIndexByGroup(Group):
@@ -121,27 +121,27 @@ class NoiseIndexByGroup(Group):
 
 
 class NoiseOfFirstStep(Group):
-    def advance(self) -> None:
-        """Count nothing."""
+    def count_step(self) -> None:
+        """Count no step."""
 
 
 class NoiseCountsEveryStep(Group):
-    def advance(self) -> None:
+    def count_step(self) -> None:
         self.steps += 1
 
 
 STORAGE: Final = (
-    known_as("float32-for-float64", "float32 is computed where float64 is asked", "ROSE-2.1", Float32ForFloat64),
+    known_as("float32-for-float64", "float32 is used for the compute dtype float64", "ROSE-2.1", Float32ForFloat64),
     known_as(
         "compute-dtype-ignored",
-        "everything is computed in float64 whatever the compute dtype",
+        "every compute dtype is treated as float64",
         "ROSE-2.1",
         ComputeDtypeIgnored,
     ),
-    known_as("compute-dtype-is-own", "everything is computed in the parameter's dtype", "ROSE-2.1", ComputeDtypeIsOwn),
+    known_as("compute-dtype-is-own", "every compute dtype is treated as none", "ROSE-2.1", ComputeDtypeIsNone),
     known_as(
         "16-bit-lines-not-rounded",
-        "16-bit compute dtypes are not rounded to after each line",
+        "intermediate values are not rounded to a 16-bit compute dtype",
         "ROSE-2.2",
         LinesNotRounded,
     ),
@@ -152,11 +152,14 @@ STORAGE: Final = (
         OperationsRounded,
     ),
     known_as(
-        "directly-to-16-bits", "float64 is rounded to 16 bits without float32 between", "ROSE-2.3", DirectlyTo16Bits
+        "directly-to-16-bits",
+        "float64 is rounded directly to 16 bits",
+        "ROSE-2.3",
+        DirectlyTo16Bits,
     ),
     known_as(
         "none-stays-bfloat16",
-        "without a compute dtype bfloat16 with noise is computed in bfloat16",
+        "compute dtype none means bfloat16 even for stochastic rounding",
         "ROSE-2.5",
         NoneStaysBfloat16,
     ),
@@ -166,17 +169,18 @@ STORAGE: Final = (
     known_as("truncated", "bfloat16 is truncated, not rounded", "ROSE-8.3", Truncated),
     known_as(
         "nearest-for-stochastic",
-        "bfloat16 is rounded to nearest in place of stochastically",
+        "bfloat16 is rounded to nearest instead of stochastically",
         "ROSE-8.1",
         NearestForStochastic,
     ),
-    known_as("noise-without-carry", "noise is added without its carry, which truncates", "ROSE-8.1", NoiseWithoutCarry),
+    known_as("noise-without-carry", "the carry of the noise is lost, which truncates", "ROSE-8.1", NoiseWithoutCarry),
+    known_as("noise-compared", "bfloat16 is rounded up if the noise is below the low bits", "ROSE-8.1", NoiseCompared),
+    known_as("nan-carried", "stochastic rounding turns the NaN 7fffffff into -0", "ROSE-8.2", NanCarried),
     known_as(
-        "noise-compared", "bfloat16 is rounded up where the noise is below the low bits", "ROSE-8.1", NoiseCompared
-    ),
-    known_as("nan-carried", "noise carries the NaN 7fffffff over to -0", "ROSE-8.2", NanCarried),
-    known_as(
-        "noise-of-first-parameter", "all parameters have the noise of the first", "ROSE-9.2", NoiseOfFirstParameter
+        "noise-of-first-parameter",
+        "all parameters get the noise of the first",
+        "ROSE-9.2",
+        NoiseOfFirstParameter,
     ),
     known_as(
         "noise-index-by-group",
@@ -184,8 +188,8 @@ STORAGE: Final = (
         "ROSE-9.2",
         NoiseIndexByGroup,
     ),
-    known_as("noise-of-first-step", "all steps have the noise of the first", "ROSE-9.2", NoiseOfFirstStep),
+    known_as("noise-of-first-step", "all steps get the noise of the first", "ROSE-9.2", NoiseOfFirstStep),
     known_as(
-        "noise-counts-every-step", "steps with an lr of 0 are counted by the noise", "ROSE-9.2", NoiseCountsEveryStep
+        "noise-counts-every-step", "the noise also counts steps with an lr of 0", "ROSE-9.2", NoiseCountsEveryStep
     ),
 )

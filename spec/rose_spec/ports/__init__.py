@@ -1,4 +1,4 @@
-"""Ports as the runner drives them: a Python function, a PyTorch optimizer, a program in any language."""
+"""The kinds of ports: a Python function, a PyTorch optimizer, and a program in any language."""
 
 from rose_spec.ports.port import HarnessError, Port, ProtocolError, TrajectoryPort
 

@@ -1,4 +1,4 @@
-"""What every port can be asked."""
+"""The interface of a port, and helpers for all kinds of ports."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -12,11 +12,11 @@ __all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort", "described
 
 
 class HarnessError(Exception):
-    """The run cannot go on, and nothing is known of the port's arithmetic."""
+    """The run cannot continue, and has no verdict on the port."""
 
 
 class ProtocolError(HarnessError):
-    """The port said something that the protocol does not allow, or nothing at all."""
+    """The port broke the protocol, or did not reply."""
 
 
 class Port(Protocol):
@@ -33,18 +33,18 @@ class Port(Protocol):
 
 @runtime_checkable
 class TrajectoryPort(Protocol):
-    """A port that takes whole trajectories by itself: it resolves schedules and draws portable noise."""
+    """A port that runs whole trajectories by itself, with their schedules and portable noise."""
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
-        """Take the steps of a trajectory's "input"; return them, and the last parameters or why there are none."""
+        """Run a trajectory's "input". Return its steps, and the last parameters or the reply that ended it."""
         ...
 
 
 def load_object(reference: str) -> Any:
-    """Return what `module:name` refers to."""
+    """Return the object that `module:name` refers to."""
     module, colon, name = reference.partition(":")
     if not (module and colon and name):
-        raise HarnessError(f"a port is named as module:name, got {reference!r}")
+        raise HarnessError(f"a port must be named module:name, got {reference!r}")
     try:
         found = getattr(import_module(module), name)
     except (Exception, SystemExit) as error:  # a module may raise anything
@@ -55,12 +55,12 @@ def load_object(reference: str) -> Any:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the text of an error, on one line."""
+    """Return the type and the text of an error on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as Python has them."""
+    """Return options with Python numbers for float64 words."""
     return {
         name: number_from_json(value) if name in NUMBERS and isinstance(value, str) else value
         for name, value in options.items()

@@ -1,13 +1,13 @@
-"""The line protocol: a request or a reply as one line of JSON, or of plain text.
+"""The line protocol: requests and replies as single lines of JSON or of plain text.
 
-Expected values are never part of it. Every reader here raises `ProtocolError` with what is wrong in the
-line, the value, and what is allowed.
+A request never has expected values. Every function that reads a reply raises `ProtocolError` with the problem, the
+value, and the allowed values.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from rose_spec.oracle import Tensor
 from rose_spec.ports.port import ProtocolError
 from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, Request, StepRequest, Unsupported, Words
 
-__all__ = ["FORMATTERS", "Dialect", "read_reply", "write_request"]
+__all__ = ["Dialect", "read_reply", "reply_id", "shortened", "write_request"]
 
 Dialect = Literal["json", "text"]
 
@@ -27,12 +27,12 @@ HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
 def write_request(request: Request, dialect: Dialect) -> str:
-    """Return the line that asks a port."""
-    return FORMATTERS[dialect](request)
+    """Return a request as a line, without its end."""
+    return json_request(request) if dialect == "json" else text_request(request)
 
 
 def read_reply(line: str, request: Request, operation: str, dialect: Dialect) -> Reply:
-    """Return the reply of a line whose id has been checked; `operation` is the dtype of intermediate values."""
+    """Return the reply in a line with a checked id; `operation` is the dtype of its intermediate values."""
     fields = json_fields(line) if dialect == "json" else text_fields(line)
     fields.pop("id", None)
     kinds = [name for name in ANSWERS if name in fields]
@@ -65,16 +65,16 @@ def reply_id(line: str, dialect: Dialect) -> str:
 def json_request(request: Request) -> str:
     """Return a request as a JSON object."""
     if isinstance(request, NoiseRequest):
-        return json.dumps({"id": request.id, "kind": "noise", "count": request.count, **noise_place(request)})
+        return json.dumps({"id": request.id, "kind": "noise", "count": request.count, **noise_numbers(request)})
     arrays = {name: json_tensor(value) for name, value in (("param", request.param), ("grad", request.grad))}
     noise = {} if request.noise is None else {"noise": [f"{word:04x}" for word in request.noise]}
     return json.dumps({"id": request.id, "kind": "step", **arrays, "options": dict(request.options), **noise})
 
 
 def text_request(request: Request) -> str:
-    """Return a request as fields between single spaces."""
+    """Return a request as fields separated by single spaces."""
     if isinstance(request, NoiseRequest):
-        fields: Mapping[str, str] = {"count": str(request.count), **noise_place(request)}
+        fields: Mapping[str, str] = {"count": str(request.count), **noise_numbers(request)}
         return " ".join(["noise", request.id, *(f"{name}={value}" for name, value in fields.items())])
     fields = {"param": text_tensor(request.param), "grad": text_tensor(request.grad)}
     fields |= {name: text_option(value) for name, value in request.options.items()}
@@ -83,16 +83,13 @@ def text_request(request: Request) -> str:
     return " ".join(["step", request.id, *(f"{name}={value}" for name, value in fields.items())])
 
 
-FORMATTERS: Final[Mapping[Dialect, Callable[[Request], str]]] = {"json": json_request, "text": text_request}
-
-
-def noise_place(request: NoiseRequest) -> dict[str, str]:
-    """Return where noise is asked for."""
+def noise_numbers(request: NoiseRequest) -> dict[str, str]:
+    """Return the seed, step and index of a request for noise."""
     return {"seed": f"{request.seed:016x}", "step": f"{request.step:08x}", "index": f"{request.index:08x}"}
 
 
 def json_tensor(value: Tensor) -> dict[str, Any]:
-    """Return an array as JSON has it."""
+    """Return an array in the form of JSON."""
     return {"dtype": value.dtype, "shape": list(value.shape), "words": hex_words(value)}
 
 
@@ -102,14 +99,14 @@ def text_tensor(value: Tensor) -> str:
 
 
 def text_option(value: Any) -> str:
-    """Return the value of an option; blanks in a name are percent-encoded, since they separate fields."""
+    """Return the value of an option as text; blanks are percent-encoded, since they separate fields."""
     if value is None:
         return "none"
     return str(int(value)) if isinstance(value, bool) else quote(str(value))
 
 
 def json_fields(line: str) -> dict[str, Any]:
-    """Return the fields of a reply in JSON."""
+    """Return the fields of a JSON reply."""
     try:
         fields = json.loads(line)
     except ValueError:
@@ -120,7 +117,7 @@ def json_fields(line: str) -> dict[str, Any]:
 
 
 def text_fields(line: str) -> dict[str, Any]:
-    """Return the fields of a reply in plain text, in the form that JSON has."""
+    """Return the fields of a text reply in the form of JSON."""
     _, _, rest = line.partition(" ")
     for name in ("refused", "unsupported"):
         if rest == name or rest.startswith(f"{name} "):
@@ -130,7 +127,7 @@ def text_fields(line: str) -> dict[str, Any]:
         raise ProtocolError(f"a field of a reply must be name=value, got {shortened(bad[0])} in {shortened(line)}")
     fields: dict[str, Any] = {name: value.split(",") if value else [] for name, _, value in pairs}
     if len(fields) < len(pairs):
-        raise ProtocolError(f"a reply may have each field once, got {shortened(line)}")
+        raise ProtocolError(f"a reply must have each field only once, got {shortened(line)}")
     if "trust" in fields:
         fields["trust"] = ",".join(fields["trust"])
     if "param" in fields:
@@ -139,7 +136,7 @@ def text_fields(line: str) -> dict[str, Any]:
 
 
 def text_array(value: str) -> dict[str, Any]:
-    """Return an array in plain text as JSON has it."""
+    """Return an array of a text reply in the form of JSON."""
     parts = value.split(":")
     lengths = parts[1].split(",") if len(parts) == 3 and parts[1] else []
     if len(parts) != 3 or not all(length.isascii() and length.isdigit() for length in lengths):
@@ -149,7 +146,7 @@ def text_array(value: str) -> dict[str, Any]:
 
 
 def tensor(value: Any) -> Tensor:
-    """Return the array of a reply."""
+    """Return the array of a reply, checked."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "words"}:
         raise ProtocolError(f"param must have dtype, shape and words, got {shortened(str(value))}")
     dtype, shape = value["dtype"], value["shape"]
@@ -164,21 +161,21 @@ def tensor(value: Any) -> Tensor:
 
 
 def intermediate(name: str, value: Any, operation: str) -> list[float]:
-    """Return intermediate values; the one trust factor is a word, the others are lists."""
+    """Return intermediate values; the trust factor is a single word, the others are lists."""
     words = [value] if name == "trust" else value
     return values_from_words(operation, checked_words(name, words, FORMATS[operation].digits))
 
 
 def checked_words(name: str, words: Any, digits: int) -> Sequence[str]:
-    """Return a list of hexadecimal words of one width, or raise."""
+    """Return a list of hexadecimal words, checked to have the given number of digits."""
     if not isinstance(words, list):
         raise ProtocolError(f"{name} must be a list of words, got {shortened(str(words))}")
     for word in words:
         if not (isinstance(word, str) and len(word) == digits and HEX.fullmatch(word)):
-            raise ProtocolError(f"the words of {name} must be of {digits} hexadecimal digits, got {word!r}")
+            raise ProtocolError(f"the words of {name} must have {digits} hexadecimal digits, got {word!r}")
     return words
 
 
 def shortened(text: str) -> str:
-    """Return a text for a message: quoted, and not longer than a line."""
+    """Return a text for an error message, quoted and cut to the length of a line."""
     return repr(text if len(text) <= 120 else f"{text[:117]}...")

@@ -11,7 +11,7 @@ from rose_spec.arrays import NUMPY_DTYPES, from_array, to_array, words_of
 from rose_spec.ports.port import HarnessError, described, load_object, plain_options
 from rose_spec.replies import Answer, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 
-__all__ = ["PythonPort"]
+__all__ = ["PythonPort", "accepted_names"]
 
 
 class PythonPort:
@@ -20,15 +20,14 @@ class PythonPort:
     Parameters
     ----------
     update : str
-        ``module:function``. Arrays are NumPy's, those of bfloat16 of the dtype `ml_dtypes.bfloat16`; only
-        the options that a vector gives are passed, with ``noise`` as an array of uint16.
+        The function, as ``module:function``. It receives NumPy arrays; bfloat16 is the dtype `ml_dtypes.bfloat16`.
+        Only the options of the vector are passed, with ``noise`` as an array of uint16.
     noise : str, optional
-        ``module:function`` of the portable noise, called as `rose_core.noise_words` is.
+        The function of the portable noise, as ``module:function``. It is called like `rose_core.noise_words`.
 
     Notes
     -----
-    ValueError and TypeError are refusals; an option that the function lacks, and NotImplementedError, are
-    unsupported.
+    ValueError and TypeError are refusals. A missing option and NotImplementedError are unsupported.
     """
 
     def __init__(self, update: str, noise: str | None = None) -> None:
@@ -55,19 +54,19 @@ class PythonPort:
             return Unsupported(str(error) or described(error))
         except (ValueError, TypeError) as error:
             if not np.array_equal(to_words(param), words_of(request.param)):
-                return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
+                return Failed(f"raised after it changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
         except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
         return answer(result)
 
     def noise(self, request: NoiseRequest) -> Reply:
-        """Call the function of the portable noise."""
+        """Call the noise function."""
         if self._noise is None:
             return Unsupported("no portable noise; --noise-function names one")
         try:
-            place = {"seed": request.seed, "step": request.step, "index": request.index}
-            words = self._noise((request.count,), **place, like=np.empty(0))
+            numbers = {"seed": request.seed, "step": request.step, "index": request.index}
+            words = self._noise((request.count,), **numbers, like=np.empty(0))
             return Words([int(word) for word in np.asarray(words).ravel().tolist()])
         except NotImplementedError as error:
             return Unsupported(str(error) or described(error))
@@ -75,18 +74,18 @@ class PythonPort:
             return Failed(f"raised {described(error)}")
 
     def option_name(self, option: str) -> str:
-        """Return what the function calls an option."""
+        """Return the function's name of an option, which is the same."""
         return option
 
     def close(self) -> None:
-        """Do nothing: a function holds nothing."""
+        """Do nothing: a function holds no resources."""
 
 
 def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
-    """Return the names of the parameters of a function, None if it takes any."""
+    """Return the keyword parameters of a function, or None if it accepts any keyword."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of a compiled function
+    except (TypeError, ValueError):  # raised for some compiled functions
         return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -94,10 +93,10 @@ def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
 
 
 def answer(result: Any) -> Reply:
-    """Return what a function returned as a reply."""
+    """Return the reply for the return value of a function."""
     array = np.asarray(result)
     if array.dtype not in NUMPY_DTYPES.values():
-        return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not an array of floats")
+        return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not a floating-point array")
     return Answer(from_array(array))
 
 

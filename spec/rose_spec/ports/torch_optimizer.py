@@ -1,4 +1,4 @@
-"""A port that is a PyTorch optimizer, driven as a training loop drives it."""
+"""A port that is a PyTorch optimizer, called like in a training loop."""
 
 import inspect
 import warnings
@@ -14,15 +14,15 @@ from rose_spec.oracle import Tensor
 from rose_spec.ports.port import HarnessError, described, load_object, plain_options
 from rose_spec.ports.python_function import accepted_names
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported
-from rose_spec.trajectory import Trajectory, Turn
+from rose_spec.trajectory import Trajectory
 from rose_spec.vectors import number_from_json, tensor_from_json
 
-__all__ = ["TorchPort"]
+__all__ = ["TorchPort", "from_torch", "to_torch"]
 
 DTYPES: Final = {name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16")}
-# Keys of a group that are no options of a constructor.
+# The keys of a group that are not options of the constructor.
 GROUP_KEYS: Final = ("params", "initial_lr", "max_lr")
-# Of a group; those of the specification that may be renamed.
+# The options of the specification, which may be renamed.
 OPTIONS: Final = (
     *("lr", "weight_decay", "wd_schedule", "centralize", "stabilize", "maximize"),
     *("compute_dtype", "bf16_sr", "sr_seed"),
@@ -30,8 +30,8 @@ OPTIONS: Final = (
 NARROW: Final = ("fp16", "bf16", "float16", "bfloat16")
 
 
-class _Unsupported(Exception):  # noqa: N818  (a reply on its way out, no error)
-    """The optimizer lacks something that is asked."""
+class _Unsupported(Exception):  # noqa: N818  (no error: it becomes a reply)
+    """The optimizer lacks a feature that the request needs."""
 
     def __init__(self, reason: str, *options: str) -> None:
         super().__init__(reason)
@@ -44,20 +44,22 @@ class TorchPort:
     Parameters
     ----------
     optimizer : str
-        ``module:Class``. Its constructor is given the options of a vector and no others.
+        The class, as ``module:Class``. Its constructor receives only the options of the vector.
     options : mapping
-        Options that the constructor is given always.
+        Options that the constructor receives in every vector.
     renames : mapping
-        The optimizer's names of options, by those of the specification.
+        Maps the specification's name of an option to the optimizer's name.
 
     Notes
     -----
-    A reference lr is passed as ``wd_schedule``. Where a vector has words of noise, the optimizer draws its
-    own from torch's default generator, which is seeded so that the runner knows them if they are drawn as
-    ``torch.empty(shape, dtype=torch.int32).random_(0, 2**16)``; the answer is compared with the
-    specification's for those words. Trajectories need portable noise, so an option ``sr_seed``, where a
-    bfloat16 parameter is rounded stochastically. ValueError, TypeError and RuntimeError, which torch itself
-    raises, are refusals, but NotImplementedError is unsupported.
+    A reference lr is passed as ``wd_schedule``.
+
+    If a vector has noise, the optimizer draws other words from torch's default generator. The runner seeds this
+    generator, and knows the words if they are drawn as ``torch.empty(shape, dtype=torch.int32).random_(0, 2**16)``.
+    The answer is compared with the oracle's answer for these words. A trajectory with stochastic rounding needs
+    portable noise, and so an option ``sr_seed``.
+
+    ValueError, TypeError and RuntimeError, which torch raises, are refusals. NotImplementedError is unsupported.
     """
 
     def __init__(self, optimizer: str, options: Mapping[str, Any], renames: Mapping[str, str]) -> None:
@@ -73,14 +75,14 @@ class TorchPort:
         self._check_renames()
 
     def _check_renames(self) -> None:
-        """Refuse a renaming that would only make options look unsupported."""
+        """Refuse a renaming to or from an option that does not exist."""
         for ours, theirs in self._renames.items():
             if ours not in OPTIONS:
                 raise HarnessError(f"--rename {ours}={theirs}: {ours} must be one of {', '.join(OPTIONS)}")
             if not self._accepts(theirs):
                 raise HarnessError(f"--rename {ours}={theirs}: {self.name} has no option {theirs}")
         if not self._accepts(self._renames.get("lr", "lr")):
-            raise HarnessError(f"{self.name} has no option lr; --rename lr=NAME says what it is called")
+            raise HarnessError(f"{self.name} has no option lr; --rename lr=NAME gives its name")
 
     def step(self, request: StepRequest) -> Reply:
         """Construct the optimizer for one parameter and take one step."""
@@ -98,7 +100,7 @@ class TorchPort:
             return unsupported(missing)
         except (ValueError, TypeError, RuntimeError) as error:
             if words(param) != words(to_torch(request.param)):
-                return Failed(f"raised, but had changed the parameter (ROSE-11.3): {described(error)}")
+                return Failed(f"raised after it changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
         except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
@@ -106,14 +108,14 @@ class TorchPort:
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
         """Construct the optimizer for all groups and take all steps."""
-        course = Trajectory(value)
+        trajectory = Trajectory(value)
         exchanges: list[Exchange] = []
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                optimizer = self._construct(value, course)
-                for step in course.steps:
-                    self._take(optimizer, course, step, name, exchanges)
+                optimizer = self._construct(value, trajectory)
+                for step in trajectory.steps:
+                    self._take(optimizer, trajectory, step, name, exchanges)
         except (_Unsupported, NotImplementedError) as missing:
             return exchanges, unsupported(missing)
         except (Exception, SystemExit) as error:
@@ -121,11 +123,11 @@ class TorchPort:
         return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
 
     def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002  (no optimizer shows its noise)
-        """Answer that there is no way to ask an optimizer for its noise."""
-        return Unsupported("an optimizer does not show its noise; trajectories with sr_seed do")
+        """Reply that an optimizer has no interface to its noise."""
+        return Unsupported("an optimizer does not return its noise; trajectories with sr_seed check it")
 
     def option_name(self, option: str) -> str:
-        """Return what the constructor calls an option of a step."""
+        """Return the constructor's name of an option of a step."""
         name = "wd_schedule" if option == "lr_reference" else option
         return self._renames.get(name, name)
 
@@ -135,48 +137,46 @@ class TorchPort:
     def _take(
         self,
         optimizer: torch.optim.Optimizer,
-        course: Trajectory,
+        trajectory: Trajectory,
         step: Mapping[str, Any],
         name: str,
         log: list[Exchange],
     ) -> None:
-        """Take one step of a trajectory; log it as single steps from where the optimizer's parameters were."""
-        for group, state, lr, grads in zip(
-            optimizer.param_groups, course.groups, step["lr"], step["grads"], strict=True
-        ):
+        """Take one step of a trajectory, and log it as single steps from the optimizer's parameters."""
+        groups = list(zip(optimizer.param_groups, trajectory.groups, step["lr"], step["grads"], strict=True))
+        for group, state, lr, grads in groups:
             state.options["lr"] = lr
-            state.record()
+            state.record_initial_lr()
             state.params = [from_torch(param) for param in group["params"]]
             group[self._renames.get("lr", "lr")] = number_from_json(lr)
             for param, grad in zip(group["params"], grads, strict=True):
                 set_grad(param, None if grad is None else to_torch(tensor_from_json(grad)))
-        turns: list[Turn] = list(course.turns(step))
+        param_steps = list(trajectory.param_steps(step))
         optimizer.step()
-        for turn in turns:
-            request = StepRequest(f"{name}/{len(log)}", turn.param, turn.grad, turn.options, turn.noise)
-            after = from_torch(optimizer.param_groups[turn.group]["params"][turn.position])
-            log.append(Exchange(request, Answer(after)))
-        for state in course.groups:
-            state.advance()
+        for taken in param_steps:
+            after = from_torch(optimizer.param_groups[taken.group]["params"][taken.position])
+            log.append(Exchange(taken.request(f"{name}/{len(log)}"), Answer(after)))
+        for state in trajectory.groups:
+            state.count_step()
 
-    def _construct(self, value: Mapping[str, Any], course: Trajectory) -> torch.optim.Optimizer:
-        """Construct the optimizer of a trajectory; options that all groups share are given to the constructor."""
+    def _construct(self, value: Mapping[str, Any], trajectory: Trajectory) -> torch.optim.Optimizer:
+        """Construct the optimizer of a trajectory; options that all groups share go to the constructor."""
         lr = self._renames.get("lr", "lr")
-        pairs = zip(value["groups"], course.groups, strict=True)
+        pairs = zip(value["groups"], trajectory.groups, strict=True)
         groups = [self._group(given, group.params) for given, group in pairs]
-        for group, first in zip(groups, course.steps[0]["lr"], strict=True):
+        for group, first in zip(groups, trajectory.steps[0]["lr"], strict=True):
             group.setdefault(lr, number_from_json(first))
         shared = {
             name: option
             for name, option in groups[0].items()
             if name not in GROUP_KEYS and all(name in g and repr(g[name]) == repr(option) for g in groups)
         }
-        own = [{name: option for name, option in group.items() if name not in shared} for group in groups]
-        optimizer: torch.optim.Optimizer = self._class(own, **{lr: groups[0][lr], **shared, **self._options})
+        rest = [{name: option for name, option in group.items() if name not in shared} for group in groups]
+        optimizer: torch.optim.Optimizer = self._class(rest, **{lr: groups[0][lr], **shared, **self._options})
         return optimizer
 
     def _group(self, value: Mapping[str, Any], params: Iterable[Tensor]) -> dict[str, Any]:
-        """Return a parameter group of a trajectory as torch has it."""
+        """Return a group of a trajectory as a parameter group of torch."""
         options = dict(value["options"])
         stochastic = options.get("bf16_sr", True) and any(param["dtype"] == "bfloat16" for param in value["params"])
         seed = options.pop("sr_seed", "0")
@@ -192,7 +192,7 @@ class TorchPort:
         return {"params": tensors, **self._named(plain_options(options)), **extra}
 
     def _step_options(self, request: StepRequest) -> dict[str, Any]:
-        """Return the constructor's options for a step, by the names of the specification."""
+        """Return the constructor's options for a step, with the names of the specification."""
         options = plain_options(request.options)
         reference = options.pop("lr_reference", None)
         if reference is not None:
@@ -201,13 +201,13 @@ class TorchPort:
         narrow = str(options.get("compute_dtype")).strip().lower() in NARROW
         if request.noise is not None and not self._accepts(stochastic):
             raise _Unsupported("no option bf16_sr, so no stochastic rounding")
-        # Its default, true, is wrong for a bfloat16 parameter without noise, and refused beside 16 bits.
+        # Its default, true, is wrong for a bfloat16 parameter without noise, and refused with 16-bit compute dtypes.
         if request.noise is None and (narrow or request.param.dtype == "bfloat16") and self._accepts(stochastic):
             options["bf16_sr"] = False
         return options
 
     def _named(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return options by the optimizer's own names."""
+        """Return options with the optimizer's names."""
         named = {self._renames.get(name, name): value for name, value in options.items()}
         if missing := [name for name in named if not self._accepts(name)]:
             raise _Unsupported(f"no option {', '.join(missing)}", *missing)
@@ -218,41 +218,41 @@ class TorchPort:
 
 
 def unsupported(error: _Unsupported | NotImplementedError) -> Unsupported:
-    """Return what an optimizer lacks as a reply."""
+    """Return the reply for a missing feature."""
     options = error.options if isinstance(error, _Unsupported) else ()
     return Unsupported(str(error) or described(error), options)
 
 
 def draw(shape: tuple[int, ...], seed: int) -> list[int]:
-    """Return the words of noise that an optimizer draws from a freshly seeded default generator."""
+    """Return the words that an optimizer draws from the default generator after it is seeded."""
     torch.manual_seed(seed)
     return [int(word) for word in torch.empty(shape, dtype=torch.int32).random_(0, 2**16).ravel().tolist()]
 
 
 def set_grad(param: torch.Tensor, grad: torch.Tensor | None) -> None:
-    """Give a parameter its gradient, which torch wants to be announced if its dtype is another."""
+    """Set the gradient of a parameter; torch needs `grad_dtype` if the dtypes differ."""
     if grad is not None and grad.dtype != param.dtype:
         if not hasattr(param, "grad_dtype"):
-            raise _Unsupported(f"torch {torch.__version__} has no gradient of another dtype than the parameter's")
+            raise _Unsupported(f"torch {torch.__version__} has no gradients whose dtype differs from the parameter's")
         param.grad_dtype = grad.dtype
     param.grad = grad
 
 
 def to_torch(tensor: Tensor) -> torch.Tensor:
-    """Return an array as a new tensor with the same bits."""
+    """Return an oracle's tensor as a new torch tensor with the same bits."""
     bits = np.ascontiguousarray(words_of(tensor))
     signed = torch.from_numpy(bits.view(f"i{bits.dtype.itemsize}").reshape(-1))
     return signed.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
 
 
 def words(tensor: torch.Tensor) -> list[int]:
-    """Return the bits of a tensor as signed integers."""
+    """Return the words of a tensor as signed integers."""
     width = {8: torch.int64, 4: torch.int32, 2: torch.int16}[tensor.element_size()]
     return [int(word) for word in tensor.detach().contiguous().reshape(-1).view(width).tolist()]
 
 
 def from_torch(tensor: torch.Tensor) -> Tensor:
-    """Return a tensor as the oracle's array."""
+    """Return a torch tensor as the oracle's tensor."""
     name = str(tensor.dtype).removeprefix("torch.")
     bits = np.asarray(words(tensor), f"i{tensor.element_size()}").view(f"u{tensor.element_size()}")
     return from_array(array_from_words(name, bits.reshape(tuple(tensor.shape))))

@@ -1,4 +1,4 @@
-"""The topics of the vectors: tables of inputs, one module for each subject."""
+"""The topics of the vectors: one module with tables of inputs for each subject."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -23,9 +23,9 @@ from rose_spec.topics import (
 )
 from rose_spec.topics.topic import Topic
 
-__all__ = ["SLOW", "TOPICS", "Topic"]
+__all__ = ["SLOW", "TOPICS"]
 
-# Name of the file: what builds its contents.
+# Maps the name of each vector file to the function that builds its contents.
 TOPICS: Final[Mapping[str, Callable[[], Topic]]] = {
     "decay": decay.build,
     "defaults": defaults.build,
@@ -47,5 +47,5 @@ TOPICS: Final[Mapping[str, Callable[[], Topic]]] = {
     "trajectories": trajectories.build,
 }
 
-# What takes about a minute.
+# The topics that take about a minute to build.
 SLOW: Final = ("digests-large",)

@@ -1,4 +1,4 @@
-"""What the tables of vectors are written in: arrays in decimals or words, and topics that collect vectors."""
+"""Helpers for the tables of vectors: arrays of decimals or words, and topics that collect the vectors of a file."""
 
 import math
 import operator
@@ -15,7 +15,7 @@ from rose_spec.vectors import NUMBERS, Vector, number_to_json, options_from_json
 
 __all__ = ["Topic", "array", "bf16", "f16", "f32", "f64", "given", "group", "row", "zeros"]
 
-# A number, rounded to the nearest of the dtype; a string, which is a word; or a list of either, or of lists.
+# A number, rounded to the nearest value of the dtype; or a word, as a string; or nested lists of these.
 Values: TypeAlias = Any
 
 
@@ -55,17 +55,17 @@ def zeros(dtype: str, *shape: int) -> Tensor:
 
 
 def row(count: int, *, start: float = 1.0, factor: float = -1.37) -> list[float]:
-    """Return a geometric row, for where any values do; by products alone, which are the same everywhere."""
+    """Return a geometric sequence, computed by products, which have the same bits on every machine."""
     return list(accumulate([factor] * (count - 1), operator.mul, initial=start))
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Return options, of which each may have a type of its own."""
+    """Return options as a dictionary whose values may have different types."""
     return options
 
 
 def group(*params: Tensor, max_lr: float | None = None, initial_lr: float | None = None, **options: Any) -> Any:
-    """Return a group of a trajectory, as in JSON."""
+    """Return a group of a trajectory in the form of JSON."""
     value: dict[str, Any] = {"options": _options_to_json(options)}
     for name, number in (("initial_lr", initial_lr), ("max_lr", max_lr)):
         if number is not None:
@@ -74,20 +74,20 @@ def group(*params: Tensor, max_lr: float | None = None, initial_lr: float | None
 
 
 class Topic:
-    """The vectors of one file; their ids begin with its name, their answers come from the oracle.
+    """The vectors of one file; their ids begin with its name, and their answers come from the oracle.
 
     Parameters
     ----------
     name : str
-        Name of the file, without ".json".
+        The name of the file without ".json".
     title : str
-        What the vectors are about.
+        The subject of the vectors.
     revision : str
         The revision of Rose.
     rule : type of Rule
-        The oracle of that revision.
+        The oracle of this revision.
     **notes : str
-        What each flag means.
+        The meaning of each flag.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Topic:
         self.vectors: list[Vector] = []
 
     def contents(self) -> dict[str, Any]:
-        """Return the file as JSON has it."""
+        """Return the contents of the file in the form of JSON."""
         vectors = [
             {
                 "id": vector.id,
@@ -123,7 +123,7 @@ class Topic:
         show: bool = False,
         **options: Any,
     ) -> Step:
-        """Add a step without weight decay unless it is given, with its intermediate values if `show`."""
+        """Add a step, by default without weight decay; with `show`, the vector has the intermediate values."""
         options = {"lr": 1.0, "weight_decay": 0.0, **options}
         return self.bare_step(name, clauses, param, grad, noise=noise, flags=flags, show=show, **options)
 
@@ -139,7 +139,7 @@ class Topic:
         show: bool = False,
         **options: Any,
     ) -> Step:
-        """Add a step with the options given and no others."""
+        """Add a step with exactly the given options."""
         question = _step_question(param, grad, noise, options)
         parsed = options_from_json(question["options"])
         reason = reason_to_refuse(parsed, param, grad, noise)
@@ -167,7 +167,7 @@ class Topic:
         self._add(name, "refusal", clauses, flags, question, {"refused": True})
 
     def noise(self, name: str, clauses: str, *, count: int, seed: int, step: int, index: int, flags: str = "") -> None:
-        """Add a question for portable noise."""
+        """Add a question about portable noise."""
         words = noise_words(count, seed=seed, step=step, index=index)
         question = {"count": count, "seed": f"{seed:016x}", "step": f"{step:08x}", "index": f"{index:08x}"}
         self._add(name, "noise", clauses, flags, question, {"words": [f"{word:04x}" for word in words]})
@@ -181,7 +181,7 @@ class Topic:
         *,
         flags: str = "",
     ) -> None:
-        """Add several steps, each of them a learning rate and the gradients for each group."""
+        """Add several steps; each has a learning rate and the gradients for each group."""
         question = {
             "groups": list(groups),
             "steps": [
@@ -192,7 +192,7 @@ class Topic:
                 for lr, grads_by_group in steps
             ],
         }
-        params = Trajectory(question).play(update_by_oracle)
+        params = Trajectory(question).run(update_by_oracle)
         expected = {"params": [[tensor_to_json(param) for param in of_group] for of_group in params]}
         self._add(name, "trajectory", clauses, flags, question, expected)
 
@@ -226,7 +226,7 @@ def _step_question(
 
 
 def _options_to_json(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as in JSON; an integer `wd_schedule` stays one (ROSE-10.3)."""
+    """Return options in the form of JSON; an integer `wd_schedule` stays an integer (ROSE-10.3)."""
     return {
         name: number_to_json(value) if (name in NUMBERS and value is not None) or isinstance(value, float) else value
         for name, value in options.items()
@@ -234,7 +234,7 @@ def _options_to_json(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _intermediates(step: Step, rule: Rule) -> dict[str, Any]:
-    """Return the intermediate values of a step as words of O; what the rule does not have is left out."""
+    """Return the intermediate values of a step as words of O, without those that the rule does not compute."""
     name = "float64" if rule.operation is FLOAT64 else FLOAT32.name
     values = {"mean": step.mean, "range": step.range, "denominator": step.denominator}
     shown: dict[str, Any] = {key: words_to_json(name, value) for key, value in values.items() if value is not None}
