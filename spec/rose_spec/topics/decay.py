@@ -1,4 +1,4 @@
-"""Weight decay (ROSE-3): what it multiplies, when, by what, and where it stops."""
+"""Weight decay (ROSE-3): its order, its factor, its clamp and its schedule."""
 
 import math
 
@@ -9,7 +9,7 @@ __all__ = ["build"]
 
 def build() -> Topic:
     """Return the topic."""
-    topic = Topic("decay", "Decoupled weight decay, its factor and the schedule it follows")
+    topic = Topic("decay", "Decoupled weight decay, its factor and its schedule")
     _add_plain(topic)
     _add_order(topic)
     _add_factor(topic)
@@ -20,7 +20,7 @@ def build() -> Topic:
 
 
 def _add_plain(topic: Topic) -> None:
-    """Every dtype and rank; the gradient is zero, so nothing else moves."""
+    """Decay every dtype and rank, with a zero gradient, so that only decay changes the parameter."""
     for dtype in ("float64", "float32", "float16", "bfloat16"):
         param, grad = array(dtype, [row(3), row(3, start=0.1)]), zeros(dtype, 2, 3)
         topic.step(f"exact-{dtype}", "3.1 3.2", param, grad, lr=0.5, weight_decay=0.5)
@@ -31,23 +31,23 @@ def _add_plain(topic: Topic) -> None:
 
 
 def _add_order(topic: Topic) -> None:
-    """Before the step, and outside the gradient."""
+    """Decay before the step, and outside the gradient."""
     param, grad = [[3.0, -5.0, 7.0], [0.5, 20.0, -2.0]], [[0.1, 0.5, -0.3], [0.25, -1.5, 1.0]]
     for dtype in ("float64", "float32", "bfloat16"):
         arrays = array(dtype, param), array(dtype, grad)
         topic.step(f"before-the-step-{dtype}", "3.1 6.1", *arrays, lr=0.5, weight_decay=0.5)
     topic.step("rank-0-before-the-step", "3.1 6.2", f32(2.0), f32(-3.0), lr=0.5, weight_decay=0.5)
     topic.step("rank-1-before-the-step", "3.1 6.1", f64([4.0, 1.0]), f64([1.0, -2.0]), lr=0.25, weight_decay=1.0)
-    # A part of the gradient would change the range and the direction.
+    # If decay were added to the gradient, it would change the range and the direction.
     topic.step("not-in-the-gradient", "3.1", f64([[100.0, -100.0]]), f64([[1.0, 2.0]]), lr=0.01, weight_decay=0.1)
     topic.step("not-in-a-zero-gradient", "3.1", f32([8.0, -8.0]), f32([0.0, 0.0]), lr=0.5, weight_decay=0.25)
     topic.step("maximized", "3.1 1.3", f32([8.0, -6.0]), f32([2.0, 1.0]), lr=0.5, weight_decay=0.25, maximize=True)
-    # One rounding to C after the product, before the step.
+    # The product is rounded to C once, before the step.
     for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32")):
         arrays = array(dtype, row(6, start=1.7)), array(dtype, [0.3, -0.7, 0.9, 1.1, -0.2, 0.4])
         options = given(lr=0.03, weight_decay=0.7, compute_dtype=compute)
         topic.step(f"rounded-to-{compute}-before-the-step", "3.1 2.2", *arrays, **options)
-    # A contraction of x * decay and the step's addition rounds once where the rule rounds twice.
+    # If x * decay and the addition of the step were fused, they would be rounded once instead of twice.
     for dtype, compute in (("float64", "fp64"), ("float32", "fp32")):
         arrays = array(dtype, row(6, start=1.1, factor=0.87)), array(dtype, row(6, start=0.3, factor=1.21))
         options = given(lr=0.1, weight_decay=0.3, compute_dtype=compute)
@@ -55,18 +55,18 @@ def _add_order(topic: Topic) -> None:
 
 
 def _add_factor(topic: Topic) -> None:
-    """Round each operation in float64, and the result to O."""
+    """Round each operation of the factor in float64, and the factor to O."""
     param, grad = f64([1.0, -3.0, 5.0]), f64([0.0] * 3)
     for number, (lr, weight_decay) in enumerate([(0.1, 0.57), (0.3, 0.19), (0.7, 0.9), (0.9, 0.23)], 1):
         topic.step(f"factor-{number}", "3.2", param, grad, lr=lr, weight_decay=weight_decay)
-    # In float32 arithmetic the factor would be another.
+    # Float32 arithmetic would give a different factor.
     param32, grad32 = f32([1.0, -3.0, 5.0, 7.0]), f32([0.0] * 4)
     for number, (lr, weight_decay) in enumerate([(0.3, 0.3), (0.3, 0.7), (0.7, 0.3), (0.9, 0.57)], 1):
         options = given(lr=lr, weight_decay=weight_decay, compute_dtype="fp32")
         topic.step(f"factor-in-float64-for-fp32-{number}", "2.4 3.2", param32, grad32, **options)
     topic.step("factor-rounded-to-one", "2.4", param32, grad32, lr=1e-4, weight_decay=1e-4, compute_dtype="fp32")
     topic.step("factor-below-one", "3.2", f64([1.0, 3.0]), f64([0.0, 0.0]), lr=1e-8, weight_decay=1.5e-8)
-    # The factor of 16-bit compute dtypes is a float32, not rounded to 16 bits.
+    # With a 16-bit compute dtype the factor is rounded to float32 only.
     options = given(lr=0.01, weight_decay=0.05)
     topic.step("factor-not-fp16", "2.4", f16([1000.0, 3.0]), f16([0.0, 0.0]), **options, compute_dtype="fp16")
     topic.step(
@@ -75,7 +75,7 @@ def _add_factor(topic: Topic) -> None:
 
 
 def _add_clamped(topic: Topic) -> None:
-    """At 0: the parameter never changes its sign by decay."""
+    """Clamp the factor at 0, so that decay never changes the sign of the parameter."""
     param, grad = f32([[2.0, -3.0], [0.5, -0.0]]), f32([[1.0, 2.0], [4.0, -4.0]])
     for number, (lr, weight_decay) in enumerate([(1.0, 1.0), (1.0, 1.5), (3.0, 100.0), (1e200, 1e200)], 1):
         still = zeros("float32", 2, 2)
@@ -89,9 +89,9 @@ def _add_clamped(topic: Topic) -> None:
 
 
 def _add_scheduled(topic: Topic) -> None:
-    """Put lr / reference in place of lr."""
+    """Use lr / reference instead of lr."""
     param, grad = f64([[1.0, -3.0], [5.0, 7.0]]), f64([[0.5, 0.25], [1.0, -1.0]])
-    # From the third on, dividing the weight decay, or the product, would round otherwise.
+    # From the third on, dividing the weight decay or the product would be rounded differently.
     settings = [(1e-3, 1e-3, 0.11), (5e-4, 1e-3, 0.11), (0.7, 0.6, 0.3), (0.7, 0.9, 0.57), (0.37, 1.1, 0.3)]
     for number, (lr, reference, weight_decay) in enumerate(settings, 1):
         options = given(lr=lr, weight_decay=weight_decay, lr_reference=reference)
@@ -103,13 +103,13 @@ def _add_scheduled(topic: Topic) -> None:
     topic.step("scheduled-rank-0", "3.3 6.2", f64(3.0), f64(2.0), lr=0.25, weight_decay=0.5, lr_reference=0.5)
     options = given(lr=0.0, weight_decay=0.5, lr_reference=0.5)
     topic.step("scheduled-lr-zero", "3.3", f32([3.0, -0.0]), f32([1.0, -1.0]), **options)
-    # The quotient overflows: the factor is 0.
+    # The quotient overflows, so the factor is 0.
     options = given(lr=1e200, weight_decay=0.1, lr_reference=1e-200)
     topic.step("scheduled-infinite-quotient", "3.2 3.3", f64([3.0, -1.0]), f64([0.0, 0.0]), **options)
 
 
 def _add_without(topic: Topic) -> None:
-    """Zero and none are no decay, even where a product would not be 1."""
+    """Skip decay if it is zero or none, even if the factor would not be 1."""
     param, grad = f32([1.5, -0.0]), f32([0.5, -0.5])
     topic.step("none", "3.1 10.1", param, grad, lr=0.5, weight_decay=None)
     topic.step("zero", "3.1", param, grad, lr=0.5, weight_decay=0.0)

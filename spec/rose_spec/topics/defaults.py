@@ -1,4 +1,4 @@
-"""Options left out (ROSE-10.1): each has a vector that another default would fail."""
+"""Options that are left out (ROSE-10.1): for each, a vector fails if the port has another default."""
 
 from typing import Any, Final
 
@@ -23,11 +23,7 @@ PARAM = [[1.0, -2.0, 3.0], [0.5, 0.25, -4.0], [7.0, -0.1, 0.3]]
 
 def build() -> Topic:
     """Return the topic."""
-    topic = Topic(
-        "defaults",
-        "Options left out, which the port must give their defaults",
-        **NOTES,
-    )
+    topic = Topic("defaults", "Options that are left out, so that the port uses its defaults", **NOTES)
     _add_steps(topic)
     _add_all(topic)
     _add_groups(topic)
@@ -35,7 +31,7 @@ def build() -> Topic:
 
 
 def _add_steps(topic: Topic) -> None:
-    """One option left out, the others given."""
+    """Leave out one option, and give the others."""
     param, grad = f64(PARAM), f64(GRAD)
     known: dict[str, Any] = {
         "lr": 0.5,
@@ -45,7 +41,7 @@ def _add_steps(topic: Topic) -> None:
         "compute_dtype": "fp64",
         "maximize": False,
     }
-    # In float32 arithmetic the result would have other bits, and its own dtype would be float32.
+    # With float32 parameters, the compute dtypes fp32 and none give other bits than fp64.
     arrays = {"compute_dtype": (f32(PARAM), f32(GRAD))}
     for option in list(known)[1:]:
         others = {name: value for name, value in known.items() if name != option}
@@ -64,7 +60,7 @@ def _add_steps(topic: Topic) -> None:
 
 
 def _add_all(topic: Topic) -> None:
-    """Only the learning rate."""
+    """Give only the learning rate."""
     flags = "default-weight_decay default-centralize default-stabilize default-compute_dtype default-maximize"
     param, grad = PARAM, GRAD
     for lr in (1e-3, 0.3):
@@ -79,7 +75,7 @@ def _add_all(topic: Topic) -> None:
 
 
 def _add_groups(topic: Topic) -> None:
-    """Leave out what only an optimizer has: schedule, rounding, seed."""
+    """Leave out the options of groups: schedule, stochastic rounding, seed."""
     steps = [((lr,), [[f32([[0.5, 1.5], [-1.0, 4.0]])]]) for lr in (0.1, 0.05, 0.2)]
     settings = group(f32([[30.0, -20.0], [0.5, 1.0]]), initial_lr=0.1, lr=0.1, weight_decay=0.3)
     topic.trajectory("wd_schedule", "10.1 3.3", [settings], steps, flags="default-wd_schedule")

@@ -1,4 +1,4 @@
-"""Generated steps by the thousand, checked by one hash."""
+"""Digests: one hash over the results of thousands of generated steps."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -15,7 +15,7 @@ CLAUSES = "2.1 2.2 2.3 2.5 2.6 3.1 3.2 3.3 4.1 4.2 4.3 5.2 5.3 5.4 5.5 6.1 6.2 6
 
 
 def build_small() -> Topic:
-    """Return the topic of digests that take a second."""
+    """Return the topic of the small digests, which take a second."""
     topic = Topic("digests", "SHA-256 over the results of generated steps")
     for seed in (1, 2, 2**64 - 1):
         _add(topic, f"1000-{seed:x}", seed, 1000)
@@ -23,7 +23,7 @@ def build_small() -> Topic:
 
 
 def build_large() -> Topic:
-    """Return the topic of digests that take minutes."""
+    """Return the topic of the large digests, which take minutes."""
     topic = Topic(
         "digests-large",
         "SHA-256 over the results of a hundred thousand generated steps",

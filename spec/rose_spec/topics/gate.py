@@ -1,10 +1,10 @@
-"""The gate over all slices (ROSE-5): trust and denominators."""
+"""The gate over all slices (ROSE-5): trust factor and denominators."""
 
 from rose_spec.topics.topic import Topic, array, f32, f64, given, row, zeros
 
 __all__ = ["build"]
 
-# Ranges 3, 4, 2 agree: their trust is high. Ranges 1, 1, 1, 1, 1, 40 do not.
+# The ranges 3, 4, 2 are similar, so their trust factor is high. The ranges 1, 1, 1, 1, 1, 40 are not.
 EVEN = [[1.0, 4.0, 2.0], [0.5, -3.5, -1.0], [0.0, 2.0, 0.25]]
 UNEVEN = [[0.0, 1.0], [3.0, 2.0], [-0.5, 0.5], [7.0, 8.0], [-1.0, 0.0], [20.0, -20.0]]
 
@@ -13,8 +13,8 @@ def build() -> Topic:
     """Return the topic."""
     topic = Topic(
         "gate",
-        "Mean, deviation and trust of the ranges, and the denominators they give",
-        overflow="The squares of the deviations overflow or vanish in float64.",
+        "Mean, standard deviation and trust factor of the ranges, and the denominators",
+        overflow="The squares of the deviations overflow or underflow in float64.",
     )
     _add_branches(topic)
     _add_agreement(topic)
@@ -27,7 +27,7 @@ def build() -> Topic:
 
 
 def _add_branches(topic: Topic) -> None:
-    """Reach a trust of at least 1/2 and below, in every compute dtype."""
+    """Reach both branches, a trust factor of at least 1/2 and below, in every compute dtype."""
     for name, grad in (("trusted", EVEN), ("distrusted", UNEVEN)):
         shape = len(grad), len(grad[0])
         for dtype in ("float64", "float32", "float16", "bfloat16"):
@@ -37,7 +37,7 @@ def _add_branches(topic: Topic) -> None:
             arrays = zeros("float32", *shape), f32(grad)
             topic.step(f"{name}-in-{compute}", "5.2 5.3 5.4 2.2", *arrays, compute_dtype=compute, show=True)
         topic.step(f"{name}-uncentred", "5.1 5.4", zeros("float64", *shape), f64(grad), centralize=False, show=True)
-    # Ranges 0 and 2a: mean and deviation are both a, and the trust is exactly 1/2.
+    # The ranges are 0 and 2a, so mean and standard deviation are a, and the trust factor is exactly 1/2.
     topic.step("trust-one-half", "5.3 5.4", zeros("float64", 2, 2), f64([[0.3, 0.3], [0.7, -0.7]]), show=True)
     for number, factor in enumerate((3.1, 5.3, 9.7), 1):
         rows = f64([[0.0, value] for value in row(5, start=0.1, factor=factor)])
@@ -48,11 +48,11 @@ def _add_branches(topic: Topic) -> None:
 
 
 def _add_agreement(topic: Topic) -> None:
-    """Equal ranges, and a single slice: trust 1, and every slice keeps its own range."""
+    """Equal ranges or a single slice: the trust factor is 1, and every slice keeps its range."""
     equal = f64([[0.1, 0.4], [0.4, 0.1], [0.4, 0.1]])
     topic.step("equal-ranges", "5.2 5.3", zeros("float64", 3, 2), equal, show=True)
     topic.step("one-slice", "5.2 5.3", zeros("float32", 1, 4), f32([row(4)]), show=True)
-    # The mean of equal ranges is off by a bit, so that deviations are not quite 0.
+    # The mean of equal ranges is off by one bit, so the standard deviation is not 0.
     grad = f64([[0.0, 0.1], [0.0, 0.1], [0.0, 0.1]])
     topic.step("equal-ranges-rounded-mean", "5.2", zeros("float64", 3, 2), grad, centralize=False, show=True)
     rank3 = [[[1.0, 2.0], [0.5, -1.0]], [[4.0, 0.0], [1.0, 3.0]], [[0.1, 0.2], [0.0, 0.3]]]
@@ -60,7 +60,7 @@ def _add_agreement(topic: Topic) -> None:
 
 
 def _add_roots(topic: Topic) -> None:
-    """Variances whose root a library may round wrongly: one unit more or less changes the result."""
+    """Use variances whose square root some libraries round wrongly, which changes the result."""
     for number, (low, high) in enumerate(((0.3, 1.7), (0.9, 5.3), (2.3, 0.11), (13.0, 0.7), (0.01, 0.023)), 1):
         grad = f64([[-low, low], [high, -high], [low, high], [0.5, -high]])
         options = given(centralize=False, show=True)
@@ -68,7 +68,7 @@ def _add_roots(topic: Topic) -> None:
 
 
 def _add_blends(topic: Topic) -> None:
-    """Each operation rounded, none contracted, and the form of the branch at hand."""
+    """Round each operation of the blend, fuse none, and use the formula of the right branch."""
     for number, start in enumerate((0.3, 1.9, 7.1), 1):
         even = [row(3, start=first, factor=-1.7) for first in row(6, start=start, factor=1.07)]
         topic.step(f"blend-trusted-{number}", "5.4 1.5", zeros("float64", 6, 3), f64(even), show=True)
@@ -82,7 +82,7 @@ def _add_blends(topic: Topic) -> None:
 
 
 def _add_zeros(topic: Topic) -> None:
-    """Reach a mean of 0, and denominators of 0 beside others."""
+    """Reach a mean of 0, and denominators of 0 next to others."""
     constant = f32([[2.0, 2.0], [-3.0, -3.0]])
     topic.step("all-ranges-zero", "5.3 5.5", f32([[1.0, 2.0], [3.0, 4.0]]), constant, show=True)
     topic.step(
@@ -93,14 +93,14 @@ def _add_zeros(topic: Topic) -> None:
     topic.step("some-ranges-zero-ungated", "5.5", zeros("float32", 3, 2), some, centralize=False, stabilize=False)
     topic.step("some-ranges-zero-gated", "5.4 5.5", zeros("float32", 3, 2), some, centralize=False, show=True)
     topic.step("zero-vector", "5.5", f64([1.0, -0.0]), f64([0.0, -0.0]), show=True)
-    # Underflow leaves a mean of 0 in C where the ranges are not all 0.
+    # The mean underflows to 0 in C although not all ranges are 0.
     tiny = f32([[0.0, 0.0], [0.0, 0.0], [0.0, "33800000"]])
     options = given(centralize=False, compute_dtype="fp16", show=True)
     topic.step("mean-underflows", "5.3", zeros("float32", 3, 2), tiny, **options)
 
 
 def _add_extremes(topic: Topic) -> None:
-    """Squares that overflow to infinity make all denominators NaN; squares that vanish leave a trust of 1."""
+    """Squares that overflow make all denominators NaN; squares that underflow give a trust factor of 1."""
     for name, scale in (("variance-overflows", 1e200), ("variance-vanishes", 1e-200)):
         grad = f64([[scale, 2 * scale], [scale, -scale], [3 * scale, 9 * scale]])
         topic.step(name, "5.2 7.3", zeros("float64", 3, 2), grad, flags="overflow", show=True)
@@ -110,7 +110,7 @@ def _add_extremes(topic: Topic) -> None:
 
 
 def _add_off(topic: Topic) -> None:
-    """Without stabilize, and at rank 1, the range is the denominator."""
+    """Use the range as the denominator, without stabilize and at rank 1."""
     topic.step("off", "5.1", zeros("float64", 3, 3), f64(EVEN), stabilize=False, show=True)
     topic.step("off-uncentred", "5.1", zeros("float64", 3, 3), f64(EVEN), stabilize=False, centralize=False, show=True)
     topic.step("off-uneven", "5.1", zeros("float32", 6, 2), f32(UNEVEN), stabilize=False, show=True)

@@ -1,4 +1,4 @@
-"""Ranks, shapes and the axis that counts slices (ROSE-1)."""
+"""Ranks, shapes and the axis of slices (ROSE-1)."""
 
 from typing import Any
 
@@ -26,19 +26,19 @@ def build() -> Topic:
 
 
 def _values(dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """Return values of which no two slices along any axis are alike."""
+    """Return values whose slices differ along every axis."""
     count = zeros(dtype, *shape).values
     flat = [((i * i * 7 + 3 * i) % 23 - 9) * 0.37 + 0.01 * i for i in range(len(count))]
     return Tensor(dtype, shape, array(dtype, flat).values)
 
 
 def _add_shapes(topic: Topic) -> None:
-    """Slices are rows of axis 0, in C order."""
+    """Take slices along axis 0, in C order."""
     for shape in SHAPES:
         grad = _values("float32", shape)
         name = "-by-".join(str(length) for length in shape)
         topic.step(f"shape-{name}", "1.2", zeros("float32", *shape), grad, lr=0.5, show=len(shape) != 2)
-    # One kernel in both layouts: the second is no transpose of the first.
+    # The same kernel in both layouts; the result of the second is not the transpose of the first.
     kernel = [[1.0, -2.0, 0.5], [10.0, 30.0, -20.0]]
     flipped = [list(column) for column in zip(*kernel, strict=True)]
     topic.step("out-first", "1.2", zeros("float64", 2, 3), f64(kernel), show=True)
@@ -49,7 +49,7 @@ def _add_shapes(topic: Topic) -> None:
 
 
 def _add_ranks_apart(topic: Topic) -> None:
-    """Take the same values as a vector, a row, a column and a scalar."""
+    """Use the same values as a vector, a row, a column and a scalar."""
     values = [0.3, -0.7, 1.9, 0.2]
     topic.step("as-vector", "1.2 4.2", zeros("float64", 4), f64(values), show=True)
     topic.step("as-row", "1.2 4.2", zeros("float64", 1, 4), f64([values]), show=True)
@@ -65,7 +65,7 @@ def _add_ranks_apart(topic: Topic) -> None:
 
 
 def _add_empty(topic: Topic) -> None:
-    """Parameters without elements, of every rank that has them."""
+    """Leave parameters without elements unchanged, at several ranks."""
     for shape in ((0,), (0, 3), (3, 0), (2, 0, 2), (0, 0), (1, 2, 3, 0)):
         name = "-by-".join(str(length) for length in shape)
         topic.step(f"empty-{name}", "1.4", zeros("float32", *shape), zeros("float32", *shape), weight_decay=0.1)
@@ -73,7 +73,7 @@ def _add_empty(topic: Topic) -> None:
 
 
 def _add_dtypes(topic: Topic) -> None:
-    """Every pair of dtypes."""
+    """Combine every pair of dtypes, and maximize."""
     for dtype in FORMATS:
         for other in FORMATS:
             param, grad = _values(dtype, (2, 2)), _values(other, (2, 2))

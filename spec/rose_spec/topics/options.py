@@ -1,4 +1,4 @@
-"""How options are written (ROSE-10.1, ROSE-10.2), and what must be refused (ROSE-10.4, ROSE-11)."""
+"""The spellings of options (ROSE-10.1, ROSE-10.2), and the steps that must be refused (ROSE-10.4, ROSE-11)."""
 
 import math
 
@@ -19,11 +19,11 @@ def build_names() -> Topic:
     """Return the topic of names."""
     topic = Topic(
         "names",
-        "Names of compute dtypes: all spellings of one give the same result",
+        "Names of compute dtypes: all spellings of a name give the same result",
         blanks="The name has surrounding blanks.",
     )
     for compute, spellings in NAMES.items():
-        # float16 where it is the parameter's own dtype that counts.
+        # float16 for none, which stands for the dtype of the parameter.
         dtype = "float16" if compute == "none" else "float32"
         param, grad = array(dtype, row(4, start=0.9)), array(dtype, row(4, start=0.7, factor=-0.83))
         for spelling in (compute, *spellings):
@@ -45,7 +45,7 @@ def build_refusals() -> Topic:
 
 
 def _add_numbers(topic: Topic) -> None:
-    """NaN, infinities and negative numbers."""
+    """Refuse NaN, infinities and negative numbers."""
     wrong = (("nan", math.nan), ("infinite", math.inf), ("minus-infinite", -math.inf), ("negative", -1e-3))
     for name, value in wrong:
         arrays = f32([1.0, 2.0]), f32([0.5, -1.0])
@@ -57,14 +57,14 @@ def _add_numbers(topic: Topic) -> None:
     topic.refusal("lr-nan-rank-0", "11.1", f32(1.0), f32(0.5), lr=math.nan)
     topic.refusal("lr-nan-matrix", "11.1", f32([[1.0]]), f32([[0.5]]), lr=math.nan)
     topic.refusal("lr-least-negative", "11.1", *arrays, lr=-5e-324)
-    # Refused even where the option would have no effect.
+    # Refuse the option even if it would have no effect.
     still = zeros("float32", 0), zeros("float32", 0)
     topic.refusal("lr-nan-empty", "11.1", *still, lr=math.nan)
     topic.refusal("weight-decay-nan-lr-zero", "11.1", *arrays, lr=0.0, weight_decay=math.nan)
 
 
 def _add_names(topic: Topic) -> None:
-    """Names that are no compute dtype."""
+    """Refuse unknown names of compute dtypes."""
     arrays = f64([1.0, 2.0]), f64([0.5, -1.0])
     for name in ("fp8", "float", "double", "half", "int32", "float128", "fp 32", ""):
         label = name.replace(" ", "-") or "empty"
@@ -72,7 +72,7 @@ def _add_names(topic: Topic) -> None:
 
 
 def _add_shapes(topic: Topic) -> None:
-    """Shapes that differ, though a library might broadcast them or the sizes agree."""
+    """Refuse shapes that differ, even if they broadcast or have the same size."""
     pairs = (
         ("longer", zeros("float32", 2), f32([1.0, 2.0, 3.0])),
         ("transposed", zeros("float32", 2, 3), f32([row(2), row(2), row(2)])),
@@ -89,7 +89,7 @@ def _add_shapes(topic: Topic) -> None:
 
 
 def _add_noise(topic: Topic) -> None:
-    """Nothing is left to round stochastically after a compute dtype of 16 bits."""
+    """Refuse stochastic rounding with a 16-bit compute dtype, which leaves nothing to round."""
     for compute in ("fp16", "bf16", "float16", "BF16"):
         options = given(lr=0.1, compute_dtype=compute, noise=[0x8000, 0x1234])
         topic.refusal(f"stochastic-beside-{compute}", "10.4", bf16([1.0, 2.0]), bf16([0.5, -1.0]), **options)

@@ -1,4 +1,4 @@
-"""Dtypes of storage, computation and operations (ROSE-2), and what their roundings are."""
+"""Storage, compute and operation dtypes (ROSE-2), and their roundings."""
 
 from itertools import product
 
@@ -7,7 +7,7 @@ from rose_spec.topics.topic import Topic, array, bf16, f16, f32, f64, given, row
 
 __all__ = ["build"]
 
-# Just above the middle of 1 and the next float16 or bfloat16: float32 rounds it to the middle, then to 1.
+# Just above the midpoint of 1 and the next value: float32 rounds it to the midpoint, and 16 bits round that to 1.
 MIDDLE = {"float16": 1 + 2**-11 + 2**-40, "bfloat16": 1 + 2**-8 + 2**-40}
 
 
@@ -15,8 +15,8 @@ def build() -> Topic:
     """Return the topic."""
     topic = Topic(
         "precision",
-        "Compute dtypes, operation dtypes, and two roundings on the way to 16 bits",
-        subnormal="A float32 value is subnormal; a device that flushes them must still be exact here (ROSE-12.3).",
+        "Compute dtypes, operation dtypes, and the two roundings from float64 to 16 bits",
+        subnormal="A float32 value is subnormal. A device that flushes it must still be exact here (ROSE-12.3).",
         float64="A port that replaces float64 by float32 differs (ROSE-12.2).",
     )
     _add_table(topic)
@@ -29,7 +29,7 @@ def build() -> Topic:
 
 
 def _add_table(topic: Topic) -> None:
-    """Every storage dtype with every compute dtype."""
+    """Combine every storage dtype with every compute dtype."""
     param = [row(3, start=0.9, factor=-1.3), row(3, start=-2.1, factor=0.6), row(3, start=0.05, factor=7.0)]
     grad = [row(3, start=0.7, factor=-0.83), row(3, start=3.3, factor=1.21), row(3, start=-0.4, factor=-1.9)]
     for dtype, compute in product(FORMATS, ("fp64", "fp32", "fp16", "bf16")):
@@ -39,7 +39,7 @@ def _add_table(topic: Topic) -> None:
 
 
 def _add_double_rounding(topic: Topic) -> None:
-    """On entering, on storing, and on the way of a mean."""
+    """Round twice on loading, on storing, and in the mean of a slice."""
     for dtype, compute in (("float16", "fp16"), ("bfloat16", "bf16")):
         middle = MIDDLE[dtype]
         options = given(lr=0.0, compute_dtype=compute)
@@ -50,7 +50,7 @@ def _add_double_rounding(topic: Topic) -> None:
         arrays = zeros(dtype, 2), array(dtype, [1.0, -1.0])
         topic.step(f"result-by-way-of-float32-{dtype}", "2.3 6.3", *arrays, lr=2.0 * middle)
         topic.step(f"rank-0-result-by-way-of-float32-{dtype}", "2.3 6.3", zeros(dtype), array(dtype, 1.0), lr=middle)
-    # The mean of the slice, in float64, lies just above the middle of two numbers of C.
+    # The float64 mean of the slice lies just above the midpoint of two values of C.
     for compute, step, tiny in (("fp16", 2.0**-9, 2.0**-24), ("bf16", 2.0**-6, 2.0**-30)):
         above = [[1.0 + step, 2.0, 1.0, tiny], [1.0, 2.0, 1.0 + step, 0.0]]
         options = given(compute_dtype=compute, stabilize=False, show=True)
@@ -58,7 +58,7 @@ def _add_double_rounding(topic: Topic) -> None:
 
 
 def _add_none(topic: Topic) -> None:
-    """None is the parameter's own dtype, float32 for bfloat16 with noise."""
+    """Use compute dtype none: the dtype of the parameter, but float32 for bfloat16 with noise."""
     param, grad = row(4, start=0.9, factor=-1.3), row(4, start=0.7, factor=-0.83)
     for dtype in FORMATS:
         options = given(lr=0.07, weight_decay=0.3, compute_dtype=None)
@@ -73,7 +73,7 @@ def _add_none(topic: Topic) -> None:
 
 
 def _add_mixed(topic: Topic) -> None:
-    """Gradients of another dtype than their parameter."""
+    """Use gradients and parameters of different dtypes."""
     param, grad = row(3, start=0.9, factor=-1.3), row(3, start=0.7, factor=-0.83)
     topic.step("float64-grad-in-fp32", "1.1 2.6", f32(param), f64(grad), lr=0.1, compute_dtype="fp32")
     topic.step("grad-overflows-fp32", "2.6", f32([1.0, 2.0]), f64([1e300, 1.0]), lr=0.5, compute_dtype="fp32")
@@ -81,7 +81,7 @@ def _add_mixed(topic: Topic) -> None:
 
 
 def _add_float64(topic: Topic) -> None:
-    """Results that only float64 gives, stored in float32 too."""
+    """Reach results that need float64, stored in float32 and in float64."""
     grad = [[1.0, 1.0 + 2**-20, 1.0 - 2**-21], [1.0, 1.0 + 2**-22, 1.0 + 3 * 2**-23]]
     topic.step("float64-of-float32", "2.1 12.2", zeros("float32", 2, 3), f32(grad), flags="float64", show=True)
     tiny = [[1.0, 1.0 + 2**-40], [1.0, 1.0 + 2**-45]]
@@ -90,7 +90,7 @@ def _add_float64(topic: Topic) -> None:
 
 
 def _add_subnormals(topic: Topic) -> None:
-    """Float32 subnormals in storage, computed in float64; and where the operations are float32."""
+    """Store float32 subnormals, with float64 operations and with float32 operations."""
     grad = f32([["00000001", "00000003"], ["80000002", "00000007"]])
     param = f32([["00000005", "80000009"], ["00400000", "007fffff"]])
     options = given(flags="subnormal", show=True)

@@ -24,7 +24,7 @@ def build() -> Topic:
 
 
 def _add_steps(topic: Topic, initial: dict[str, Tensor], gradients: list[dict[str, Tensor]]) -> None:
-    """Single steps, with the values on the way."""
+    """Add single steps with their intermediate values."""
     for name, param in initial.items():
         clauses = "4.2 5.2 5.4 6.1" if len(param.shape) == 2 else "4.3 6.1"
         options: dict[str, Any] = {"lr": 0.005, "weight_decay": 0.01, "show": True}
@@ -36,7 +36,7 @@ def _add_steps(topic: Topic, initial: dict[str, Tensor], gradients: list[dict[st
 
 
 def _add_trajectories(topic: Topic, initial: dict[str, Tensor], gradients: list[dict[str, Tensor]]) -> None:
-    """All of it in float32, and the output layer in bfloat16 with portable noise."""
+    """Train the whole network in float32, and the output layer in bfloat16 with portable noise."""
     rates = (0.0025, 0.005, 0.0025)
     steps = [((lr,), [list(step.values())]) for lr, step in zip(rates, gradients, strict=True)]
     settings = group(*initial.values(), lr=rates[0], weight_decay=0.01, wd_schedule=0.005)

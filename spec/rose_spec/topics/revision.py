@@ -1,4 +1,4 @@
-"""Revision 1.0.0 (Appendix A): what it does unlike 1.0.2, and what it does alike."""
+"""Revision 1.0.0 (Appendix A): its differences from 1.0.2, and the parts that are the same."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def build() -> Topic:
 
 
 def _add_single_elements(topic: Topic) -> None:
-    """Move a gradient of one element by a softsign, whatever its rank."""
+    """Move a gradient of one element by a softsign, at every rank."""
     nested: tuple[Any, ...] = (0.3, [0.3], [[0.3]], [[[0.3]]])
     for rank, value in enumerate(nested):
         topic.step(f"softsign-rank-{rank}", "A.2 A.3", zeros("float64", *(1,) * rank), f64(value), lr=0.5, show=True)
@@ -35,7 +35,7 @@ def _add_single_elements(topic: Topic) -> None:
 
 
 def _add_vectors(topic: Topic) -> None:
-    """Divide vectors, and columns, by their whole range and 1."""
+    """Divide vectors and columns by their whole range plus 1."""
     for name, grad in (("mixed", row(4)), ("positive", [1.0, 3.0, 2.0]), ("negative", [-1.0, -3.0, -2.0])):
         topic.step(f"vector-{name}", "A.4", zeros("float64", len(grad)), f64(grad), lr=0.5, show=True)
     column = [[3.0], [-0.5], [0.25]]
@@ -46,7 +46,7 @@ def _add_vectors(topic: Topic) -> None:
 
 
 def _add_ranges(topic: Topic) -> None:
-    """Take max - min where 1.0.2 takes |max| - min; the same where slices are centred."""
+    """Use max - min, where 1.0.2 uses |max| - min; they are equal for centred slices."""
     for name, grad in (("negative", NEGATIVE), ("mixed", MIXED)):
         for centralize in (True, False):
             label = f"range-{name}-{'centred' if centralize else 'uncentred'}"

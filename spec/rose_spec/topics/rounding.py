@@ -1,7 +1,7 @@
 """Rounding to bfloat16 (ROSE-8), and to nearest elsewhere.
 
-The parameter is +-0 and the largest gradient makes lr / D a power of two, so that x is minus the gradient,
-exactly: the vectors choose the words that are rounded.
+The parameter is 0, and the largest gradient makes lr / D equal to 1. So x is exactly minus the gradient, and the
+gradient chooses the words that are rounded.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rose_spec.topics.topic import Topic, bf16, f16, f32, f64, given, zeros
 
 __all__ = ["build"]
 
-# Lower halves of float32 words, each with the noise below which it is rounded down.
+# The lower halves of the float32 words.
 HALVES = (0x0001, 0x1234, 0x7FFF, 0x8000, 0x8001, 0xFFFF)
 
 
@@ -22,7 +22,7 @@ def build() -> Topic:
     topic = Topic(
         "rounding",
         "Rounding to bfloat16, stochastically and to nearest, and to float16 and float32",
-        payload="The gradient holds NaNs with other payloads than 7fc00000; how they reach x may vary (ROSE-12.1).",
+        payload="The gradient has NaNs with other payloads than 7fc00000. The payload in x may vary (ROSE-12.1).",
     )
     _add_stochastic(topic)
     _add_unchanged(topic)
@@ -34,7 +34,7 @@ def build() -> Topic:
 
 
 def _opposite(words: Sequence[int], limit: float = 2.0) -> Tensor:
-    """Return a float32 gradient whose step with lr = 2 * limit gives x these words."""
+    """Return a float32 gradient whose step with lr = 2 * limit sets x to these words."""
     return Tensor("float32", (len(words) + 2,), (*(-FLOAT32.decode(word) for word in words), limit, -limit))
 
 
@@ -48,18 +48,18 @@ def _add_words(
 
 
 def _add_stochastic(topic: Topic) -> None:
-    """Up exactly when the noise is at least 2**16 minus the lower half."""
+    """Round up exactly if the noise is at least 2**16 minus the lower half."""
     for half in HALVES:
         words = [0x3F800000 + half] * 4 + [0xBFA50000 + half] * 2
         boundary = 0x10000 - half
         noise = [0, boundary - 1, boundary % 0x10000, 0xFFFF, boundary - 1, boundary % 0x10000]
         _add_words(topic, f"stochastic-{half:04x}", "8.1", words, noise)
-    # A carry runs through the significand into the exponent.
+    # The carry goes through the significand into the exponent.
     _add_words(topic, "stochastic-carry", "8.1", [0x3FFFFFFF, 0x3F7F8000, 0xBFFFC000], [1, 0x8000, 0x4000])
     _add_words(
         topic, "stochastic-subnormal", "8.1", [0x00000001, 0x0000FFFF, 0x807F8000], [0xFFFF, 1, 0x8000], 2.0**-60
     )
-    # Of float64, x is first rounded to float32, to nearest.
+    # A float64 x is first rounded to the nearest float32.
     grad = f64([-(1.0 + 2**-8 + 2**-25), -(1.0 + 2**-8 - 2**-25), 2.0, -2.0])
     topic.step("stochastic-after-float32", "8.1 2.3", zeros("bfloat16", 4), grad, lr=4.0, noise=[0x8000, 0x7FFF, 0, 0])
     words = [0x3F801000 + 0x111 * i for i in range(8)]
@@ -67,7 +67,7 @@ def _add_stochastic(topic: Topic) -> None:
 
 
 def _add_unchanged(topic: Topic) -> None:
-    """Every bfloat16 value, whatever the noise."""
+    """Keep every bfloat16 value, whatever the noise."""
     words = [0x3F800000, 0xBF810000, 0x00010000, 0x80010000, 0x3F7F0000]
     for noise in (0x0000, 0x8000, 0xFFFF):
         _add_words(topic, f"unchanged-{noise:04x}", "8.1", words, [noise] * 5)
@@ -76,14 +76,14 @@ def _add_unchanged(topic: Topic) -> None:
 
 
 def _add_overflow(topic: Topic) -> None:
-    """Above the largest finite value the result may be infinite, never NaN."""
+    """Round values above the largest finite one, which may become infinite but never NaN."""
     words = [0x7F7F0001, 0x7F7F0001, 0x7F7FFFFF, 0x7F7FFFFF, 0xFF7F8000, 0xFF7F8000]
     _add_words(topic, "stochastic-overflow", "8.1", words, [0xFFFE, 0xFFFF, 0x0000, 0x0001, 0x7FFF, 0x8000], 2.0**127)
     _add_words(topic, "nearest-overflow", "8.3", [0x7F7F7FFF, 0x7F7F8000, 0xFF7F8001], None, 2.0**127)
 
 
 def _add_nan(topic: Topic) -> None:
-    """NaN stays NaN, with the word 7fc0."""
+    """Keep NaN, with the word 7fc0."""
     words = ["7fffffff", "ffffffff", "7f800001", "7fc00000", "7fff8000"]
     param = bf16([[1.0]] * 5)
     for name, noise in (("nearest", None), ("0001", [1] * 5), ("ffff", [0xFFFF] * 5)):
@@ -94,17 +94,17 @@ def _add_nan(topic: Topic) -> None:
                 f"nan-{name}-{compute}", clauses, param, f32([[word] for word in words]), flags="payload", **options
             )
     topic.step("nan-param", "8.2", bf16(["7fff", "ffff", "7f81"]), f32([0.0] * 3), noise=[0xFFFF] * 3, flags="payload")
-    # At rank 0 nothing stands between the gradient's NaN and x.
+    # At rank 0 the NaN of the gradient reaches x directly.
     for word, single, compute in product(("7fffffff", "ffffffff"), (0x0000, 0x0001, 0xFFFF), ("fp32", "fp64")):
         options = given(noise=[single], compute_dtype=compute, flags="payload")
         topic.step(f"nan-rank-0-{word}-{single:04x}-{compute}", "8.2 6.2", bf16(1.0), f32(word), **options)
-    # Infinity minus infinity.
+    # Infinity minus infinity is NaN.
     arrays = bf16(["7f80", "ff80"]), f32([1.0, -1.0])
     topic.step("nan-made", "8.2", *arrays, lr=1e39, compute_dtype="fp32", noise=[0xFFFF, 0x0001])
 
 
 def _add_nearest(topic: Topic) -> None:
-    """Ties to even, in every dtype."""
+    """Round ties to even in every dtype."""
     words = [0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0xBF808000, 0xBF818000, 0x00008000, 0x00018000]
     _add_words(topic, "nearest-bfloat16", "8.3", words, None)
     ties = [-(1 + 2**-11), -(1 + 3 * 2**-11), 1 + 2**-11, 1 + 3 * 2**-11, -(2**-25), -3 * 2**-25]
@@ -115,7 +115,7 @@ def _add_nearest(topic: Topic) -> None:
 
 
 def _add_ranks(topic: Topic) -> None:
-    """At rank 0, and of matrices through the gate."""
+    """Round at rank 0, and matrices after the gate."""
     for word in (0x0000, 0x7FFF, 0x8000, 0xFFFF):
         topic.step(f"rank-0-{word:04x}", "8.1 6.2", bf16(1.0), bf16(1.0), lr=2.0**-9 + 2.0**-10, noise=[word])
     param, grad = bf16([[0.3, -1.7, 2.2], [0.01, 5.5, -0.9]]), f32([[0.1, -0.4, 0.9], [3.0, 1.0, -2.0]])

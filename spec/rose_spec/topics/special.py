@@ -1,4 +1,4 @@
-"""NaN and infinity: how far each spreads (ROSE-4.1, ROSE-7.3, ROSE-12.1)."""
+"""NaN and infinity: the values that each of them changes (ROSE-4.1, ROSE-7.3, ROSE-12.1)."""
 
 import math
 
@@ -14,7 +14,7 @@ def build() -> Topic:
     topic = Topic(
         "special",
         "NaN and infinity in gradients and parameters",
-        payload="An input holds a NaN of another sign or payload than the canonical one (ROSE-12.1).",
+        payload="An input has a NaN whose sign or payload is not the canonical one (ROSE-12.1).",
     )
     _add_nan_grads(topic)
     _add_infinite_grads(topic)
@@ -24,7 +24,7 @@ def build() -> Topic:
 
 
 def _add_nan_grads(topic: Topic) -> None:
-    """See a NaN poison its slice, and with the gate every slice."""
+    """Let a NaN poison its slice, and with the gate every slice."""
     param, grad = f32([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), f32([[0.5, NAN], [1.0, -2.0], [0.0, 0.0]])
     for name, options in (
         ("", given()),
@@ -33,10 +33,10 @@ def _add_nan_grads(topic: Topic) -> None:
         ("-plain", given(centralize=False, stabilize=False)),
     ):
         topic.step(f"nan-in-one-slice{name}", "4.1 5.2", param, grad, lr=0.5, **options)
-    for place in range(3):
+    for index in range(3):
         values = [1.0, -2.0, 3.0]
-        values[place] = NAN
-        topic.step(f"nan-in-vector-{place}", "4.1", f32([1.0, 2.0, 3.0]), f32(values), lr=0.5)
+        values[index] = NAN
+        topic.step(f"nan-in-vector-{index}", "4.1", f32([1.0, 2.0, 3.0]), f32(values), lr=0.5)
     topic.step("nan-everywhere", "4.1", f64([1.0, 2.0]), f64([NAN, NAN]), lr=0.5)
     topic.step("nan-single-element", "4.1", f64([[1.0]]), f64([[NAN]]), lr=0.5)
     topic.step("nan-rank-0", "6.2", f64(1.0), f64(NAN), lr=0.5)
@@ -46,7 +46,7 @@ def _add_nan_grads(topic: Topic) -> None:
 
 
 def _add_infinite_grads(topic: Topic) -> None:
-    """Sum an infinity to NaN; without centring it makes the range infinite."""
+    """Let an infinity make the sum NaN, or the range infinite without centring."""
     param = f32([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     for sign, value in (("plus", INF), ("minus", -INF)):
         grad = f32([[0.5, value], [1.0, -2.0], [0.0, 7.0]])
@@ -62,12 +62,12 @@ def _add_infinite_grads(topic: Topic) -> None:
     topic.step("infinities-only", "4.3", f32([1.0, 2.0]), f32([-INF, -INF]), lr=0.5)
     topic.step("infinite-vector", "4.3", f32([1.0, 2.0]), f32([INF, INF]), lr=0.5)
     topic.step("infinite-and-lr-zero", "6.1", f32([1.0, 2.0]), f32([INF, 1.0]), lr=0.0)
-    # Finite in float32, infinite in the compute dtype.
+    # The value is finite in float32 and infinite in the compute dtype.
     topic.step("infinite-by-rounding", "2.6 4.2", f32([[1.0, 2.0]]), f32([[1e5, 1.0]]), lr=0.5, compute_dtype="fp16")
 
 
 def _add_params(topic: Topic) -> None:
-    """Keep a parameter that is not finite so, and leave the others alone."""
+    """Keep parameters that are not finite, and update the others."""
     values = [[NAN, INF, -INF], [1.0, -0.0, 0.0]]
     grad = [[0.5, -1.0, 2.0], [0.0, 1.0, -1.0]]
     for dtype, make in (("float64", f64), ("float32", f32), ("float16", f16), ("bfloat16", bf16)):
@@ -78,7 +78,7 @@ def _add_params(topic: Topic) -> None:
 
 
 def _add_payloads(topic: Topic) -> None:
-    """NaNs of any sign and payload, which may be lost."""
+    """Use NaNs of any sign and payload, which the port may change."""
     words = ["7fffffff", "ffc00000", "7f800001", "ff800001"]
     topic.step("payload-param", "12.1", f32(words), f32([1.0, 2.0, 3.0, 4.0]), flags="payload")
     grad = f32([[word, "3f800000"] for word in words])

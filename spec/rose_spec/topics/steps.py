@@ -1,4 +1,4 @@
-"""The step itself (ROSE-6): quotient, sign at rank 0, and the rounding of the result."""
+"""The step (ROSE-6): quotient, sign at rank 0, and the rounding of the result."""
 
 import math
 
@@ -28,13 +28,13 @@ def _add_quotients(topic: Topic) -> None:
     for dtype in ("float64", "float32", "float16", "bfloat16"):
         topic.step(f"matrix-{dtype}", "6.1 6.3", array(dtype, rows), array(dtype, grad_rows), lr=0.1, show=True)
     for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp16", "float32"), ("bf16", "float64")):
-        # The three operations are float32, rounded to 16 bits once.
+        # The three operations are in float32, and the result is rounded to 16 bits once.
         arrays = array(dtype, row(6, start=0.9, factor=-1.1)), array(dtype, row(6, start=1.7, factor=-0.73))
         topic.step(f"one-rounding-to-{compute}-{dtype}", "6.1 2.2", *arrays, lr=0.3, compute_dtype=compute)
 
 
 def _add_signs(topic: Topic) -> None:
-    """At rank 0 only the sign of the gradient counts."""
+    """Use only the sign of the gradient at rank 0."""
     values = (
         *(("positive", 3.0), ("negative", -0.25), ("zero", 0.0), ("minus-zero", -0.0)),
         *(("infinity", math.inf), ("minus-infinity", -math.inf), ("nan", math.nan), ("subnormal", "00000001")),
@@ -47,24 +47,24 @@ def _add_signs(topic: Topic) -> None:
     topic.step("sign-maximized", "6.2 1.3", f32(1.0), f32(2.0), lr=0.5, maximize=True)
     for dtype in ("float64", "float16", "bfloat16"):
         topic.step(f"sign-{dtype}", "6.2", array(dtype, 1.0), array(dtype, -7.0), lr=0.1)
-    # A gradient that the compute dtype rounds to zero has the sign 0.
+    # If the compute dtype rounds the gradient to zero, its sign is 0.
     topic.step("sign-underflows", "6.2 2.6", f32(1.0), f32(1e-9), lr=0.5, compute_dtype="fp16")
     topic.step("sign-of-tiny", "6.2", f32(1.0), f32(1e-9), lr=0.5)
 
 
 def _add_sign_rounding(topic: Topic) -> None:
-    """At rank 0 the learning rate is rounded to C before it is added."""
+    """Round the learning rate to C before it is added at rank 0."""
     for compute, dtype in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32"), ("fp16", "float32")):
         for number, lr in enumerate((1e-3, 0.3, 0.7771), 1):
             name = f"sign-lr-rounded-to-{compute}-{dtype}-{number}"
             topic.step(name, "6.2 2.2", array(dtype, 0.01), array(dtype, 1.0), lr=lr, compute_dtype=compute)
-    # lr lies a little above the middle of two float16 or bfloat16 numbers; by way of float32 it is the middle.
+    # lr lies just above the midpoint of two 16-bit values; float32 rounds it to the midpoint.
     for compute, lr in (("fp16", 1 + 2**-11 + 2**-40), ("bf16", 1 + 2**-8 + 2**-40)):
         topic.step(f"sign-lr-by-way-of-float32-{compute}", "6.2 2.4", f32(0.0), f32(1.0), lr=lr, compute_dtype=compute)
 
 
 def _add_learning_rates(topic: Topic) -> None:
-    """Zero, integers, tiny and large; at rank 1 and above lr is rounded to O, not to C."""
+    """Use a zero, a tiny and a large lr, which is rounded to O and not to C at rank 1 and above."""
     param, grad = [1.0, -0.0, 0.0], [0.5, -1.0, 1.0]
     topic.step("lr-zero", "6.1", f32(param), f32(grad), lr=0.0)
     topic.step("lr-zero-rank-0", "6.2", f32(-0.0), f32(-1.0), lr=0.0)
@@ -78,7 +78,7 @@ def _add_learning_rates(topic: Topic) -> None:
 
 
 def _add_overflow(topic: Topic) -> None:
-    """Products, quotients and results beyond their dtype, and results below it."""
+    """Let products, quotients and results overflow, and results become subnormal."""
     topic.step("product-overflows", "6.1", zeros("float32", 2), f32([3e38, 1e38]), lr=4.0, compute_dtype="fp32")
     topic.step("product-in-float64", "6.1 2.1", zeros("float32", 2), f32([3e38, 1e38]), lr=4.0)
     topic.step("quotient-overflows", "6.1", zeros("float32", 2), f32([1.0, "3f800001"]), lr=1e35, compute_dtype="fp32")

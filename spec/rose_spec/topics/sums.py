@@ -1,4 +1,4 @@
-"""Sums in no particular order (ROSE-7): what a sum from left to right, or an exact one, gets wrong."""
+"""Reproducible sums (ROSE-7), with values for which a left-to-right sum or an exact sum differs."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from rose_spec.topics.topic import Topic, array, f32, f64, row, zeros
 
 __all__ = ["build"]
 
-# Whatever the order, the sum is 2.
+# The sum is 2 in every order.
 CANCELLING = (1e16, 1.0, -1e16, 1.0)
-# Wide enough to round in every partial sum.
+# The magnitudes are so different that every partial sum is rounded.
 WIDE = (1e10, 0.1, -1e10, 3e-7, 1.7e5, -1.7e5, 0.3, 1e-12)
 TENTHS = (0.7, 0.1, 0.9, 0.3, 0.2, 0.8, 0.5, 0.6, 0.4)
 
@@ -26,7 +26,7 @@ def build() -> Topic:
 
 
 def _orders(values: Sequence[float]) -> dict[str, list[float]]:
-    """Return some orders of the values, each once."""
+    """Return different orders of the values by name."""
     orders = {
         "in-order": list(values),
         "reversed": list(reversed(values)),
@@ -39,12 +39,12 @@ def _orders(values: Sequence[float]) -> dict[str, list[float]]:
 
 
 def _add_orders(topic: Topic) -> None:
-    """Each set of values in five orders, with the same mean."""
+    """Sum each set of values in five orders, with the same mean."""
     for name, values in (("cancelling", CANCELLING), ("wide", WIDE), ("tenths", TENTHS)):
         for order, arranged in _orders(values).items():
             grad = f64([arranged])
             topic.step(f"{name}-{order}", "7.1 7.2", zeros("float64", *grad.shape), grad, show=True)
-    # As if a slice lay in two places, each with a magnitude of its own.
+    # The two halves of the slice have different magnitudes, like two shards.
     for number, halves in enumerate(([1.0, 2.0**-53, 2.0**-53, 0.0], [1e16, 1.0, 0.7, -1e16, 0.1, 2.0**-10]), 1):
         middle = len(halves) // 2
         exchanged = halves[middle:] + halves[:middle]
@@ -55,7 +55,7 @@ def _add_orders(topic: Topic) -> None:
 
 
 def _add_lengths(topic: Topic) -> None:
-    """Lengths around the powers of two, at which L changes, and 1."""
+    """Use lengths around the powers of two, at which L changes."""
     for count in (2, 3, 4, 5, 8, 9, 16, 17, 33):
         values = [((37 * i) % 101 - 47) * scale for i, scale in enumerate(row(count, factor=1.1))]
         topic.step(f"length-{count}", "7.2", zeros("float64", 1, count), f64([values]), stabilize=False, show=count > 9)
@@ -64,7 +64,7 @@ def _add_lengths(topic: Topic) -> None:
 
 
 def _add_cancelling(topic: Topic) -> None:
-    """Exact cancellation is +0, and zeros sum to +0."""
+    """Cancel to +0, and sum zeros to +0."""
     param = f64([[-0.0] * 4])
     topic.step("cancelled-to-zero", "7.2 7.3", param, f64([[1e300, -1e300, 3.0, -3.0]]), show=True)
     topic.step("zeros", "7.3", param, f64([[0.0, -0.0, 0.0, -0.0]]), show=True)
@@ -75,18 +75,18 @@ def _add_cancelling(topic: Topic) -> None:
 
 
 def _add_truncated(topic: Topic) -> None:
-    """Cut off what lies far below the largest summand: an exact sum keeps more."""
+    """Truncate bits far below the largest summand, which an exact sum would keep."""
     for exponent in (100, 101, 102, 103, 104, 105, 106, 110, 126):
         grad = f64([[1.0, -1.0, 2.0**-exponent, 0.0]])
         topic.step(f"truncated-at-{exponent}", "7.2", zeros("float64", 1, 4), grad, stabilize=False, show=True)
-    # With L = 1 the last bit would not be cut off, and would break the tie.
+    # With L = 1 the last bit would not be truncated, and would break the tie.
     pair = f64([[1.0, 2.0**-53 + 2.0**-105]])
     topic.step("truncated-of-2", "7.2", zeros("float64", 1, 2), pair, stabilize=False, show=True)
     for count, exponent in ((5, 101), (8, 101), (9, 99), (16, 99)):
         values = [1.0, -1.0, *([2.0**-exponent] * 2), *([0.0] * (count - 4))]
         name = f"truncated-at-{exponent}-of-{count}"
         topic.step(name, "7.2", zeros("float64", 1, count), f64([values]), stabilize=False, show=True)
-    # Ties of the first fold go to even.
+    # Ties of the first fold are rounded to even.
     ties = [1.0, 3 * 2.0**-51, 2.0**-51, -5 * 2.0**-51, 2.0**-52]
     topic.step("ties", "7.2", zeros("float64", 1, 5), f64([ties]), stabilize=False, show=True)
     # M is a power of two, so P is half of it.
@@ -102,7 +102,7 @@ def _add_truncated(topic: Topic) -> None:
 
 
 def _add_overflowing(topic: Topic) -> None:
-    """Come to where r + s overflows, which makes the sum NaN, and just below."""
+    """Let r + s overflow, which makes the sum NaN, and let it nearly overflow."""
     for name, high in (("overflows", 2.0**1022), ("nearly-overflows", 2.0**1022 * (1 - 2.0**-53))):
         for sign, label in ((1.0, "above"), (-1.0, "below")):
             grad = f64([[sign * high, sign * 2.0**1020, sign * 2.0**1019]])
@@ -110,7 +110,7 @@ def _add_overflowing(topic: Topic) -> None:
 
 
 def _add_ranges(topic: Topic) -> None:
-    """Make the sums of the gate in the same way."""
+    """Use reproducible sums in the gate too."""
     for order, arranged in _orders((17.3, 1e8, 0.1, 3e-4, 2.9)).items():
         grad = f64([[value, -value] for value in arranged])
         topic.step(f"ranges-{order}", "7.1 5.2", zeros("float64", 5, 2), grad)

@@ -9,10 +9,10 @@ from rose_spec.topics.topic import Topic, array, bf16, f32, group
 
 __all__ = ["build"]
 
-# A learning rate and the gradients of each group, for each step.
+# The learning rate and the gradients of each group, for each step.
 Steps: TypeAlias = list[tuple[list[float], list[list[Tensor | None]]]]
 
-# Warm-up and decay: the lr of each step.
+# The lr of each step, with a warm-up and a decay.
 WARM_UP = (0.02, 0.04, 0.06, 0.04, 0.02)
 STARTING_AT_ZERO = (0.0, 0.0, 0.02, 0.04, 0.0, 0.03, 0.01)
 
@@ -21,9 +21,9 @@ def build() -> Topic:
     """Return the topic."""
     topic = Topic(
         "trajectories",
-        "Steps in a row: groups, schedules, skipped gradients, portable noise",
+        "Several steps: groups, schedules, skipped gradients, portable noise",
         skipped="A parameter has no gradient at a step.",
-        integer="wd_schedule is an integer, which a port must not take for a truth value.",
+        integer="wd_schedule is an integer, which a port must not take as a boolean.",
     )
     _add_plain(topic)
     _add_schedules(topic)
@@ -34,7 +34,7 @@ def build() -> Topic:
 
 
 def _values(dtype: str, shape: Sequence[int], number: int) -> Tensor:
-    """Return values in (-2, 2), different for every number."""
+    """Return values in (-2, 2) that depend on the number."""
     count = len(array(dtype, [0.0]).values)
     for length in shape:
         count *= length
@@ -43,7 +43,7 @@ def _values(dtype: str, shape: Sequence[int], number: int) -> Tensor:
 
 
 def _steps(rates: Sequence[float], *params: Tensor, dtype: str = "") -> Steps:
-    """Return steps of one group with a gradient for every parameter."""
+    """Return steps of one group, with a gradient for every parameter."""
     return [
         ([lr], [[_values(dtype or p.dtype, p.shape, 100 * step + i) for i, p in enumerate(params)]])
         for step, lr in enumerate(rates, 1)
@@ -51,7 +51,7 @@ def _steps(rates: Sequence[float], *params: Tensor, dtype: str = "") -> Steps:
 
 
 def _add_plain(topic: Topic) -> None:
-    """One group, every dtype, all ranks."""
+    """Use one group of every dtype and rank."""
     for dtype in ("float64", "float32", "float16"):
         params = [_values(dtype, shape, i) for i, shape in enumerate([(), (3,), (2, 3), (2, 1, 2)])]
         steps = _steps(WARM_UP, *params)
@@ -66,7 +66,7 @@ def _add_plain(topic: Topic) -> None:
 
 
 def _add_schedules(topic: Topic) -> None:
-    """Refer to a number, max_lr, initial_lr, or the first lr that is not 0."""
+    """Use a number, max_lr, initial_lr, or the first lr that is not 0 as the reference."""
     params = [_values("float32", (2, 2), 1), _values("float32", (3,), 2)]
 
     def add(name: str, clauses: str, rates: Sequence[float], flags: str = "", **options: object) -> None:
@@ -92,7 +92,7 @@ def _add_schedules(topic: Topic) -> None:
 
 
 def _add_skipped(topic: Topic) -> None:
-    """Skip a parameter without a gradient: it is not decayed either."""
+    """Skip a parameter without a gradient, which is not decayed either."""
     params = [_values("float32", (2, 2), 1), _values("float32", (2,), 2), _values("float32", (), 3)]
     steps = _steps(WARM_UP, *params)
     for number, (_, grads) in enumerate(steps):
@@ -101,23 +101,23 @@ def _add_skipped(topic: Topic) -> None:
     topic.trajectory("skipped", "3.1 11.3", [settings], steps, flags="skipped")
     none = [([lr], [[None, grads[0][1], None]]) for (lr,), grads in _steps(WARM_UP, *params)]
     topic.trajectory("never-a-gradient", "3.1", [group(*params, lr=0.02, weight_decay=0.5)], none, flags="skipped")
-    # The first step records initial_lr, though no parameter takes it.
+    # The first step records initial_lr although no parameter has a gradient.
     late: Steps = [([0.08], [[None, None, None]]), *_steps(WARM_UP[1:], *params)]
     settings = group(*params, lr=0.08, weight_decay=0.5, wd_schedule=True)
     topic.trajectory("skipped-by-all-at-first", "3.4", [settings], late, flags="skipped")
 
 
 def _add_noise(topic: Topic) -> None:
-    """Noise of bfloat16 parameters: by seed, by step, by index."""
+    """Vary the seed, the step and the index of the noise of bfloat16 parameters."""
     params = [_values("bfloat16", (2, 5), 1), _values("bfloat16", (7,), 2), _values("bfloat16", (), 3)]
     rates = (0.01, 0.02, 0.01, 0.005, 0.004, 0.003)
     for seed in (0, 1, 0x0123456789ABCDEF, 2**64 - 1):
         settings = group(*params, lr=0.01, weight_decay=0.1, sr_seed=f"{seed:016x}")
         topic.trajectory(f"noise-seed-{seed:x}", "9.2 8.1", [settings], _steps(rates, *params))
-    # Gradients in float32; steps with lr = 0 do not count.
+    # The gradients are float32, and steps with lr = 0 do not count.
     settings = group(*params, lr=0.01, sr_seed="0000000000000007")
     topic.trajectory("noise-lr-zero", "9.2", [settings], _steps(STARTING_AT_ZERO, *params, dtype="float32"))
-    # float32 parameters between count for the index and are not rounded; skipped ones count too.
+    # The float32 parameters count for the index, but are not rounded stochastically. Skipped parameters count too.
     mixed = [_values("float32", (3,), 4), params[0], _values("float32", (2, 2), 5), params[1]]
     settings = group(*mixed, lr=0.01, sr_seed="0000000000000007")
     topic.trajectory("noise-among-others", "9.2 8.4", [settings], _steps(rates, *mixed))
@@ -133,7 +133,7 @@ def _add_noise(topic: Topic) -> None:
 
 
 def _add_groups(topic: Topic) -> None:
-    """Have groups with options, schedules and step counts of their own; indexes run on."""
+    """Use groups with different options, schedules and step counts; their indices continue from group to group."""
     first = group(
         bf16([[0.5, -1.25], [3.0, 0.125]]),
         f32([1.0, -2.0]),
