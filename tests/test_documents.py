@@ -56,7 +56,9 @@ def test_option_table_of_the_readme_has_the_defaults_of_every_optimizer() -> Non
             assert numpy_options[field.name].default == torch_options[field.name].default
 
 
-@pytest.mark.parametrize("document", ["README.md", ".github/CONTRIBUTING.md", "spec/SPEC.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", ".github/CONTRIBUTING.md", "spec/README.md", "spec/SPEC.md", "spec/CONFORMANCE.md"]
+)
 def test_files_that_a_document_links_or_names_exist(document: str) -> None:
     path = ROOT / document
     text = path.read_text()
