@@ -41,7 +41,7 @@ const FORMATS = { // cast takes a float64, to 16 bits by way of float32 (ROSE-2.
   bfloat16: narrow(4, (value) => toBfloat16(fround(value)), (word) => fromWord(word << 16), (v) => toWord(v) >>> 16),
 };
 const NAMES = { fp64: "float64", fp32: "float32", fp16: "float16", bf16: "bfloat16" };
-function exactSum(values) { // ROSE-7.2
+function reproducibleSum(values) { // ROSE-7.2
   const level = max(2, 32 - Math.clz32(values.length - 1));
   const largest = values.reduce((most, value) => max(most, abs(value)), 0); // NaN if there is one
   view.setFloat64(0, largest);
@@ -81,7 +81,7 @@ function advance(x, g, shape, { lr, centralize, stabilize }, operation, rc) { //
     const row = g.slice(start, start + length);
     let [low, high] = [row.reduce((a, b) => min(a, b)), row.reduce((a, b) => max(a, b))]; // NaN if any is: ROSE-4.1
     if (matrix && centralize) { // ROSE-4.2
-      const mean = min(max(rc(exactSum(row) / length), low), high) + 0;
+      const mean = min(max(rc(reproducibleSum(row) / length), low), high) + 0;
       row.forEach((value, i) => { g[start + i] = rc(value - mean); });
       [low, high] = [rc(low - mean), rc(high - mean)];
       shown.mean = [...(shown.mean ?? []), operation.encode(mean)];
@@ -90,8 +90,8 @@ function advance(x, g, shape, { lr, centralize, stabilize }, operation, rc) { //
   }
   let denominators = ranges;
   if (matrix && stabilize) { // ROSE-5.2 to ROSE-5.4
-    const mean64 = exactSum(ranges) / ranges.length;
-    const variance = exactSum(ranges.map((range) => (range - mean64) * (range - mean64))) / ranges.length;
+    const mean64 = reproducibleSum(ranges) / ranges.length;
+    const variance = reproducibleSum(ranges.map((range) => (range - mean64) * (range - mean64))) / ranges.length;
     const [mean, std] = [rc(mean64), rc(Math.sqrt(variance))];
     const trust = rc(mean / (mean === 0 ? 1 : rc(std + mean)));
     const nearMean = (range) => rc(mean + o(trust * o(range - mean)));
