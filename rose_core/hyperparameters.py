@@ -4,15 +4,15 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from rose_core.namespace import Array, device, dtype_name, has_float64
+from rose_core.namespace import Array, dtype_name, has_float64
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["COMPUTE_DTYPES", "Hyperparameters", "resolve_compute_dtype", "unsigned", "validate"]
+__all__ = ["COMPUTE_DTYPES", "Hyperparameters", "resolve_compute_dtype", "unsigned", "validate", "validated"]
 
 COMPUTE_DTYPES: Final[Mapping[str, ComputeDtype | None]] = {
     "float64": "fp64",
@@ -88,8 +88,8 @@ class Hyperparameters:
     sr_seed: int | None = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, validate(field.name, getattr(self, field.name)))
+        for name, value in validated(**vars(self)).items():
+            object.__setattr__(self, name, value)
         if self.bf16_sr and self.compute_dtype in ("fp16", "bf16"):
             raise ValueError(
                 f"bf16_sr=True needs a compute_dtype wider than 16 bits, got {self.compute_dtype!r}; "
@@ -101,21 +101,27 @@ class Hyperparameters:
         return self.bf16_sr and dtype_name(param) == "bfloat16"
 
 
+def validated(**options: Any) -> dict[str, Any]:
+    """Return options in their plain form, or raise an error that names one of them."""
+    return {name: _VALIDATORS[name](name, value) for name, value in options.items()}
+
+
 def validate(option: str, value: Any) -> Any:
     """Return the option's value in its plain form, or raise an error that names the option."""
     return _VALIDATORS[option](option, value)
 
 
-def resolve_compute_dtype(compute_dtype: ComputeDtype | None, x: Array, *, stochastic: bool) -> ComputeDtype:
-    """Return the compute dtype for an array, which its device must have (ROSE-2.5, ROSE-12.2)."""
-    dtype = dtype_name(x)
-    own = "fp32" if stochastic and dtype == "bfloat16" else COMPUTE_DTYPES[dtype]
+def resolve_compute_dtype(
+    compute_dtype: ComputeDtype | None, x: Array, dtype: str, *, stochastic: bool
+) -> ComputeDtype:
+    """Return the compute dtype for an array of a dtype (ROSE-2.5), or raise if its device lacks it (ROSE-12.2)."""
     if compute_dtype == "fp64" and not has_float64(x):
         raise ValueError(
-            f'compute_dtype="fp64" needs float64, which device {device(x)} does not have; '
+            f'compute_dtype="fp64" needs float64, which device {x.device} does not have; '
             'use compute_dtype="fp32", whose results are not bit-exact there'
         )
-    return compute_dtype or own  # type: ignore[return-value]
+    default = "fp32" if stochastic and dtype == "bfloat16" else COMPUTE_DTYPES[dtype]
+    return compute_dtype or default  # type: ignore[return-value]
 
 
 def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:

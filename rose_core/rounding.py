@@ -1,30 +1,25 @@
-"""Rounding: to the compute dtype (ROSE-2) and to bfloat16, to nearest or stochastically (ROSE-8)."""
+"""Rounding: to the compute dtype (ROSE-2), and to bfloat16, to nearest or stochastically (ROSE-8)."""
 
 from typing import Any, Final, Literal
-
-import numpy as np
 
 from rose_core.namespace import (
     Array,
     OperationDtype,
     array_namespace,
     bfloat16_from_float32_bits,
+    convert,
+    detached,
     dtype_name,
-    float32_bits_with_one_nan,
+    float32_bits,
     float32_from_bits,
     floating_dtype,
     has_float16,
-    narrow,
     quiet,
     require_integer_words,
-    widen,
 )
-from rose_core.scratch import Scratch
 
 __all__ = [
     "ComputeDtype",
-    "operation_dtype",
-    "round_number",
     "round_to_bfloat16",
     "round_to_compute",
     "to_compute",
@@ -34,8 +29,17 @@ __all__ = [
 
 ComputeDtype = Literal["fp64", "fp32", "fp16", "bf16"]
 
-# Half of what is cut off, less one: with the kept part's last bit added, ties go to even.
+# The dtype of operations, whose results are then rounded to the compute dtype (ROSE-2.1).
+_OPERATION_DTYPES: Final[dict[ComputeDtype, OperationDtype]] = {
+    "fp64": "float64",
+    "fp32": "float32",
+    "fp16": "float32",
+    "bf16": "float32",
+}
+
+# One less than half of the cut-off part. With the last kept bit added, ties round to even.
 _JUST_BELOW_HALF: Final = 0x7FFF
+_QUIET_NAN: Final = 0x7FC00000
 
 
 @quiet
@@ -47,9 +51,9 @@ def round_to_bfloat16(x: Array, /, *, noise: Array | None = None) -> Any:
     x : array of float32, any shape
         The values to round.
     noise : array of integers, the shape of `x`, optional
-        One 16-bit word an element, of which a value is rounded away from zero exactly when the word is at
-        least 2**16 minus its cut-off half. Uniform words make the rounding unbiased. None rounds to
-        nearest, ties to even.
+        One 16-bit word for each element. A value is rounded away from zero exactly if its word is at least 2**16
+        minus the lower half of its bits. Uniform words make the rounding unbiased. None rounds to nearest, ties to
+        even.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def round_to_bfloat16(x: Array, /, *, noise: Array | None = None) -> Any:
     if noise is not None:
         require_integer_words(x, noise, "x")
         noise = to_noise(noise)
+    (x,) = detached(x)
     return bfloat16_from_float32_bits(_rounded_bits(x, noise))
 
 
@@ -92,55 +97,41 @@ def to_noise(words: Array) -> Any:
     return xp.astype(words, xp.int32) & 0xFFFF
 
 
-def operation_dtype(compute: ComputeDtype) -> OperationDtype:
-    """Return the dtype whose operations a compute dtype is rounded from (ROSE-2.1)."""
-    return "float64" if compute == "fp64" else "float32"
-
-
-def to_compute(x: Array, compute: ComputeDtype, *, copy: bool = False, scratch: Scratch | None = None) -> Any:
-    """Return an array of any floating dtype in the operation dtype, rounded to C (ROSE-2.3, ROSE-2.6).
-
-    `copy` says whether it must be one that may be written over; where it is a new one, it may lie in the `scratch`.
-    """
-    operation = operation_dtype(compute)
-    if operation == "float32" and dtype_name(x) == "float64":
-        x, copy = narrow(x, "float32"), False
-    return round_to_compute((scratch.widen if scratch else widen)(x, operation, copy=copy), compute)
+def to_compute(x: Array, compute: ComputeDtype) -> Any:
+    """Convert an array of any floating dtype to the operation dtype, rounded to C (ROSE-2.3, ROSE-2.6)."""
+    return round_to_compute(convert(x, _OPERATION_DTYPES[compute]), compute)
 
 
 def round_to_compute(x: Array, compute: ComputeDtype) -> Any:
-    """Round values of the operation dtype to C and keep them in the operation dtype: `rc` (ROSE-2.2)."""
+    """Round an array of the operation dtype to C: `rc` of ROSE-2.2. It stays in the operation dtype."""
     if compute == "fp16":
-        return widen(narrow(x, "float16"), "float32") if has_float16(x) else _to_float16_by_arithmetic(x)
+        return convert(convert(x, "float16"), "float32") if has_float16(x) else _to_float16_by_arithmetic(x)
     if compute == "bf16":
         return float32_from_bits(_rounded_bits(x, None) & -65536)
     return x
 
 
-def round_number(value: float, compute: ComputeDtype) -> float:
-    """Round a number once to the operation dtype (ROSE-2.4)."""
-    return value if compute == "fp64" else float(np.float32(value))
-
-
 def to_storage(x: Array, dtype: str, noise: Array | None) -> Any:
-    """Round an updated parameter to its own dtype (ROSE-6.3); `noise` are words of 16 bits in int32."""
+    """Round an updated parameter to its own dtype (ROSE-6.3). `noise` holds words of 16 bits in int32."""
     if dtype == "bfloat16":
-        return bfloat16_from_float32_bits(_rounded_bits(narrow(x, "float32"), noise))
-    return narrow(x, dtype)  # type: ignore[arg-type]
+        return bfloat16_from_float32_bits(_rounded_bits(convert(x, "float32"), noise))
+    return convert(x, dtype)  # type: ignore[arg-type]
 
 
 def _rounded_bits(x: Array, noise: Array | None) -> Any:
-    """Return float32 words whose upper half is the rounded bfloat16; the lower half is left over."""
-    bits = float32_bits_with_one_nan(x)  # so that no sum below leaves the range of int32 (ROSE-8.2)
-    bits += ((bits >> 16) & 1) + _JUST_BELOW_HALF if noise is None else noise
-    return bits
+    """Return float32 bits whose upper half is the rounded bfloat16. The lower half is meaningless."""
+    xp, bits = array_namespace(x), float32_bits(x)
+    if noise is None:
+        noise = ((bits >> 16) & 1) + _JUST_BELOW_HALF
+    # NaN gets one word, whatever its payload (ROSE-8.2). All other sums stay in the range of int32.
+    return xp.where(xp.isnan(x), _QUIET_NAN, bits + noise)
 
 
 def _to_float16_by_arithmetic(x: Array) -> Any:
     """Round float32 to float16 values where the library has no float16.
 
-    Adding and subtracting 1.5 * 2**23 quanta leaves a multiple of the quantum, the spacing of float16
-    at x: that of float32 times 2**13, and 2**-24 among float16's subnormals.
+    Adding and subtracting 1.5 * 2**23 quanta rounds to a multiple of the quantum. The quantum is the spacing of
+    float16 at x: that of float32 times 2**13, and 2**-24 among float16's subnormals.
     """
     xp = array_namespace(x)
     magnitude = xp.abs(x)

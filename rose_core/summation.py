@@ -1,66 +1,63 @@
-"""Sums that do not depend on the order of their summands, in the stages they are made of (ROSE-7).
+"""Reproducible sums: sums with the same bits in every order of their summands (ROSE-7).
 
-What is summed may lie in parts, which are blocks of an array or shards on several devices: their `extrema` are
-joined, and from the `magnitude` everyone has the same `fold_sigmas`; their `fold_sums` are joined, and give the
-`folded_sum`. Besides these only the number of summands crosses between parts (ROSE-7.4).
+A sum has three stages. `extrema` give the largest magnitude, from which `fold_sigmas` follow. With these,
+`fold_sums` splits the summands into folds whose sums are exact. `sum_of_folds` adds them up.
+
+Summands may lie in parts: chunks of an array, or shards on several devices. Then each part runs the stages, and the
+extrema and the fold sums of all parts are combined between them. Nothing else is exchanged (ROSE-7.4).
 """
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from operator import index
+import operator
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 from rose_core.namespace import (
     Array,
-    OperationDtype,
     array_namespace,
-    divided,
-    dtype_name,
+    as_float64,
+    convert,
+    detached,
     floating_dtype,
     has_float64,
     quiet,
-    widen,
 )
-from rose_core.scratch import Scratch
 
 __all__ = [
     "Extrema",
     "Folds",
-    "exact_mean",
-    "exact_sum",
     "extrema",
     "fold_sigmas",
     "fold_sums",
-    "folded_sum",
-    "joined_extrema",
-    "joined_folds",
-    "magnitude",
-    "to_summand",
+    "mean_of_folds",
+    "reproducible_mean",
+    "reproducible_sum",
+    "sum_of_folds",
 ]
 
 Extrema = tuple[Any, Any]
-"""The smallest and the largest value, NaN if there is one."""
+"""The smallest and the largest value; both are NaN if any value is."""
 
 Folds = tuple[Any, ...]
-"""One array for each fold of a sum, the largest first; every other one has the opposite sign."""
+"""One array for each fold, the largest fold first."""
 
 
 @quiet
-def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | None) -> Any:
-    """Sum in float64 with the same bits for every order of the summands.
+def reproducible_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | None) -> Any:
+    """Sum in float64, with the same bits in every order of the summands.
 
     Parameters
     ----------
     x : array of float64, float32, float16 or bfloat16
         The summands.
     axis : int, sequence of int, or None
-        The axes to sum over; None for all. Negative axes count from the end.
+        The axes to sum over; None is all of them. Negative axes count from the end.
 
     Returns
     -------
     array of float64
-        The shape of `x` without `axis`.
+        The sums, in the shape of `x` without `axis`.
 
     Raises
     ------
@@ -71,127 +68,87 @@ def exact_sum(x: Array, /, *, axis: SupportsIndex | Sequence[SupportsIndex] | No
 
     Notes
     -----
-    ROSE-7.2. The summands are split into folds whose partial sums are all exact. What is lost
-    in their mean is below 2**-60 of the largest. The sum of no summands is +0, a sum with infinity or NaN is NaN.
+    ROSE-7.2. The sum keeps all bits down to about 2**-64 of the largest summand and cuts off the rest: a mean
+    loses less than 2**-60 of it. The sum of no summands is +0. A sum with an infinity or a NaN is NaN.
 
     Examples
     --------
     >>> import numpy as np
     >>> x = np.asarray([1e16, 1.0, -1e16, 1.0], dtype=np.float64)
-    >>> float(exact_sum(x, axis=0)), float(exact_sum(x[::-1], axis=0))
+    >>> float(reproducible_sum(x, axis=0)), float(reproducible_sum(x[::-1], axis=0))
     (2.0, 2.0)
     """
     floating_dtype(x, "x")
-    xp = array_namespace(x)
     axes = _normalized_axes(axis, x.ndim)
-    kept = tuple(i for i in range(x.ndim) if i not in axes)
-    kept_shape = tuple(x.shape[i] for i in kept)
-    count = math.prod(x.shape[i] for i in axes)
-    summands = xp.reshape(xp.permute_dims(widen(x, _summand_dtype(x)), kept + axes), (*kept_shape, count))
-    if count == 0 or 0 in kept_shape:
-        return xp.sum(summands, axis=-1)
-    last = (len(kept),)
-    sigmas = fold_sigmas(magnitude(extrema(summands, last)), count)
-    return xp.reshape(folded_sum(fold_sums(summands, sigmas, last)), kept_shape)
+    kept_shape = tuple(length for i, length in enumerate(x.shape) if i not in axes)
+    xp, count = array_namespace(x), math.prod(x.shape[i] for i in axes)
+    (x,) = detached(x)
+    summands = convert(x, "float64" if has_float64(x) else "float32")
+    if 0 in x.shape or not axes:
+        return xp.sum(summands, axis=axes) + 0.0 if axes else summands + 0.0
+    sums = fold_sums(summands, fold_sigmas(extrema(summands, axes), count), axes)
+    return xp.reshape(sum_of_folds(sums), kept_shape)
 
 
-def to_summand(x: Array, scratch: Scratch | None = None) -> Any:
-    """Return an array that is held in an operation dtype in the dtype it is summed in; it may lie in the `scratch`."""
-    return x if dtype_name(x) == "float64" else (scratch.widen if scratch else widen)(x, _summand_dtype(x))
+def reproducible_mean(x: Array, axis: int) -> Any:
+    """Return the mean over an axis of a float64 array. The axis keeps the size 1."""
+    sigmas = fold_sigmas(extrema(x, (axis,)), x.shape[axis])
+    return mean_of_folds(fold_sums(x, sigmas, (axis,)), x.shape[axis])
 
 
-def extrema(x: Array, axis: tuple[int, ...]) -> Extrema:
-    """Return the extrema over `axis`, which keeps the size 1."""
+def extrema(x: Array, axes: tuple[int, ...]) -> Extrema:
+    """Return the extrema over `axes`, which keep the size 1."""
     xp = array_namespace(x)
-    return xp.min(x, axis=axis, keepdims=True), xp.max(x, axis=axis, keepdims=True)
+    return xp.min(x, axis=axes, keepdims=True), xp.max(x, axis=axes, keepdims=True)
 
 
-def joined_extrema(parts: Iterable[Extrema]) -> Extrema:
-    """Return the extrema of all parts together."""
-    return functools.reduce(_wider, parts)
+def fold_sigmas(ends: Extrema, count: int) -> Folds:
+    """Return the s of each fold, for `count` summands with these extrema (ROSE-7.2).
 
-
-def magnitude(ends: Extrema) -> Any:
-    """Return the largest absolute value of what has these extrema."""
+    There is none on a device without float64, which sums in its own order (ROSE-12.2).
+    """
     low, high = ends
     xp = array_namespace(low)
-    return xp.maximum(xp.abs(low), xp.abs(high))
-
-
-def fold_sigmas(largest: Array, count: int) -> Folds:
-    """Return what cuts `count` summands, the largest absolute value being given, into folds (ROSE-7.2).
-
-    A device without float64 has no folds, and sums as it does (ROSE-12.2).
-    """
-    largest = to_summand(largest)
-    if dtype_name(largest) != "float64":
+    m = as_float64(xp.maximum(xp.abs(low), xp.abs(high)))
+    if m.dtype != xp.float64:
         return ()
-    level = max(2, (count - 1).bit_length())
-    xp = array_namespace(largest)
-    last_place = largest - xp.nextafter(largest, xp.zeros_like(largest))
-    sigmas = [last_place * (1.5 * 2.0 ** (level + 52))]
+    level = max(2, int(count - 1).bit_length())
+    p = (m - xp.nextafter(m, xp.zeros_like(m))) * 2.0**52
+    sigmas = [1.5 * 2.0**level * p]
     for _ in range(1 if level <= 20 else 2):
         sigmas.append(sigmas[-1] * 2.0 ** (level - 54))
     return tuple(sigmas)
 
 
-def fold_sums(x: Array, sigmas: Folds, axis: tuple[int, ...], scratch: Scratch | None = None) -> Folds:
-    """Return the sum of each fold over `axis`, which keeps the size 1; `x` has the dtype of a summand.
-
-    What is made besides may lie in the `scratch`.
-    """
+def fold_sums(x: Array, sigmas: Folds, axes: tuple[int, ...]) -> Folds:
+    """Return the sum of each fold of a float64 array over `axes`, which keep the size 1 (ROSE-7.2)."""
     xp = array_namespace(x)
     if not sigmas:
-        return (xp.sum(x, axis=axis, keepdims=True),)
-    *others, last = sigmas
-    sums: list[Any] = []
-    rest = x
-    for place, sigma in enumerate(others):
-        # The next two lines are not `rest`: they round it to a multiple of sigma's last place.
-        fold = scratch.add(rest, sigma, place=place) if scratch else rest + sigma
-        fold -= sigma
-        sums.append(xp.sum(fold, axis=axis, keepdims=True))
-        fold -= rest
-        rest = fold  # negated, which no rounding minds: made in place, less memory is touched
-    rest += last
-    rest -= last
-    return *sums, xp.sum(rest, axis=axis, keepdims=True)
+        return (xp.sum(x, axis=axes, keepdims=True),)
+    r, sums = x, []
+    for s in sigmas:
+        q = (r + s) - s
+        sums.append(xp.sum(q, axis=axes, keepdims=True))
+        r = r - q
+    return tuple(sums)
 
 
-def joined_folds(parts: Iterable[Folds]) -> Folds:
-    """Return the sums of each fold of all parts together; they are exact, so that any order will do."""
-    return functools.reduce(_added, parts)
+def sum_of_folds(sums: Folds) -> Any:
+    """Return the sum, given that of each fold: S_1 + S_2, or S_1 + (S_2 + S_3) (ROSE-7.2)."""
+    return functools.reduce(operator.add, reversed(sums))
 
 
-def folded_sum(sums: Folds) -> Any:
-    """Return the sum whose folds have these sums, added from the last one (ROSE-7.2)."""
-    return functools.reduce(lambda total, fold: fold - total, reversed(sums))
-
-
-def exact_mean(sums: Folds, count: int) -> Any:
-    """Return the mean of `count` summands in the dtype of their sums, which are given by folds."""
-    return divided(folded_sum(sums), float(count))
-
-
-def _summand_dtype(x: Array) -> OperationDtype:
-    """Return the dtype that sums are made in: float64, or float32 on a device without (ROSE-12.2)."""
-    return "float64" if has_float64(x) else "float32"
-
-
-def _wider(one: Extrema, other: Extrema) -> Extrema:
-    xp = array_namespace(one[0])
-    return xp.minimum(one[0], other[0]), xp.maximum(one[1], other[1])
-
-
-def _added(one: Folds, other: Folds) -> Folds:
-    return tuple(a + b for a, b in zip(one, other, strict=True))
+def mean_of_folds(sums: Folds, count: int) -> Any:
+    """Return the mean of `count` summands, given the sum of each fold."""
+    total = sum_of_folds(sums)
+    return total / array_namespace(total).full_like(total, float(count))  # NOTE: [divisors are arrays]
 
 
 def _normalized_axes(axis: SupportsIndex | Sequence[SupportsIndex] | None, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     try:
-        axes = tuple(index(i) for i in ((axis,) if isinstance(axis, SupportsIndex) else axis))
+        axes = tuple(operator.index(i) for i in ((axis,) if isinstance(axis, SupportsIndex) else axis))
     except TypeError:
         raise TypeError(f"axis must be None, an integer or a sequence of integers, got {axis!r}") from None
     if not all(-ndim <= i < ndim for i in axes):

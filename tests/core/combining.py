@@ -1,17 +1,20 @@
-"""Arrays in parts, as blocks and shards have them, and a sum by its stages over such parts (ROSE-7.4)."""
+"""Arrays in parts, as chunks and shards hold them, and the stages of a sum over these parts (ROSE-7.4)."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
-from rose_core.summation import extrema, fold_sigmas, fold_sums, folded_sum, joined_extrema, joined_folds, magnitude
+from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, sum_of_folds
 
-__all__ = ["shuffled_parts", "sum_of_parts"]
+__all__ = ["combined_extrema", "combined_folds", "shuffled_parts", "sum_of_parts"]
 
 
 def shuffled_parts(rng: np.random.Generator, x: np.ndarray, axis: int) -> list[np.ndarray]:
-    """Return the elements along an axis in random order and in blocks of random sizes, often of one element."""
+    """Return the elements along an axis in random order, cut into parts of random sizes."""
     count = x.shape[axis]
     cuts = rng.integers(1, count + 1, rng.integers(0, 8)) if rng.random() < 0.7 else np.arange(1, count)
     parts = np.split(np.take(x, rng.permutation(count), axis=axis), np.unique(cuts), axis=axis)
@@ -19,7 +22,19 @@ def shuffled_parts(rng: np.random.Generator, x: np.ndarray, axis: int) -> list[n
 
 
 def sum_of_parts(parts: Sequence[Any], axis: int) -> Any:
-    """Return the exact sum over an axis of all parts together; only their extrema and folds are joined."""
-    ends = joined_extrema(extrema(x, (axis,)) for x in parts)
-    sigmas = fold_sigmas(magnitude(ends), sum(x.shape[axis] for x in parts))
-    return folded_sum(joined_folds(fold_sums(x, sigmas, (axis,)) for x in parts))
+    """Return the sum over an axis of all parts together. Only extrema and fold sums are combined."""
+    ends = combined_extrema([extrema(x, (axis,)) for x in parts])
+    sigmas = fold_sigmas(ends, sum(x.shape[axis] for x in parts))
+    return sum_of_folds(combined_folds([fold_sums(x, sigmas, (axis,)) for x in parts]))
+
+
+def combined_extrema(parts: Sequence[Extrema]) -> Extrema:
+    """Return the extrema of all parts together, as an all-reduce does."""
+    xp = array_namespace(parts[0][0])
+    lows, highs = zip(*parts, strict=True)
+    return functools.reduce(xp.minimum, lows), functools.reduce(xp.maximum, highs)
+
+
+def combined_folds(parts: Sequence[Folds]) -> Folds:
+    """Return the sum of each fold over all parts, as an all-reduce does."""
+    return tuple(functools.reduce(operator.add, fold) for fold in zip(*parts, strict=True))

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rose_core import decay_factor, update
-from rose_core.decay import apply_decay, recorded_initial_lr, schedule_reference
+from rose_core import Hyperparameters, decay_factor, update
+from rose_core.decay import after_step, group_decay_factor, group_reference
+from rose_core.rule import StepOptions, step
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, EDGES, examples
 
@@ -95,7 +96,8 @@ REFERENCES = {
 @pytest.mark.parametrize(("schedule", "max_lr", "initial_lr", "reference"), REFERENCES.values(), ids=REFERENCES)
 def test_the_reference_is_the_first_that_is_there(schedule: Any, max_lr: Any, initial_lr: Any, reference: Any) -> None:
     """ROSE-3.4."""
-    result = schedule_reference(schedule, max_lr=max_lr, initial_lr=initial_lr)
+    options = Hyperparameters(lr=0.0, wd_schedule=schedule)
+    result = group_reference(options, {"max_lr": max_lr, "initial_lr": initial_lr})
     assert result == reference
     assert type(result) is type(reference)
 
@@ -103,15 +105,15 @@ def test_the_reference_is_the_first_that_is_there(schedule: Any, max_lr: Any, in
 @pytest.mark.parametrize("option", ["max_lr", "initial_lr"])
 def test_a_reference_that_is_no_learning_rate_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match=rf"^{option} must be a finite number >= 0, got nan$"):
-        schedule_reference(True, **{option: math.nan})
+        group_reference(Hyperparameters(lr=0.5, wd_schedule=True), {option: math.nan})
 
 
-# initial_lr, lr of the step, what the group has from then on.
+# initial_lr, lr of the step, the initial_lr that the group records.
 RECORDED = {
     "the first step": (None, 0.5, 0.5),
     "a first step with lr 0": (None, 0.0, None),
     "after one that recorded 0": (0.0, 0.5, 0.5),
-    "still 0": (0.0, 0.0, 0.0),
+    "still 0": (0.0, 0.0, None),
     "a later step": (0.25, 0.5, 0.25),
     "a later step with lr 0": (0.25, 0.0, 0.25),
 }
@@ -120,15 +122,15 @@ RECORDED = {
 @pytest.mark.parametrize(("before", "lr", "after"), RECORDED.values(), ids=RECORDED)
 def test_the_first_lr_that_is_not_0_is_recorded(before: float | None, lr: float, after: float | None) -> None:
     """ROSE-3.4: a step with lr 0 records nothing, which upstream's wd_schedule divided by."""
-    assert recorded_initial_lr(before, lr) == after
-    assert (recorded_initial_lr(before, lr) is None) == (after is None)
+    recorded = after_step({"step": 3, "initial_lr": before}, lr)
+    assert recorded == {"step": 3 + (lr != 0.0)} | ({} if after is None else {"initial_lr": after})
 
 
 @pytest.mark.parametrize("lr", [0.0, 0.5])
 def test_a_schedule_without_a_reference_yet_decays_with_lr_itself(lr: float) -> None:
     """ROSE-3.4: that happens at lr 0 only, where nothing decays."""
-    reference = schedule_reference(True, initial_lr=recorded_initial_lr(None, lr))
-    assert decay_factor(lr, weight_decay=0.25, lr_reference=reference) == (0.75 if lr else 1.0)
+    options = Hyperparameters(lr=lr, weight_decay=0.25, wd_schedule=True)
+    assert group_decay_factor(options, {}) == (0.75 if lr else 1.0)
 
 
 @pytest.mark.parametrize(("compute", "dtype"), [("fp64", np.float64), ("fp32", np.float32), ("bf16", np.float32)])
@@ -138,7 +140,8 @@ def test_the_factor_is_rounded_to_the_operation_dtype_and_the_product_to_the_com
     """ROSE-2.4, ROSE-3.1: 0.1 times 3, in bfloat16 0.30078125."""
     x = np.asarray([3.0, -0.0], dtype)
     product = np.asarray([0.30078125 if compute == "bf16" else x[0] * dtype(0.1), -0.0], dtype)
-    assert_same_bits(apply_decay(x, 0.1, compute), product)
+    options = StepOptions(lr=0.5, decay=0.1, centralize=True, stabilize=True, maximize=False, compute=compute)
+    assert_same_bits(step(x, np.zeros_like(x), options), product)
 
 
 # lr, weight_decay, lr_reference, factor: exact in every dtype. A zero gradient makes no step.

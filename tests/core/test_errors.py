@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rose_core import exact_sum, noise_words, round_to_bfloat16, slice_statistics, update
+from rose_core import noise_words, reproducible_sum, round_to_bfloat16, slice_statistics, update
 from rose_core.update import checked_compute_dtype
 
 FLOATS = "float64, float32, float16, bfloat16"
@@ -41,7 +41,7 @@ def functions_of_one_array(x: Any) -> dict[str, tuple[Callable[[], Any], str]]:
         "update, grad": (lambda: update(X, x, lr=0.1), "grad"),
         "slice_statistics": (lambda: slice_statistics(x), "grad"),
         "round_to_bfloat16": (lambda: round_to_bfloat16(x), "x"),
-        "exact_sum": (lambda: exact_sum(x, axis=None), "x"),
+        "reproducible_sum": (lambda: reproducible_sum(x, axis=None), "x"),
     }
 
 
@@ -184,16 +184,20 @@ NOISE_TO_MAKE = {
 
 SUMS_AND_STATISTICS = {
     "an axis too far": Refusal(
-        lambda: exact_sum(X, axis=2), ValueError, "axis must lie in [-2, 2) for an array of rank 2, got 2"
+        lambda: reproducible_sum(X, axis=2), ValueError, "axis must lie in [-2, 2) for an array of rank 2, got 2"
     ),
     "an axis too far from the end": Refusal(
-        lambda: exact_sum(X, axis=(0, -3)), ValueError, "axis must lie in [-2, 2) for an array of rank 2, got (0, -3)"
+        lambda: reproducible_sum(X, axis=(0, -3)),
+        ValueError,
+        "axis must lie in [-2, 2) for an array of rank 2, got (0, -3)",
     ),
     "an axis of a scalar": Refusal(
-        lambda: exact_sum(X[0, 0, ...], axis=0), ValueError, "axis must lie in [0, 0) for an array of rank 0, got 0"
+        lambda: reproducible_sum(X[0, 0, ...], axis=0),
+        ValueError,
+        "axis must lie in [0, 0) for an array of rank 0, got 0",
     ),
     "an axis twice": Refusal(
-        lambda: exact_sum(X, axis=(0, -2)), ValueError, "axis must not name an axis twice, got (0, -2)"
+        lambda: reproducible_sum(X, axis=(0, -2)), ValueError, "axis must not name an axis twice, got (0, -2)"
     ),
     "no elements": Refusal(lambda: slice_statistics(X[:, :0]), ValueError, "grad must have elements, got shape (2, 0)"),
     "no slices": Refusal(lambda: slice_statistics(X[:0]), ValueError, "grad must have elements, got shape (0, 3)"),
@@ -245,9 +249,9 @@ def test_a_sparse_array_is_refused_by_name(function: str, shape: tuple[int, int]
 NAMED = {
     "like a list": (noise_of(like=[0.0]), r"^like must be an array .*, got list$"),
     "shape a number": (noise_of(shape=3), r"^shape must be .*, got 3$"),
-    "axis a float": (lambda: exact_sum(X, axis=0.5), r"^axis must be .*, got 0\.5$"),
-    "axis a string": (lambda: exact_sum(X, axis="0"), r"^axis must be .*, got '0'$"),
-    "axis of floats": (lambda: exact_sum(X, axis=(0.5,)), r"^axis must be .*, got \(0\.5,\)$"),
+    "axis a float": (lambda: reproducible_sum(X, axis=0.5), r"^axis must be .*, got 0\.5$"),
+    "axis a string": (lambda: reproducible_sum(X, axis="0"), r"^axis must be .*, got '0'$"),
+    "axis of floats": (lambda: reproducible_sum(X, axis=(0.5,)), r"^axis must be .*, got \(0\.5,\)$"),
 }
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rose_core
-from rose_core.gate import denominators, gate
 from rose_core.namespace import square_root
 from rose_core.rounding import ComputeDtype
+from rose_core.rule import StepOptions, denominators, gate_of_ranges
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, from_words, host
 from tests.strategies import COMPUTE_DTYPES, KINDS, examples, fill, generators, shapes
@@ -58,7 +58,7 @@ def test_roots_that_torch_gets_wrong_are_right(backend: Backend, x: str) -> None
 
 
 def test_plain_torch_sqrt_is_wrong_for_them() -> None:
-    """So that the test above can fail: NOTE [torch's square root] in namespace/arithmetic.py."""
+    """So that the test above can fail: NOTE [torch's square root] in namespace/floats.py."""
     torch = pytest.importorskip("torch")
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL, whose square root is the wrong one")
@@ -112,9 +112,10 @@ GATES = {
 
 def through_gate(ranges: Any, compute: ComputeDtype) -> tuple[Any, Any]:
     """Return the trust and the denominators of slices with these ranges."""
-    through = gate([ranges], (*ranges.shape[:-1], 2), stabilize=True, compute=compute)
-    assert through is not None
-    return through.trust, denominators(ranges, through, compute)
+    options = StepOptions(0.0, 1.0, centralize=True, stabilize=True, maximize=False, compute=compute)
+    gate = gate_of_ranges(ranges, options)
+    assert gate is not None
+    return gate.trust, denominators(ranges, gate, options)
 
 
 @backends

@@ -215,7 +215,7 @@ def test_no_compute_dtype_is_the_dtype_of_the_parameter(
     compute: Any, dtype: str, stochastic: bool, expected: str
 ) -> None:
     param = np.zeros(1, DTYPES[dtype][0])
-    assert resolve_compute_dtype(compute, param, stochastic=stochastic) == expected
+    assert resolve_compute_dtype(compute, param, dtype, stochastic=stochastic) == expected
 
 
 def test_float64_is_refused_on_a_device_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

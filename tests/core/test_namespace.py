@@ -14,8 +14,7 @@ import torch
 import rose_core
 import rose_core.hyperparameters
 from rose_core import namespace
-from rose_core.namespace import conversion, lookup
-from rose_core.namespace import words as casts
+from rose_core.namespace import arrays, bits, floats
 from rose_core.rounding import _to_float16_by_arithmetic
 from tests.backends import Backend, backends
 from tests.bits import assert_same_bits, from_words, raw_words
@@ -39,9 +38,9 @@ def test_bit_casts_by_arithmetic_are_those_by_view(backend: Backend) -> None:
         words = words[((words >> 23) & 0xFF != 0) | (words << 1 == 0)]
     x = from_words(words, "float32")
     with np.errstate(all="ignore"):
-        bits = casts._float32_bits_by_arithmetic(backend.array(x))
-        back = casts._float32_from_bits_by_arithmetic(backend.array(words.view(np.int32)))
-    assert_same_bits(from_words(raw_words(bits), "float32"), x, backend=backend.name)
+        words_back = bits._float32_bits_by_arithmetic(backend.array(x))
+        back = bits._float32_from_bits_by_arithmetic(backend.array(words.view(np.int32)))
+    assert_same_bits(from_words(raw_words(words_back), "float32"), x, backend=backend.name)
     assert_same_bits(back, x, backend=backend.name)
 
 
@@ -51,7 +50,7 @@ def test_bit_casts_keep_the_shape(backend: Backend) -> None:
         x = backend.array(np.ones(shape, np.float32))
         for to_bits, to_float in (
             (namespace.float32_bits, namespace.float32_from_bits),
-            (casts._float32_bits_by_arithmetic, casts._float32_from_bits_by_arithmetic),
+            (bits._float32_bits_by_arithmetic, bits._float32_from_bits_by_arithmetic),
         ):
             assert_same_bits(to_float(to_bits(x)), np.ones(shape, np.float32), backend=backend.name)
 
@@ -68,20 +67,20 @@ def test_float16_by_arithmetic_is_the_cast_there_and_back(backend: Backend) -> N
 
 
 CASTS: dict[str, tuple[Callable[[Any], Any], np.ndarray, type]] = {
-    "to float64": (conversion._widen_by_bits, FLOAT32_EDGES, np.float64),
+    "to float64": (floats._widen_by_bits, FLOAT32_EDGES, np.float64),
     "to float64, subnormals": (
-        conversion._widen_by_bits,
+        floats._widen_by_bits,
         fill("subnormal", np.random.default_rng(0), (5000,), "float32"),
         np.float64,
     ),
-    "to float32": (conversion._narrow_by_bits, FLOAT64_EDGES, np.float32),
+    "to float32": (floats._narrow_by_bits, FLOAT64_EDGES, np.float32),
     "to float32, any": (
-        conversion._narrow_by_bits,
+        floats._narrow_by_bits,
         fill("words", np.random.default_rng(1), (5000,), "float64"),
         np.float32,
     ),
     "to float32, subnormals and their ties": (
-        conversion._narrow_by_bits,
+        floats._narrow_by_bits,
         np.ldexp(np.random.default_rng(2).integers(-(2**25), 2**25, 5000).astype(np.float64), -151),
         np.float32,
     ),
@@ -128,7 +127,7 @@ def test_float32_subnormals_survive_flushing_at_compute_dtype_float64(
     step = _tiny_step()
     expected = step()
     assert np.count_nonzero(expected)
-    monkeypatch.setattr(conversion, "_flushes_float32_subnormals", lambda _: True)
+    monkeypatch.setattr(floats, "_FLUSHING", {"numpy"})
     assert_same_bits(step(), expected)
     assert_same_bits(flushed(step), expected)
 
@@ -143,29 +142,27 @@ def test_without_the_way_around_they_are_flushed(flushed: Callable[[Callable[[],
 def test_bfloat16_and_float32_cross_to_float64_and_back_under_flushing(
     dtype: str, flushed: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversion, "_flushes_float32_subnormals", lambda _: True)
+    monkeypatch.setattr(floats, "_FLUSHING", {"numpy"})
     x = from_words(with_negatives((*EDGES[dtype], *EXTREMES[dtype]), dtype), dtype)
     with np.errstate(all="ignore"):
         expected = x.astype(np.float64)
-        wide = flushed(lambda: namespace.widen(x, "float64"))
-        back = flushed(lambda: namespace.narrow(wide, "float32"))
+        wide = flushed(lambda: namespace.convert(x, "float64"))
+        back = flushed(lambda: namespace.convert(wide, "float32"))
     assert_same_bits(wide, expected)
     assert_same_bits(back, x.astype(np.float32))
 
 
 NO_FLOAT64 = (
-    'compute_dtype="fp64" needs float64, which device mps does not have; use compute_dtype="fp32", whose results are '
+    'compute_dtype="fp64" needs float64, which device meta does not have; use compute_dtype="fp32", whose results are '
     "not bit-exact there"
 )
 
 
 def test_float64_is_refused_on_apple_gpus_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ROSE-12.2; the tensor is the CPU's, and said to be elsewhere."""
-    x = torch.ones(2)
+    """ROSE-12.2. A tensor of the device "meta" stands for one of "mps", which this machine lacks."""
+    x = torch.ones(2, device="meta")
     assert namespace.has_float64(x)
-    for module in (lookup, rose_core.hyperparameters):
-        monkeypatch.setattr(module, "device", lambda _: torch.device("mps"))
-    assert not namespace.has_float64(x)
+    monkeypatch.setattr(arrays, "_WITHOUT_FLOAT64", {"meta"})
     with pytest.raises(ValueError, match=rf"\A{re.escape(NO_FLOAT64)}\Z"):
         rose_core.update(x, x, lr=0.1)
 

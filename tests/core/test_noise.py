@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rose_core import noise_words
 from rose_core.namespace import to_words
-from rose_core.noise import noise_at, noise_of_many, noise_source, threefry2x32
+from rose_core.noise import NoiseKey, noise_at, noise_in_range, noise_keys, threefry2x32
 from tests.backends import Backend, backends
 from tests.bits import DTYPES, assert_same_bits, host
 from tests.strategies import examples, shapes
@@ -139,22 +139,16 @@ def test_counters_go_on_beyond_2_to_the_32_blocks(backend: Backend) -> None:
 def test_a_range_of_a_huge_array_has_the_words_of_its_elements(backend: Backend, start: int) -> None:
     """ROSE-9.3: from 2**34 elements on, the number of the block has an upper half."""
     where = {"seed": 1, "step": 2, "index": 3}
-    words = host(noise_source(like=backend.array(LIKE), **where)(start, start + 11))
+    words = noise_in_range(NoiseKey(**where), start, start + 11, like=backend.array(LIKE))
     expected = [word_of(start + i, **where) for i in range(11)]
     assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)
 
 
-@backends
-def test_the_noise_of_many_is_that_of_each(backend: Backend) -> None:
-    """ROSE-9.2: seeds of 64 bits, steps and indices of 32, none of which is another's."""
-    names = [(0, 0, 0), (2**64 - 1, 2**32 - 1, 2**32 - 1), (2**32, 1, 0), (1, 2**32 - 2, 5)]
-    like = backend.array(LIKE)
-    words_of = noise_of_many(names, like=like)
-    for own in (slice(0, 4), slice(1, 3), slice(3, 4)):
-        expected = [
-            [word_of(i, seed=seed, step=step, index=index) for i in range(3, 9)] for seed, step, index in names[own]
-        ]
-        assert_same_bits(words_of(own, 3, 9), np.asarray(expected, np.int32), backend=backend.name)
+def test_the_keys_of_many_parameters_are_those_of_each() -> None:
+    """ROSE-9.2: seeds have 64 bits, steps and indices 32."""
+    keys = [(0, 0, 0), (2**64 - 1, MASK, MASK), (2**32, 1, 0), (1, MASK - 1, 5)]
+    expected = [threefry((seed & MASK, seed >> 32), (step, index)) for seed, step, index in keys]
+    assert list(zip(*(words.tolist() for words in noise_keys(*zip(*keys, strict=True))), strict=True)) == expected
 
 
 @backends
@@ -191,17 +185,16 @@ def test_numpy_integers_are_integers() -> None:
 
 @backends
 @given(
-    places=st.lists(st.integers(0, 2**40) | st.integers(0, 20), max_size=20),
+    positions=st.lists(st.integers(0, 2**40) | st.integers(0, 20), max_size=20),
     seed=st.integers(0, 2**64 - 1),
     index=uint32,
 )
 @examples(30)
-def test_the_words_at_any_places_are_those_of_the_whole(
-    backend: Backend, places: list[int], seed: int, index: int
+def test_the_words_at_any_positions_are_those_of_the_whole(
+    backend: Backend, positions: list[int], seed: int, index: int
 ) -> None:
-    like = backend.array(LIKE)
-    words = noise_at(seed=seed, step=1, index=index, like=like)(backend.array(np.asarray(places, np.int64)))
-    expected = [word_of(place, seed=seed, step=1, index=index) for place in places]
+    words = noise_at(NoiseKey(seed, 1, index), backend.array(np.asarray(positions, np.int64)))
+    expected = [word_of(position, seed=seed, step=1, index=index) for position in positions]
     assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)
 
 

@@ -260,7 +260,7 @@ def test_arguments_are_not_changed(x: np.ndarray, grad: np.ndarray) -> None:
     before = words(x).tolist(), words(grad).tolist()
     step(x, grad, weight_decay=0.1, maximize=True)
     rose_core.slice_statistics(grad)
-    rose_core.exact_sum(x, axis=0)
+    rose_core.reproducible_sum(x, axis=0)
     rose_core.round_to_bfloat16(x)
     assert (words(x).tolist(), words(grad).tolist()) == before
 
