@@ -2,6 +2,5 @@
 
 from rose_arrays.diagnosis import diagnose
 from rose_arrays.optimizer import ArrayOptimizer
-from rose_arrays.steps import Addresses, Updates
 
-__all__ = ["Addresses", "ArrayOptimizer", "Updates", "diagnose"]
+__all__ = ["ArrayOptimizer", "diagnose"]

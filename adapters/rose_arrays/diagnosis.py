@@ -3,8 +3,8 @@
 from typing import Any
 
 from rose_arrays.optimizer import ArrayOptimizer
-from rose_core.diagnosis import diagnose_parameter
 from rose_diagnosis import Diagnosis
+from rose_diagnosis.parameter import diagnose_parameter
 
 __all__ = ["diagnose"]
 

@@ -6,9 +6,8 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 from rose_core import Hyperparameters
-from rose_core.decay import warnings_of_decay
 from rose_core.hyperparameters import unsigned, validate
-from rose_core.statistics import stays_in_place, warning_of_slices
+from rose_plan import decay_warnings, is_always_centered_away, one_element_warning
 
 __all__ = [
     "OPTIONS",
@@ -71,19 +70,19 @@ def label_of(names: list[str] | None, position: int, of: str) -> str:
 
 
 def warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Warn the caller of its caller, once a reason, of what is in the groups from the first on."""
+    """Warn about the groups from the first on, once for each reason. The warning points two frames up."""
     numbered = list(enumerate(groups))[first:]
-    fixed = [f"{places} in group {number}" for number, group in numbered if (places := _fixed_places(group))]
-    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
-    reasons += warnings_of_decay((f"group {number}", options_of(group), group) for number, group in numbered)
-    for reason in reasons:
-        warnings.warn(reason, UserWarning, stacklevel=3)
+    fixed = [f"{params} in group {number}" for number, group in numbered if (params := _fixed_params(group))]
+    texts = [one_element_warning(", ".join(fixed))] if fixed else []
+    texts += decay_warnings((f"group {number}", options_of(group), group) for number, group in numbered)
+    for text in texts:
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _fixed_places(group: Mapping[str, Any]) -> str:
-    """Return which arrays of a group no gradient moves, empty if there are none."""
+def _fixed_params(group: Mapping[str, Any]) -> str:
+    """Return the names of the arrays that no gradient moves, empty if there are none."""
     return ", ".join(
         f"{label_of(group['names'], position, 'params')} of shape {tuple(array.shape)}"
         for position, array in enumerate(group["params"])
-        if stays_in_place(tuple(array.shape), centralize=group["centralize"])
+        if is_always_centered_away(tuple(array.shape), centralize=group["centralize"])
     )

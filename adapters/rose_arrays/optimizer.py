@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from rose_arrays.groups import (
     OPTIONS,
@@ -14,28 +17,27 @@ from rose_arrays.groups import (
     schedule_of,
     warn_of_groups,
 )
-from rose_arrays.steps import (
-    Addresses,
-    Found,
-    Given,
-    Updates,
-    reaches_of,
-    run_by_core,
-    sharing_of,
-    with_gradients_apart,
-)
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, scheduled_decay_factor
+from rose_core.decay import after_step, group_decay_factor
 from rose_core.namespace import floating_dtype
-from rose_core.noise import Name
+from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.rounding import ComputeDtype
-from rose_core.update import checked_compute_dtype, repeats_memory
+from rose_core.update import checked_compute_dtype
+from rose_kernels import Kernel
+from rose_plan import (
+    CheckCache,
+    CheckedRow,
+    Group,
+    Plan,
+    Properties,
+    has_repeated_elements,
+    shared_memory,
+    span_of,
+    update_by_core,
+)
 
 __all__ = ["ArrayOptimizer"]
-
-# Parameters may be skipped by turns: what the checks have found is kept for so many signatures.
-_REMEMBERED: Final = 4
 
 
 class ArrayOptimizer:
@@ -74,7 +76,7 @@ class ArrayOptimizer:
             sr_seed=sr_seed,
         )
         self.param_groups = []
-        self._known: list[tuple[Any, Found]] = []  # what the checks of the last steps have found, and of what
+        self._checks = CheckCache(self._properties)
         self._grouped, params = is_grouped(params)
         if not params:
             raise ValueError("params must hold at least one array, got none")
@@ -115,14 +117,11 @@ class ArrayOptimizer:
         TypeError, ValueError
             If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
         """
-        updates = self._updates(grads)
+        plan = self._plan(grads)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        addresses = Addresses(self._addresses_of(updates.params), self._addresses_of(updates.grads))
-        sharing = sharing_of(updates.found, addresses)
-        self._prepare(updates)
-        self._run_in_order(with_gradients_apart(updates, sharing.grads), addresses, sharing.params)
-        for group, kept in zip(self.param_groups, afterwards, strict=True):
-            group.update(kept)
+        self._run(plan)
+        for group, entries in zip(self.param_groups, afterwards, strict=True):
+            group.update(entries)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a later run needs to continue bit for bit, besides the arrays themselves.
@@ -135,8 +134,8 @@ class ArrayOptimizer:
         groups, start = [], 0
         for group in self.param_groups:
             end, names = start + len(group["params"]), group["names"]
-            places = {"params": list(range(start, end)), "names": None if names is None else list(names)}
-            groups.append({**places, **asdict(options_of(group)), **schedule_of(group), "step": group["step"]})
+            params = {"params": list(range(start, end)), "names": None if names is None else list(names)}
+            groups.append({**params, **asdict(options_of(group)), **schedule_of(group), "step": group["step"]})
             start = end
         return {"param_groups": groups}
 
@@ -190,38 +189,49 @@ class ArrayOptimizer:
         return "\n".join([*lines, ")"])
 
     def _check_param(self, array: Any, label: str) -> None:
-        """Raise unless the array is one that this optimizer can update in place."""
+        """Raise unless this optimizer can update the array in place."""
         raise NotImplementedError
 
-    def _addresses_of(self, arrays: Sequence[Any]) -> Sequence[int]:
-        """Return the address of the first element of each array."""
+    def _addresses_of(self, arrays: Sequence[Any]) -> np.ndarray:
+        """Return the address of the first element of each array, in int64."""
         raise NotImplementedError
 
     def _use_kernels(self, fused: bool | None) -> None:
-        """Prepare for kernels, of which this class has none, or raise if they are asked for."""
+        """Choose whether kernels run the updates. This class has none, and raises if they are asked for."""
         if fused is not None and fused is not False:
             raise ValueError(f"fused must be None or False for {type(self).__module__}, got {fused!r}")
 
-    def _signature(self, params: Sequence[Any], grads: Sequence[Any]) -> Any:  # noqa: ARG002
-        """Return all of the arrays that the checks of a step look at, None where they are to be made at each."""
+    @staticmethod
+    def _properties(params: Sequence[Any], grads: Sequence[Any]) -> Properties | None:  # noqa: ARG004
+        """Return the properties of the arrays that `_check` depends on, None to check them at every step."""
         return None
 
-    def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Any:  # noqa: ARG002
-        """Return what may update the parameter in place of the core, None if nothing may."""
+    def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Kernel | None:  # noqa: ARG002
+        """Return the kernel that updates the parameter, None if the core does."""
         return None
 
-    def _prepare(self, updates: Updates) -> None:
-        """Do what can fail before anything is changed."""
+    def _run(self, plan: Plan) -> None:
+        """Run a planned step."""
+        addresses = self._addresses_of(plan.params), self._addresses_of(plan.grads)
+        overlap = shared_memory(addresses[0], plan.checked.param_spans, addresses[1], plan.checked.grad_spans)
+        plan = plan.with_gradients({position: plan.grads[position].copy() for position in overlap.grads})
+        in_order = set(overlap.params)
+        apart = [position for position in range(len(plan.params)) if position not in in_order]
+        self._run_updates(plan, addresses, apart)
+        for position in overlap.params:
+            self._run_updates(plan, addresses, [position])
 
-    def _run_in_order(self, updates: Updates, addresses: Addresses, in_turn: Sequence[int]) -> None:
-        """Do a step, some parts of it one after the other."""
-        self._run(updates, addresses, sorted(set(range(len(updates.params))) - set(in_turn)))
-        for place in in_turn:
-            self._run(updates, addresses, [place])
-
-    def _run(self, updates: Updates, addresses: Addresses, places: Sequence[int]) -> None:  # noqa: ARG002
-        """Do the parts of a step at some places, where parameters lie apart."""
-        run_by_core(updates.at(places))
+    def _run_updates(
+        self,
+        plan: Plan,
+        addresses: tuple[np.ndarray, np.ndarray],  # noqa: ARG002
+        positions: Sequence[int],
+    ) -> None:
+        """Run updates whose parameters do not overlap."""
+        for position in positions:
+            update = plan.update(position)
+            noise = update.noise and partial(noise_in_range, update.noise, like=update.param)
+            update_by_core(update, noise)
 
     def _add(self, group: Mapping[str, Any]) -> None:
         label = f"group {len(self.param_groups)}"
@@ -239,61 +249,54 @@ class ArrayOptimizer:
             name = label_of(names, position, "params")
             floating_dtype(array, name)
             self._check_param(array, name)
-            if repeats_memory(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
+            if has_repeated_elements(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
                 raise ValueError(f"{name} has elements that share memory, so it cannot be updated in place")
             if id(array) in known:
                 raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
             known.add(id(array))
         self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
 
-    def _updates(self, grads: Any) -> Updates:
-        """Check the whole step and return its parts; nothing is changed."""
-        groups = list(self._given(grads))
-        given = [array for own in groups for array in own.grads]
-        params = [param for own in groups for param in own.params]
-        found = self._found(groups, params, given)
-        options = [own.options for own in groups for _ in own.places]
-        factors = [own.factor for own in groups for _ in own.places]
-        noise: list[Name | None] = [None] * len(params)
-        if any(found.stochastic):
-            names = [name for own in groups for name in own.names_of_noise()]
-            noise = [name if rounds else None for name, rounds in zip(names, found.stochastic, strict=True)]
-        return Updates(params, given, options, factors, noise, found)
-
-    def _given(self, grads: Any) -> Iterator[Given]:
-        """Return of each group what of it has a gradient."""
-        first = 0
+    def _plan(self, grads: Any) -> Plan:
+        """Check the whole step and return its plan. Nothing is changed."""
+        indices: list[int] = []
+        owners: list[_Owner] = []
+        params: list[Any] = []
+        given: list[Any] = []
+        groups, chosen, first = [], [], 0
         for group, grads_of_group in self._by_group(grads):
-            options, params = options_of(group), group["params"]
-            places = [place for place, grad in enumerate(grads_of_group) if grad is not None]
-            own = [params[place] for place in places], [grads_of_group[place] for place in places]
-            yield Given(group, options, scheduled_decay_factor(options, group), first, places, *own)
-            first += len(params)
+            options, length = options_of(group), len(group["params"])
+            own = [i for i, grad in enumerate(grads_of_group) if grad is not None]
+            indices += [first + i for i in own]
+            owners += [_Owner(group, options, first)] * len(own)
+            params += [group["params"][i] for i in own]
+            given += [grads_of_group[i] for i in own]
+            groups.append(Group(options, group_decay_factor(options, group), len(own)))
+            checked = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
+            chosen.append((checked, len(own)))
+            first += length
 
-    def _found(self, groups: Sequence[Given], params: Sequence[Any], grads: Sequence[Any]) -> Found:
-        """Return what the checks find, or found in one of the last steps if nothing that they look at has changed."""
-        signature = self._signature(params, grads)
-        looked_at = signature, [own.chosen() for own in groups]
-        if signature is not None:
-            for known, found in self._known:
-                if known == looked_at:
-                    return found
-        checked = [one for own in groups for one in self._checked(own)]
-        computes, stochastic, kernels = zip(*checked, strict=True) if checked else ((), (), ())
-        found = Found(computes, stochastic, kernels, reaches_of(params), reaches_of(grads))
-        if signature is not None:
-            self._known = [(looked_at, found), *self._known[: _REMEMBERED - 1]]
-        return found
+        def check(position: int) -> CheckedRow:
+            return self._check(owners[position], indices[position], params[position], given[position])
 
-    def _checked(self, own: Given) -> Iterator[tuple[ComputeDtype, bool, Any]]:
-        """Check what is given of a group, and return what it finds: a row of the columns of `Found` each."""
-        options = own.options
-        for place, param, grad in zip(own.places, own.params, own.grads, strict=True):
-            names = label_of(own.group["names"], place, "params"), label_of(own.group["names"], place, "grads")
-            self._check_param(param, names[0])
-            stochastic = options.rounds_stochastically(param)
-            compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
-            yield compute, stochastic, self._kernel_of(param, grad, options, compute)
+        found = self._checks.find(indices, params, given, chosen, check)
+        noise: list[NoiseKey | None] = [None] * len(params)
+        if any(found.stochastic):
+            noise = [
+                NoiseKey(owner.options.sr_seed, owner.group["step"], index) if stochastic else None  # type: ignore[arg-type]
+                for owner, index, stochastic in zip(owners, indices, found.stochastic, strict=True)
+            ]
+        return Plan(params, given, groups, noise, found)
+
+    def _check(self, owner: "_Owner", index: int, param: Any, grad: Any) -> CheckedRow:
+        """Check a parameter and its gradient, or raise an error that names them."""
+        options, position = owner.options, index - owner.first
+        names = label_of(owner.group["names"], position, "params"), label_of(owner.group["names"], position, "grads")
+        self._check_param(param, names[0])
+        stochastic = options.rounds_stochastically(param)
+        compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
+        kernel = self._kernel_of(param, grad, options, compute)
+        spans = (span_of(array.shape, array.strides, array.itemsize) for array in (param, grad))
+        return CheckedRow(compute, stochastic, kernel, *spans)
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """Return each group with its gradients in order."""
@@ -302,3 +305,11 @@ class ArrayOptimizer:
         for number, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
             label = f"grads of group {number}" if self._grouped else "grads"
             yield group, flatten_gradients(structure, group["names"], len(group["params"]), label)
+
+
+class _Owner(NamedTuple):
+    """The group of a parameter, its options, and the index of its first parameter."""
+
+    group: Mapping[str, Any]
+    options: Hyperparameters
+    first: int

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rose_arrays import ArrayOptimizer
 
 try:
@@ -59,5 +61,5 @@ class Rose(ArrayOptimizer):
         if array.device != current:
             raise ValueError(f"{label} is on {array.device}, the current device is {current}; they must be the same")
 
-    def _addresses_of(self, arrays: Sequence[Any]) -> Sequence[int]:
-        return [int(array.data.ptr) for array in arrays]
+    def _addresses_of(self, arrays: Sequence[Any]) -> np.ndarray:
+        return np.asarray([array.data.ptr for array in arrays], np.int64)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Final, overload
 
-from rose_core.diagnosis import ParameterDiagnosis
 from rose_diagnosis.extras import optional_module
+from rose_diagnosis.parameter import ParameterDiagnosis
 from rose_diagnosis.plot import save_plot
 from rose_diagnosis.table import build_table
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Final
 
-from rose_core.diagnosis import ParameterDiagnosis
 from rose_diagnosis.extras import optional_module
+from rose_diagnosis.parameter import ParameterDiagnosis
 from rose_diagnosis.table import remark
 
 __all__ = ["save_plot"]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from rose_core.diagnosis import ParameterDiagnosis
 from rose_diagnosis.extras import optional_module
+from rose_diagnosis.parameter import ParameterDiagnosis
 
 __all__ = ["build_table", "remark"]
 

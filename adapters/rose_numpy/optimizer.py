@@ -6,16 +6,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from rose_arrays import Addresses, ArrayOptimizer, Updates
+from rose_arrays import ArrayOptimizer
 from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
-from rose_kernels import Kernel, Kernels, Kind, Requests, Threads, get_num_threads, layout_of, resolve_fused
+from rose_kernels import Kernel, Kernels, Kind, Threads, get_num_threads, layout_of, resolve_fused
 from rose_numpy.addresses import addresses_of
+from rose_plan import Plan, Properties
 
 __all__ = ["Rose"]
 
-# What the checks look at.
+# The properties that the checks depend on.
 _OF_GRAD: Final = operator.attrgetter("dtype", "shape", "strides")
 _OF_PARAM: Final = operator.attrgetter("dtype", "shape", "strides", "flags.writeable")
 
@@ -73,10 +74,11 @@ class Rose(ArrayOptimizer):
         if not array.flags.writeable:
             raise ValueError(f"{label} must be writable, since it is updated in place; it is read-only")
 
-    def _addresses_of(self, arrays: Sequence[np.ndarray]) -> Sequence[int]:
+    def _addresses_of(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return addresses_of(arrays)
 
-    def _signature(self, params: Sequence[Any], grads: Sequence[Any]) -> Any:
+    @staticmethod
+    def _properties(params: Sequence[Any], grads: Sequence[Any]) -> Properties | None:
         if {*map(type, params), *map(type, grads)} != {np.ndarray}:
             return None
         return list(map(_OF_PARAM, params)), list(map(_OF_GRAD, grads))
@@ -98,30 +100,13 @@ class Rose(ArrayOptimizer):
         )
         return None if layout is None else Kernel(kind, layout)
 
-    def _prepare(self, updates: Updates) -> None:
-        self._kernels.prepare(updates.found.kernels)
+    def _run(self, plan: Plan) -> None:
+        self._kernels.prepare(plan.checked.kernels)
+        super()._run(plan)
 
-    def _run(self, updates: Updates, addresses: Addresses, places: Sequence[int]) -> None:
-        kernels = updates.found.kernels
-        own = [place for place in places if kernels[place] is not None]
-        if own:
-            self._kernels.run(_requests(updates, addresses, own), Threads(get_num_threads()))
-        super()._run(updates, addresses, [place for place in places if kernels[place] is None])
-
-
-def _requests(updates: Updates, addresses: Addresses, places: Sequence[int]) -> Requests:
-    """Return what is asked of kernels for the parts of a step at some places."""
-
-    def own(column: Sequence[Any]) -> Sequence[Any]:
-        return column if len(places) == len(column) else [column[place] for place in places]
-
-    options = own(updates.options)
-    return Requests(
-        kernels=own(updates.found.kernels),
-        params=own(addresses.params),
-        grads=own(addresses.grads),
-        rates=[one.lr for one in options],
-        factors=own(updates.factors),
-        negated=[one.maximize for one in options],
-        noise=own(updates.noise),
-    )
+    def _run_updates(self, plan: Plan, addresses: tuple[np.ndarray, np.ndarray], positions: Sequence[int]) -> None:
+        kernels = plan.checked.kernels
+        fused = [position for position in positions if kernels[position] is not None]
+        if fused:
+            self._kernels.run(plan.launch(*addresses, fused), Threads(get_num_threads()))
+        super()._run_updates(plan, addresses, [position for position in positions if kernels[position] is None])

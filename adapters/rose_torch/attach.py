@@ -1,6 +1,7 @@
 """Gradient release: each parameter is updated in backward, as soon as its gradient is complete, which is then freed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -8,15 +9,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from rose_core import Hyperparameters
-from rose_core.decay import scheduled_decay_factor
-from rose_torch.checks import Given
-from rose_torch.compiled import Gradients, not_traced
-from rose_torch.optimizer import Rose
-from rose_torch.options import OPTIONS, hyperparameters
-from rose_torch.placement import is_dtensor
-from rose_torch.steps import run_updates
-from rose_torch.updates import Updates
+from rose_torch.distributed import is_dtensor
+from rose_torch.graph import Gradients, not_traced
+from rose_torch.optimizer import Given, Rose
+from rose_torch.options import OPTIONS, StepGroup
+from rose_torch.step import run_plan
 
 __all__ = ["AttachedRose", "Released", "attach"]
 
@@ -91,10 +88,10 @@ class AttachedRose(Rose):
     def _attach(self) -> None:
         """Check whatever there is before there are gradients, then add the hooks."""
         self._hooks = {}
-        updates_of = self._checked_groups()
-        for number, index, param in self._places():
-            if param.requires_grad:
-                updates_of[number](Given([index], [param], [param.detach()]))
+        for group in self._step_groups():
+            for index, param in self._params_of(group):
+                if param.requires_grad:
+                    self._plan([Given(group, [index], [param], [param.detach()])])
         self._add_hooks()
 
     def _require_param(self, param: Tensor, name: str) -> None:
@@ -110,7 +107,7 @@ class AttachedRose(Rose):
         """Add hooks where a gradient is expected and there is none yet."""
         if self._hooks is None:
             return
-        for _, _, param in self._places():
+        for param in self._all_params():
             hook = self._hooks.setdefault(param, None)
             _attached[param] = True
             if hook is None and param.requires_grad:
@@ -123,54 +120,47 @@ class AttachedRose(Rose):
         backward = torch._C._current_graph_task_id()
         if self._begun is None:
             self._begun = self._begin(backward)
-        place, grad = self._begun.places.get(param), param.grad
-        if place is None or grad is None:  # it has left the groups, or another hook has taken its gradient
+        owner, grad = self._begun.owners.get(param), param.grad
+        if owner is None or grad is None:  # it has left the groups, or another hook has taken its gradient
             return
-        number, index = place
+        group, index = owner
         try:
             if self._begun.backward != backward:
                 raise RuntimeError(_TWICE)
-            updates = self._begun.updates_of[number](Given([index], [param], [grad]))
+            plan = self._plan([Given(group, [index], [param], [grad])])
         except Exception:
-            param.grad = None  # step() is to end what was begun, without what was refused
+            param.grad = None  # step() ends the begun step, without the refused gradient
             raise
-        run_updates([updates], self._kernels)
+        run_plan(plan, self._kernels)
         param.grad = Released(param)
 
     def _begin(self, backward: int) -> "_Begun":
         """Check the options of all groups, which hold for the whole step."""
-        places = {param: (number, index) for number, index, param in self._places()}
-        return _Begun(backward, self._options_of_step(), self._checked_groups(), places)
+        groups = self._step_groups()
+        owners = {param: (group, index) for group in groups for index, param in self._params_of(group)}
+        return _Begun(backward, groups, owners)
 
-    def _checked_groups(self) -> list[Callable[[Given], Updates]]:
-        return [
-            self._checked_group(number, group, first)
-            for number, (group, first) in enumerate(self._groups_and_indices())
-        ]
-
-    def _options_of_step(self) -> list["_OptionsOfStep"]:
-        options = [(hyperparameters(group), group) for group in self.param_groups]
-        return [_OptionsOfStep(own, scheduled_decay_factor(own, group)) for own, group in options]
-
-    def _checked_group(self, number: int, group: Mapping[str, Any], first: int) -> Callable[[Given], Updates]:
-        options = hyperparameters(group)
-        draws = any(param.requires_grad and options.rounds_stochastically(param) for param in group["params"])
-        if self._hooks is not None and draws and options.sr_seed is None:
-            raise ValueError(
-                f"param group {number} has bfloat16 parameters and sr_seed=None, so that their noise is drawn in their "
-                "order, but backward completes gradients in another; allowed are sr_seed=0 (or any other seed) and "
-                "bf16_sr=False"
-            )
-        return super()._checked_group(number, group, first)
+    def _step_groups(self) -> list[StepGroup]:
+        groups = super()._step_groups()
+        for group in groups:
+            options = group.options
+            draws = any(p.requires_grad and options.rounds_stochastically(p) for p in group.entries["params"])
+            if self._hooks is not None and draws and options.sr_seed is None:
+                raise ValueError(
+                    f"param group {group.number} has bfloat16 parameters and sr_seed=None, so that their noise is "
+                    "drawn in their order, but backward completes gradients in another; allowed are sr_seed=0 (or any "
+                    "other seed) and bf16_sr=False"
+                )
+        return groups
 
     def _apply_in_graph(self) -> None:
-        """End the graph that is being compiled, since nothing can be computed with the gradients that are left."""
-        self._apply_after_graph()
+        """End the graph that is being compiled: the gradients that are left cannot be computed with."""
+        self._apply_after_graph(self)
 
     def _apply(self, gradients: Gradients | None = None) -> None:
         """End the step."""
         if self._begun is not None:
-            _refuse_changes(self._begun.options, self._options_of_step())
+            _require_same_options(self._begun.groups, self._step_groups())
         self._drop_markers()
         super()._apply(gradients)
         self._begun = None
@@ -182,15 +172,17 @@ class AttachedRose(Rose):
         self._begun = None
 
     def _drop_markers(self) -> None:
-        for _, _, param in self._places():
+        for param in self._all_params():
             if isinstance(param.grad, Released):
                 param.grad = None
 
-    def _places(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield each parameter after the number of its group and its index."""
-        for number, (group, first) in enumerate(self._groups_and_indices()):
-            for index, param in enumerate(group["params"], first):
-                yield number, index, param
+    def _all_params(self) -> Iterator[Tensor]:
+        return chain.from_iterable(group["params"] for group in self.param_groups)
+
+    @staticmethod
+    def _params_of(group: StepGroup) -> Iterator[tuple[int, Tensor]]:
+        """Yield the index of each parameter of a group, and the parameter."""
+        return enumerate(group.entries["params"], group.first)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state; a step that backward has begun is not counted."""
@@ -198,23 +190,19 @@ class AttachedRose(Rose):
         self._end()
 
 
-class _OptionsOfStep(NamedTuple):
-    """What a group's parameters are updated by, the factor of the decay included, which follows schedules."""
-
-    options: Hyperparameters
-    factor: float
-
-
 class _Begun(NamedTuple):
-    """A step that has begun: which run of backward does it, by what options, and what checks each group's updates.
+    """A step that has begun.
 
-    `places` are the group and the index of each parameter.
+    Attributes
+    ----------
+    backward : the id of the backward pass that runs the step.
+    groups : the groups with the options of the step.
+    owners : the group and the index of each parameter.
     """
 
     backward: int
-    options: list[_OptionsOfStep]
-    updates_of: list[Callable[[Given], Updates]]
-    places: dict[Tensor, tuple[int, int]]
+    groups: list[StepGroup]
+    owners: dict[Tensor, tuple[StepGroup, int]]
 
 
 class Released(Tensor):
@@ -343,13 +331,13 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
-def _refuse_changes(before: list[_OptionsOfStep], now: list[_OptionsOfStep]) -> None:
-    """Raise if an option is not what it was when parameters were updated."""
-    for number, (was, is_) in enumerate(zip(before, now, strict=False)):  # groups may have been added
+def _require_same_options(before: list[StepGroup], now: list[StepGroup]) -> None:
+    """Raise if an option has changed since parameters were updated."""
+    for was, is_ in zip(before, now, strict=False):  # groups may have been added
         values = [(option, getattr(was.options, option), getattr(is_.options, option)) for option in OPTIONS]
-        for name, old, new in [*values, ("the factor of the decay, of lr and its schedule,", was.factor, is_.factor)]:
+        for name, old, new in [*values, ("the factor of the decay, of lr and its schedule,", was.decay, is_.decay)]:
             if old != new:
                 raise ValueError(
-                    f"{name} of param group {number} was {old!r} when backward updated parameters, and is {new!r} at "
-                    "step(); it may change between step() and backward"
+                    f"{name} of param group {was.number} was {old!r} when backward updated parameters, and is {new!r} "
+                    "at step(); it may change between step() and backward"
                 )

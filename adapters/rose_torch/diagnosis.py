@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rose_core.diagnosis import diagnose_parameter
 from rose_diagnosis import Diagnosis, ParameterDiagnosis
+from rose_diagnosis.parameter import diagnose_parameter
+from rose_torch.attach import Released
 from rose_torch.optimizer import Rose
 from rose_torch.options import hyperparameters
-from rose_torch.release import Released
 
 __all__ = ["diagnose"]
 

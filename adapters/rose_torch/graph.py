@@ -1,7 +1,7 @@
 """A step in a graph of torch.compile: one operation that the compiler does not look into.
 
-It does what an eager step does, when the graph runs: compilers may contract arithmetic, and would make constants of
-the lr and of the step count. The graph has the parameters and the gradients, so it knows what the operation changes.
+The operation runs an eager step when the graph runs. A compiler may contract arithmetic, and would make constants of
+`lr` and of the step count. The graph passes the parameters and the gradients, so that it knows what is overwritten.
 """
 
 import itertools
@@ -22,21 +22,21 @@ _optimizers: Final[WeakValueDictionary[int, Any]] = WeakValueDictionary()
 
 
 def number_of(optimizer: torch.optim.Optimizer) -> int:
-    """Return a number by which a graph finds the optimizer as long as it lives."""
+    """Return a number by which a graph finds the optimizer during its lifetime."""
     number = next(_numbers)
     _optimizers[number] = optimizer
     return number
 
 
 def step_in_graph(number: int, groups: Sequence[Sequence[Tensor]]) -> None:
-    """Add a step of an optimizer to the graph that is being compiled; `groups` are its parameters, by group."""
+    """Add a step of an optimizer to the graph that is being compiled. `groups` holds its parameters."""
     params = [param for group in groups for param in group]
     indices = [index for index, param in enumerate(params) if param.grad is not None]
     _step(params, [params[index].grad for index in indices], indices, number)
 
 
 def not_traced(function: Callable[..., None]) -> Callable[..., None]:
-    """Return the function as one that torch.compile does not look into, which it would do even in a hook."""
+    """Return the function as one that torch.compile does not trace, not even in a hook."""
     untraced: Callable[..., None] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return untraced
 

@@ -1,41 +1,55 @@
 """The PyTorch optimizer."""
 
-import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rose_core import Hyperparameters
-from rose_core.decay import after_step, scheduled_decay_factor, warnings_of_decay
-from rose_core.hyperparameters import unsigned
-from rose_core.statistics import stays_in_place, warning_of_slices
+from rose_core.decay import after_step
+from rose_core.noise import NoiseKey
 from rose_kernels import Kernels, resolve_fused
-from rose_torch.checks import Checks, Given, require_own_shape
-from rose_torch.compiled import Gradients, not_traced, number_of, step_in_graph
-from rose_torch.generators import pack_generators, set_states, unpack_generators
-from rose_torch.options import OPTIONS, generator_of, hyperparameters, plain_options
-from rose_torch.placement import any_dtensors, is_dtensor, is_elsewhere
-from rose_torch.steps import run_updates
-from rose_torch.updates import DrawnNoise, PortableNoise, Updates
-
-__all__ = ["Rose"]
-
-# Keys of a group that upstream's state dicts lack, with what their absence means.
-_NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "step": 0}
-
-_NO_REFERENCE: Final = (
-    "param group {number} of the state has wd_schedule=True and steps behind it, but no initial_lr, to which its decay "
-    "refers: a flattened checkpoint has one only if the optimizer that it is loaded into has it, by a scheduler or as "
-    "group['initial_lr'] = lr"
+from rose_plan import (
+    CheckCache,
+    CheckedRow,
+    Group,
+    decay_warnings,
+    is_always_centered_away,
+    one_element_warning,
 )
+from rose_torch.distributed import any_dtensors, is_dtensor, is_on_other_ranks
+from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
+from rose_torch.noise import DrawnNoise
+from rose_torch.options import StepGroup, hyperparameters, param_name, plain_options, step_group
+from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
+from rose_torch.step import TorchPlan, run_plan
+from rose_torch.validation import check, properties_of, require_own_shape
+
+if TYPE_CHECKING:
+    from rose_torch.distributed.shards import Shard
+
+__all__ = ["Given", "Rose"]
+
 _CAPTURING: Final = (
     "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
     "capture forward and backward, and call step() outside"
 )
+_NOISE_PER_RANK: Final = (
+    "bf16_sr draws rounding noise from each rank's own generator: unless all are seeded alike, "
+    "replicas of a parameter drift apart; sr_seed=0 gives every rank the same noise"
+)
+
+
+class Given(NamedTuple):
+    """Parameters of a group with their indices and gradients."""
+
+    group: StepGroup
+    indices: Sequence[int]
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
 
 
 class Rose(torch.optim.Optimizer):
@@ -135,9 +149,9 @@ class Rose(torch.optim.Optimizer):
         _warn_of_groups(self.param_groups, 0, self._frames_of_construction)
 
     def _use_kernels(self, fused: bool) -> None:
-        """Update by kernels, or without; nothing of them is copied or pickled."""
-        self._fused, self._checks, self._kernels = fused, Checks(fused=fused), Kernels()
-        self._number, self._apply_after_graph = number_of(self), not_traced(self._apply)
+        """Run updates by kernels, or by the core. Nothing set here is copied or pickled."""
+        self._fused, self._checks, self._kernels = fused, CheckCache(properties_of), Kernels()
+        self._number, self._apply_after_graph = number_of(self), not_traced(type(self)._apply)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options that override those given to the constructor.
@@ -159,7 +173,7 @@ class Rose(torch.optim.Optimizer):
         group, number = self.param_groups[-1], len(self.param_groups) - 1
         try:
             for position, param in enumerate(group["params"]):
-                self._require_param(param, _name(group, number, position))
+                self._require_param(param, param_name(group, number, position))
         except ValueError:
             self.param_groups.pop()
             raise
@@ -208,34 +222,32 @@ class Rose(torch.optim.Optimizer):
         return loss
 
     def _apply_in_graph(self) -> None:
-        """Let a graph that is being compiled do the step, or end the graph where there are DTensors."""
+        """Add the step to the graph that is being compiled. With DTensors, end the graph instead."""
         if self._has_dtensors:
-            self._apply_after_graph()
+            self._apply_after_graph(self)
         else:
             step_in_graph(self._number, self._params_of_groups)
 
     def _apply(self, gradients: Gradients | None = None) -> None:
-        """Do the whole step, or raise before anything is changed."""
+        """Run the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(_CAPTURING)
         if gradients is not None:
             self._require_groups_of_graph()
-        parts: list[Tensor] = []
         params = list(chain.from_iterable(group["params"] for group in self.param_groups))
-        if any_dtensors(params):
-            parts = list(filter(is_dtensor, params))
-        prepare = functools.partial(self._prepared, gradients)
-        if parts:
-            from rose_torch.agreement import on_every_rank  # noqa: PLC0415  (it is slow to load)
+        dtensors = list(filter(is_dtensor, params)) if any_dtensors(params) else []
+        prepare = partial(self._prepare, gradients)
+        if dtensors:
+            from rose_torch.distributed.consensus import plan_on_all_ranks  # noqa: PLC0415  (it is slow to load)
 
-            updates, afterwards = on_every_rank(prepare, self.param_groups, _name)
+            plan, afterwards = plan_on_all_ranks(prepare, self.param_groups, param_name)
         else:
-            updates, afterwards = prepare()
-        run_updates(updates, self._kernels)
-        # What was written are the local tensors of DTensors; autograd knows the versions of the whole.
-        torch.autograd.graph.increment_version([param for param in parts if param.grad is not None])
-        for group, kept in zip(self.param_groups, afterwards, strict=True):
-            group.update(kept)
+            plan, afterwards = prepare()
+        run_plan(plan, self._kernels)
+        # The step wrote the local tensors; autograd counts the versions of the DTensors.
+        torch.autograd.graph.increment_version([param for param in dtensors if param.grad is not None])
+        for group, entries in zip(self.param_groups, afterwards, strict=True):
+            group.update(entries)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the options and schedules, the step counts, and the states of generators, in plain values.
@@ -246,11 +258,7 @@ class Rose(torch.optim.Optimizer):
             As for every `torch.optim.Optimizer`. JSON can hold it, unless `lr` is a tensor.
         """
         state = super().state_dict()
-        # A distributed checkpoint loads only the keys that a new optimizer's state has.
-        groups = [
-            ({"initial_lr": None} if group["wd_schedule"] is True else {}) | group for group in state["param_groups"]
-        ]
-        return {**state, "param_groups": pack_generators(groups)}
+        return {**state, "param_groups": saved_groups(state["param_groups"])}
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -258,157 +266,127 @@ class Rose(torch.optim.Optimizer):
         return {**state, "defaults": defaults, "param_groups": groups, "_fused": self._fused}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state that is loaded, unpickled or copied; raise before anything is changed."""
-        own = self.__dict__.get("param_groups") or [{"bf16_sr": False}] * len(state["param_groups"])
-        groups = [
-            _NOT_UPSTREAM | {key: mine[key] for key in _NOT_UPSTREAM if key in mine} | group
-            for mine, group in zip(own, state["param_groups"], strict=True)
-        ]
-        current = [generator_of(mine) for mine in own]
-        if "defaults" in state:  # not when loaded
-            groups, current = [*groups, state["defaults"]], [*current, None]
-        groups, generator_states = unpack_generators(groups, current)
-        for number, group in enumerate(groups):
-            if missing := [option for option in OPTIONS if option not in group]:
-                raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
-            group.update(plain_options(group))
-            if group.get("initial_lr", 0) is None:  # for schedulers, which set it where it is missing
-                del group["initial_lr"]
-            if "step" in group:  # the defaults have none
-                steps = unsigned("step", group["step"], bits=32)
-                if steps and group["wd_schedule"] is True and not (group.get("max_lr") or group.get("initial_lr")):
-                    raise ValueError(_NO_REFERENCE.format(number=number))
+        """Restore a state that is loaded, unpickled or copied, or raise before anything is changed."""
+        current = self.__dict__.get("param_groups")
+        groups, generator_states = restored_groups(current, state["param_groups"], state.get("defaults"))
         set_states(generator_states)
-        if "defaults" in state:
+        if "defaults" in state:  # unpickled or copied
             state = {**state, "defaults": groups.pop()}
-            # Where the kernels are missing now, the core does their work.
-            self._use_kernels(bool(state.get("_fused", True)) and resolve_fused(None))
-            state.pop("_fused", None)
+            # The core runs the updates where there are no kernels now.
+            self._use_kernels(bool(state.pop("_fused", True)) and resolve_fused(None))
         super().__setstate__({**state, "param_groups": groups})
         self._list_params()
 
     def _list_params(self) -> None:
-        """Keep the groups' lists apart from their options: of what it looks at a compiler makes constants."""
+        """List the groups' parameters apart from their options, of which a compiler would make constants."""
         self._params_of_groups = [group["params"] for group in self.param_groups]
         self._has_dtensors = any(map(is_dtensor, chain(*self._params_of_groups)))
 
     def _require_groups_of_graph(self) -> None:
-        """Raise if the groups hold other lists than a graph has seen."""
+        """Raise if the groups hold other lists than those of the graph."""
         if list(map(id, self._params_of_groups)) != [id(group["params"]) for group in self.param_groups]:
             raise RuntimeError(
                 "param_groups were changed by hand, which a compiled step does not see; allowed are add_param_group, "
                 "load_state_dict and new options of a group"
             )
 
-    def _prepared(self, gradients: Gradients | None) -> tuple[list[Updates], list[dict[str, Any]]]:
-        """Return the parts of a step, and what the groups keep of it; nothing is changed."""
-        return self._updates(gradients), [after_step(group, float(group["lr"])) for group in self.param_groups]
+    def _prepare(self, gradients: Gradients | None) -> tuple[TorchPlan, list[dict[str, Any]]]:
+        """Return the plan of a step, and the entries of the groups that it changes. Nothing is changed yet.
 
-    def _updates(self, gradients: Gradients | None) -> list[Updates]:
-        """Check the whole step and return its parts; nothing is changed.
-
-        `gradients` are the parameters that have one, each with it, by index; None takes them as they are.
+        `gradients` holds the parameters that have one, each with its gradient, by index. None reads `param.grad`.
         """
-        return [
-            self._checked_group(number, group, first)(_given(first, group["params"], gradients))
-            for number, (group, first) in enumerate(self._groups_and_indices())
-        ]
+        groups = self._step_groups()
+        plan = self._plan([_given(group, gradients) for group in groups])
+        return plan, [after_step(group, float(group["lr"])) for group in self.param_groups]
 
-    def _groups_and_indices(self) -> list[tuple[dict[str, Any], int]]:
-        """Return the groups, each with the index of its first parameter."""
-        counts = accumulate((len(group["params"]) for group in self.param_groups), initial=0)
-        return list(zip(self.param_groups, counts, strict=False))
+    def _step_groups(self) -> list[StepGroup]:
+        """Return the groups with their options, checked for one step."""
+        firsts = accumulate((len(group["params"]) for group in self.param_groups), initial=0)
+        numbered = enumerate(zip(self.param_groups, firsts, strict=False))
+        return [step_group(group, number, first) for number, (group, first) in numbered]
 
-    def _checked_group(self, number: int, group: Mapping[str, Any], first: int) -> Callable[[Given], Updates]:
-        """Check the options of a group with indices from `first` on, and return what checks some of its parameters."""
-        options, generator = hyperparameters(group), generator_of(group)
-        factor = scheduled_decay_factor(options, group)
+    def _plan(self, given: Sequence[Given]) -> TorchPlan:
+        """Check parameters and their gradients, and return the plan of their updates."""
+        owners = list(chain.from_iterable([own.group] * len(own.indices) for own in given))
+        indices = list(chain.from_iterable(own.indices for own in given))
+        params = list(chain.from_iterable(own.params for own in given))
+        grads = list(chain.from_iterable(own.grads for own in given))
+        shards: Mapping[int, Shard] = {}
 
-        def name(index: int) -> str:
-            return _name(group, number, index - first)
+        def name(position: int) -> str:
+            return owners[position].name(indices[position])
 
-        find = self._checks.of_group(options, generator, name)
+        if any_dtensors(chain(params, grads)):
+            from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
 
-        def updates_of(given: Given) -> Updates:
-            parts: Sequence[Any] | None = None
-            if any_dtensors(chain(given.params, given.grads)):
-                local = [_local(*one, name) for one in zip(*given, strict=True)]
-                params, grads, parts = map(list, zip(*local, strict=True))
-                given = given._replace(params=params, grads=grads)
-            found = find(given)
-            if parts is not None:
-                own = zip(found.kernels, parts, strict=True)
-                found = found._replace(kernels=[kernel if part is None else None for kernel, part in own])
-            noise: list[PortableNoise | DrawnNoise | None] = [None] * len(given.indices)
-            if any(found.stochastic):
-                noise = [
-                    self._noise_of(group, options, generator, index) if stochastic else None
-                    for index, stochastic in zip(given.indices, found.stochastic, strict=True)
-                ]
-            return Updates(given.params, given.grads, options, factor, found, noise, parts)
+            params, grads, shards = local_shards(params, grads, name)
 
-        return updates_of
+        def check_one(position: int) -> CheckedRow:
+            group, fused = owners[position], self._fused and position not in shards
+            return check(params[position], grads[position], group.options, group.generator, name(position), fused=fused)
 
-    def _noise_of(
-        self, group: Mapping[str, Any], options: Hyperparameters, generator: torch.Generator | None, index: int
-    ) -> PortableNoise | DrawnNoise:
-        if options.sr_seed is not None:
-            return PortableNoise(options.sr_seed, group["step"], index)
-        self._warn_of_noise_per_rank()
-        return DrawnNoise(generator)
+        checked = self._checks.find(
+            indices, params, grads, [(_checked_options(own), len(own.indices)) for own in given], check_one
+        )
+        noise = self._noise(owners, indices, checked.stochastic)
+        groups = [Group(own.group.options, own.group.decay, len(own.indices)) for own in given]
+        return TorchPlan(params, grads, groups, noise, checked, shards)
+
+    def _noise(
+        self, owners: Sequence[StepGroup], indices: Sequence[int], stochastic: Sequence[bool]
+    ) -> Sequence[NoiseKey | DrawnNoise | None]:
+        """Return the source of each parameter's rounding noise, None without noise."""
+        noise: list[NoiseKey | DrawnNoise | None] = [None] * len(indices)
+        if not any(stochastic):
+            return noise
+        for position, (group, index) in enumerate(zip(owners, indices, strict=True)):
+            if stochastic[position] and group.options.sr_seed is not None:
+                noise[position] = NoiseKey(group.options.sr_seed, group.entries["step"], index)
+            elif stochastic[position]:
+                self._warn_of_noise_per_rank()
+                noise[position] = DrawnNoise(group.generator)
+        return noise
 
     def _warn_of_noise_per_rank(self) -> None:
-        """Warn once if each rank of a distributed run draws noise of its own, so that replicas drift apart."""
+        """Warn once if each rank of a distributed run draws its own noise, so that replicas drift apart."""
         if self._warned_of_noise_per_rank or not torch.distributed.is_available():
             return
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             self._warned_of_noise_per_rank = True
-            warnings.warn(
-                "bf16_sr draws rounding noise from each rank's own generator: unless all are seeded alike, "
-                "replicas of a parameter drift apart; sr_seed=0 gives every rank the same noise",
-                UserWarning,
-                stacklevel=2,
-            )
+            warnings.warn(_NOISE_PER_RANK, UserWarning, stacklevel=2)
 
 
-def _given(first: int, params: Sequence[Tensor], gradients: Gradients | None) -> Given:
-    """Return the parameters of a group to update, whose indices begin at `first`."""
-    params = list(params)
+def _given(group: StepGroup, gradients: Gradients | None) -> Given:
+    """Return the parameters of a group to update."""
+    params = list(group.entries["params"])
     if gradients is None:
         grads: Sequence[Any] = [param.grad for param in params]
     else:
-        held = [gradients.get(first + place, (param, None)) for place, param in enumerate(params)]
+        held = [gradients.get(group.first + position, (param, None)) for position, param in enumerate(params)]
         params, grads = [param for param, _ in held], [grad for _, grad in held]
-    own = [place for place, grad in enumerate(grads) if grad is not None]
+    positions = [position for position, grad in enumerate(grads) if grad is not None]
     if any_dtensors(params):
-        own = [place for place in own if not is_elsewhere(params[place])]
-    return Given([first + place for place in own], [params[place] for place in own], [grads[place] for place in own])
+        positions = [position for position in positions if not is_on_other_ranks(params[position])]
+    indices = [group.first + position for position in positions]
+    return Given(group, indices, [params[i] for i in positions], [grads[i] for i in positions])
 
 
-def _local(index: int, param: Tensor, grad: Tensor, name: Callable[[int], str]) -> tuple[Tensor, Tensor, Any]:
-    """Return the local tensors of a parameter and its gradient, and what part of it they are, None if all."""
-    if not (is_dtensor(param) or is_dtensor(grad)):
-        return param, grad, None
-    from rose_torch.parts import local_part  # noqa: PLC0415  (it is slow to load)
-
-    return local_part(param, grad, name(index))
-
-
-def _name(group: Mapping[str, Any], number: int, position: int) -> str:
-    names = group.get("param_names")
-    return f"parameter {position} of group {number}" if names is None else f"parameter {names[position]!r}"
+def _checked_options(given: Given) -> Hashable:
+    """Return the options that the checks of parameters depend on."""
+    options = given.group.options
+    return options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, given.group.generator
 
 
 def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel: int) -> None:
-    """Warn, once a reason, of what is in the groups from the first on."""
+    """Warn about the groups from the first on, once for each reason."""
     numbered = list(enumerate(groups))[first:]
     fixed = [
-        f"{_name(group, number, position)} of shape {tuple(param.shape)}"
+        f"{param_name(group, number, position)} of shape {tuple(param.shape)}"
         for number, group in numbered
         for position, param in enumerate(group["params"])
-        if stays_in_place(tuple(param.shape), centralize=group["centralize"])
+        if is_always_centered_away(tuple(param.shape), centralize=group["centralize"])
     ]
-    reasons = [warning_of_slices(", ".join(fixed))] if fixed else []
-    reasons += warnings_of_decay((f"group {number}", hyperparameters(group), group) for number, group in numbered)
-    for reason in reasons:
-        warnings.warn(reason, UserWarning, stacklevel=stacklevel)
+    texts = [one_element_warning(", ".join(fixed))] if fixed else []
+    texts += decay_warnings((f"group {number}", hyperparameters(group), group) for number, group in numbered)
+    for text in texts:
+        warnings.warn(text, UserWarning, stacklevel=stacklevel)

@@ -1,16 +1,53 @@
-"""The options of a parameter group as torch users give them, and in their plain form."""
+"""The options of a parameter group, as torch users give them and in their plain form."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
 
 from rose_core import Hyperparameters
+from rose_core.decay import group_decay_factor
 
-__all__ = ["OPTIONS", "generator_of", "hyperparameters", "plain_options"]
+__all__ = ["OPTIONS", "StepGroup", "generator_of", "hyperparameters", "param_name", "plain_options", "step_group"]
 
 OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
+
+
+@dataclass(frozen=True)
+class StepGroup:
+    """The options of a parameter group, checked for one step.
+
+    Attributes
+    ----------
+    entries : the group itself.
+    number : the number of the group.
+    first : the index of the group's first parameter among all parameters.
+    options, generator, decay : the options, the generator given as `bf16_sr`, and the decay factor.
+    """
+
+    entries: Mapping[str, Any]
+    number: int
+    first: int
+    options: Hyperparameters
+    generator: torch.Generator | None
+    decay: float
+
+    def name(self, index: int) -> str:
+        """Return the name of the parameter with this index, for errors."""
+        return param_name(self.entries, self.number, index - self.first)
+
+
+def step_group(entries: Mapping[str, Any], number: int, first: int) -> StepGroup:
+    """Check the options of a group, or raise an error that names one of them."""
+    options = hyperparameters(entries)
+    return StepGroup(entries, number, first, options, generator_of(entries), group_decay_factor(options, entries))
+
+
+def param_name(group: Mapping[str, Any], number: int, position: int) -> str:
+    """Return the name of the parameter at a position of a group, for errors."""
+    names = group.get("param_names")
+    return f"parameter {position} of group {number}" if names is None else f"parameter {names[position]!r}"
 
 
 def hyperparameters(group: Mapping[str, Any]) -> Hyperparameters:
@@ -27,9 +64,9 @@ def hyperparameters(group: Mapping[str, Any]) -> Hyperparameters:
 
 
 def plain_options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the validated options of a group as it keeps them: plain values, a tensor `lr`, a generator."""
+    """Return the validated options of a group as the group holds them: plain values, a tensor `lr`, a generator."""
     plain = asdict(hyperparameters(group))
-    # A tensor lr is changed in place by its owner, so it must stay the same object.
+    # The owner of a tensor lr changes it in place, so the group must hold the same object.
     if isinstance(group["lr"], torch.Tensor):
         plain["lr"] = group["lr"]
     return plain | ({} if generator_of(group) is None else {"bf16_sr": group["bf16_sr"]})

@@ -10,7 +10,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from rose_torch import Rose, attach
-from rose_torch.compiled import step_in_graph
+from rose_torch.graph import step_in_graph
 from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
 from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits

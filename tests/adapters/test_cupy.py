@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rose_numpy
-from rose_core.namespace import lookup
+from rose_core.namespace import arrays
 from rose_numpy import Rose as NumpyRose
 from tests import cupy_of_numpy
 from tests.adapters.models import SHAPES, assert_same_model, core_step, grads, model
@@ -53,7 +53,7 @@ def of_numpy(monkeypatch: pytest.MonkeyPatch) -> Library:
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cupy", cupy_of_numpy.cupy)
-    monkeypatch.setitem(lookup._NAMESPACES, cupy_of_numpy.ndarray, cupy_of_numpy.cupy)
+    monkeypatch.setitem(arrays._NAMESPACES, cupy_of_numpy.ndarray, cupy_of_numpy.cupy)
     return Library(importlib.import_module("rose_cupy").Rose, cupy_of_numpy.cupy, cupy_of_numpy.array)
 
 

@@ -19,8 +19,8 @@ import rose_core.hyperparameters
 import rose_numpy
 import rose_torch
 from rose_core import Hyperparameters
-from rose_core.diagnosis import diagnose_parameter
 from rose_diagnosis import Diagnosis
+from rose_diagnosis.parameter import diagnose_parameter
 from tests.adapters.models import grads, model, parameter
 from tests.adapters.refusals import picture, raises
 from tests.bits import DTYPES

@@ -1,10 +1,14 @@
-"""Which arrays share memory, told by their addresses, is what NumPy finds by their bytes."""
+"""The memory of arrays, known by addresses and strides, is what NumPy finds by their bytes."""
+
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rose_core.overlap import Memory, sharing
+from rose_numpy.addresses import addresses_of
+from rose_plan import has_repeated_elements, shared_memory, span_of
 from tests.strategies import examples
 
 BYTES = 64
@@ -12,33 +16,72 @@ BYTES = 64
 extents = st.lists(st.tuples(st.integers(0, BYTES), st.integers(0, BYTES)).map(sorted), max_size=6)
 
 
-def arrays_in(buffer: np.ndarray, spans: list[list[int]]) -> tuple[list[np.ndarray], Memory]:
-    """Return views of a buffer, each from one byte to before another, and where they lie."""
-    views = [buffer[start:stop] for start, stop in spans]
-    return views, (tuple(start for start, _ in spans), tuple(stop - start for start, stop in spans))
+Memory = tuple[np.ndarray, np.ndarray]
 
 
-@given(spans=extents.filter(bool))
+def arrays_in(buffer: np.ndarray, ranges: list[list[int]]) -> tuple[list[np.ndarray], Memory]:
+    """Return views of a buffer, each over a range of bytes, and their addresses and spans."""
+    views = [buffer[start:stop] for start, stop in ranges]
+    starts, lengths = [start for start, _ in ranges], [stop - start for start, stop in ranges]
+    return views, (np.asarray(starts), np.stack([np.zeros_like(lengths), lengths], axis=1))
+
+
+@given(ranges=extents.filter(bool))
 @examples(300)
-def test_parameters_that_share_a_byte_with_another(spans: list[list[int]]) -> None:
-    views, memory = arrays_in(np.zeros(BYTES), spans)
-    meets = [
-        place
-        for place, one in enumerate(views)
-        if any(np.shares_memory(one, other) for other in (*views[:place], *views[place + 1 :]))
+def test_parameters_that_share_a_byte_with_another(ranges: list[list[int]]) -> None:
+    views, memory = arrays_in(np.zeros(BYTES), ranges)
+    shared = [
+        index
+        for index, view in enumerate(views)
+        if any(np.shares_memory(view, other) for other in (*views[:index], *views[index + 1 :]))
     ]
-    assert list(sharing(memory, memory).params) == meets
+    assert list(shared_memory(*memory, *memory).params) == shared
 
 
 @given(params=extents.filter(bool), grads=extents.filter(bool))
 @examples(300)
 def test_gradients_that_share_a_byte_with_a_parameter(params: list[list[int]], grads: list[list[int]]) -> None:
-    """One that goes around an empty parameter may be told, too."""
+    """A gradient that surrounds an empty parameter may be found, too."""
     buffer = np.zeros(BYTES)
-    own, own_memory = arrays_in(buffer, params)
+    views, memory = arrays_in(buffer, params)
     others, other_memory = arrays_in(buffer, grads)
-    meets = [place for place, grad in enumerate(others) if any(np.shares_memory(grad, param) for param in own)]
-    found = sharing(own_memory, other_memory).grads
-    assert set(meets) <= set(found)
+    shared = [index for index, grad in enumerate(others) if any(np.shares_memory(grad, param) for param in views)]
+    found = shared_memory(*memory, *other_memory).grads
+    assert set(shared) <= set(found)
     if all(start < stop for start, stop in params):
-        assert list(found) == meets
+        assert list(found) == shared
+
+
+@given(data=st.data(), shape=st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))
+@examples(300)
+def test_repeated_elements_are_told_from_those_of_any_slice(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    """Strides that interleave without sharing an element may count as repeated."""
+    strides = data.draw(st.tuples(*[st.integers(0, 6)] * len(shape)))
+    positions = np.tensordot(strides, np.indices(shape), 1)  # of each element in memory
+    if len(np.unique(positions)) < positions.size:
+        assert has_repeated_elements(shape, strides)
+    steps = data.draw(st.tuples(*[st.integers(1, 3)] * len(shape)))
+    view = np.zeros(tuple(n + 1 for n in shape), np.int8)[tuple(slice(None, None, step) for step in steps)]
+    assert not has_repeated_elements(view.T.shape, view.T.strides)
+
+
+VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "C order": lambda x: x,
+    "transposed": lambda x: x.T,
+    "gaps": lambda x: x[1::2, ::3],
+    "reversed": lambda x: x[::-1, ::-2],
+    "reversed and transposed": lambda x: x[2:, ::-1].T,
+    "a row": lambda x: x[4],
+    "repeated": lambda x: np.broadcast_to(x[:1, ::-1], (3, 10)),
+    "one element": lambda x: x[3:4, 2:3],
+    "a scalar": lambda x: x[5, 9, ...],
+    "empty": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_span_is_that_of_numpy(view: Callable[[np.ndarray], np.ndarray]) -> None:
+    array = view(np.zeros((6, 10)))
+    (address,), (offset, length) = addresses_of([array]), span_of(array.shape, array.strides, array.itemsize)
+    first, end = np.lib.array_utils.byte_bounds(array)
+    assert (address + offset, length) == (first, end - first if array.size else 0)

@@ -7,21 +7,15 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import rose_core
 import rose_numpy
 import rose_torch
-from rose_arrays.steps import reaches_of
-from rose_core.update import repeats_memory
 from rose_kernels import set_num_threads
-from rose_numpy.addresses import addresses_of
 from tests.adapters.models import normal, parameter, tensor
 from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits, assert_within_ulps
-from tests.strategies import examples
 
 A, B = normal(0, (3, 4)), normal(1, (3, 4))
 OVERLAP = "has elements that share memory, so it cannot be updated in place"
@@ -155,21 +149,6 @@ def test_every_other_column_of_an_odd_number_is_updated(view: Callable[[Any], An
         assert_same_bits(shared, expected, backend="rose_torch")
 
 
-@given(data=st.data(), shape=st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))
-@examples(300)
-def test_elements_that_share_memory_are_told_from_those_of_any_slice(
-    data: st.DataObject, shape: tuple[int, ...]
-) -> None:
-    """Other strides may be taken for such as share memory, too."""
-    strides = data.draw(st.tuples(*[st.integers(0, 6)] * len(shape)))
-    places = np.tensordot(strides, np.indices(shape), 1)  # that each element has in memory
-    if len(np.unique(places)) < places.size:
-        assert repeats_memory(shape, strides)
-    steps = data.draw(st.tuples(*[st.integers(1, 3)] * len(shape)))
-    view = np.zeros(tuple(n + 1 for n in shape), np.int8)[tuple(slice(None, None, step) for step in steps)]
-    assert not repeats_memory(view.T.shape, view.T.strides)
-
-
 OVERLAPPING = {
     "sliding window": np.lib.stride_tricks.sliding_window_view(np.arange(6.0), 3, writeable=True),
     "half a stride": np.lib.stride_tricks.as_strided(np.arange(6.0), (3, 2), (4, 8)),
@@ -180,28 +159,6 @@ OVERLAPPING = {
 def test_an_array_whose_elements_overlap_is_refused(array: np.ndarray) -> None:
     with raises(ValueError, f"params[0] {OVERLAP}"):
         rose_numpy.Rose([array], lr=0.1)
-
-
-REACHING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "C order": lambda x: x,
-    "transposed": lambda x: x.T,
-    "gaps": lambda x: x[1::2, ::3],
-    "reversed": lambda x: x[::-1, ::-2],
-    "reversed and transposed": lambda x: x[2:, ::-1].T,
-    "a row": lambda x: x[4],
-    "repeated": lambda x: np.broadcast_to(x[:1, ::-1], (3, 10)),
-    "one element": lambda x: x[3:4, 2:3],
-    "a scalar": lambda x: x[5, 9, ...],
-    "empty": lambda x: x[:0],
-}
-
-
-@pytest.mark.parametrize("view", REACHING.values(), ids=REACHING)
-def test_arrays_reach_as_far_as_numpy_says(view: Callable[[np.ndarray], np.ndarray]) -> None:
-    array = view(np.zeros((6, 10)))
-    (address,), ((extent,), (before,)) = addresses_of([array]), reaches_of([array])
-    first, end = np.lib.array_utils.byte_bounds(array)
-    assert (address - before, extent) == (first, end - first if array.size else 0)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -242,8 +199,7 @@ def test_a_step_count_that_is_none_stops_the_whole_step(rose: type) -> None:
         optimizer.step(*([[B]] if rose is rose_numpy.Rose else []))
 
 
-# Slices of the larger one are summed without folds where they can be.
-sizes = pytest.mark.parametrize("shape", [A.shape, (64, 64)], ids=["small", "large"])
+sizes = pytest.mark.parametrize("shape", [(), (5,), A.shape], ids=str)
 
 
 @sizes
@@ -254,7 +210,7 @@ def test_a_default_device_of_torch_has_no_say(shape: tuple[int, ...]) -> None:
         result = rose_core.update(param, grad, lr=0.1)
         statistics = rose_core.slice_statistics(grad)
     assert_same_bits(result, rose_core.update(a, b, lr=0.1), backend="torch-1-thread")
-    assert {value.device.type for value in statistics} == {"cpu"}
+    assert {value.device.type for value in statistics if value is not None} <= {"cpu"}
 
 
 @sizes

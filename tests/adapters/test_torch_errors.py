@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import rose_core.hyperparameters
-import rose_core.summation
+from rose_core.namespace import arrays
 from rose_torch import Rose
 from tests.adapters.models import core_step, grads, model, normal, parameter
 from tests.adapters.refusals import FLOATING, bad_options, raises, refuses, strong_decays, warns, weak_decays
@@ -291,9 +290,8 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.fixture
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> NoFloat64:
-    """Make the core believe that the CPU has no float64, and hold it to that."""
-    for module in (rose_core.hyperparameters, rose_core.plain_sums, rose_core.summation):
-        monkeypatch.setattr(module, "has_float64", lambda _: False)
+    """Make the core take the CPU for a device without float64, and hold it to that."""
+    monkeypatch.setattr(arrays, "_WITHOUT_FLOAT64", {"cpu"})
     return NoFloat64()
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import rose_core
 from rose_torch import Rose
-from rose_torch.generators import drawn_words
+from rose_torch.noise import drawn_words
 from tests.adapters.models import OVERRIDES, assert_same_model, core_step, grads, model, normal, parameter, tensor
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, LAYOUTS
@@ -150,7 +151,8 @@ def test_parameters_are_updated_in_place_and_autograd_knows() -> None:
     pointers, versions = [p.data_ptr() for p in params.values()], [p._version for p in params.values()]
     Rose(params.values(), lr=0.1).step()
     assert [p.data_ptr() for p in params.values()] == pointers
-    assert all(p._version > before for p, before in zip(params.values(), versions, strict=True))
+    changed = [p._version > before for p, before in zip(params.values(), versions, strict=True)]
+    assert changed == [p.numel() > 0 for p in params.values()]
     assert all(p.requires_grad and p.is_leaf for p in params.values())
 
 
@@ -260,3 +262,29 @@ def test_the_loss_of_a_module_falls(module: Callable[[], nn.Module], shape: tupl
         loss().backward()
         optimizer.step()
     assert loss().item() < first
+
+
+@pytest.mark.parametrize("negated", [0, 1])
+@pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
+def test_a_lazily_negated_gradient_beside_a_plain_one(fused: bool | None, negated: int) -> None:
+    params, gradients = [normal(number, (7, 9)) for number in (0, 1)], [normal(number, (7, 9)) for number in (2, 3)]
+    held = [parameter(x) for x in params]
+    for number, grad in enumerate(gradients):
+        plain = tensor(grad)
+        held[number].grad = torch.complex(plain, -plain).conj().imag if number == negated else plain
+    assert [param.grad.is_neg() for param in held if param.grad is not None] == [negated == 0, negated == 1]
+    Rose(held, lr=0.1, fused=fused).step()
+    for param, x, grad in zip(held, params, gradients, strict=True):
+        assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")
+
+
+class Marked(torch.Tensor):
+    """A tensor of a subclass that defines nothing itself."""
+
+
+def test_a_gradient_of_a_subclass_is_taken() -> None:
+    x, grad = normal(0, (7, 9)), normal(1, (7, 9))
+    param = parameter(x)
+    param.grad = tensor(grad).as_subclass(Marked)
+    Rose([param], lr=0.1).step()
+    assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")

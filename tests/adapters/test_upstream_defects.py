@@ -1,7 +1,6 @@
 """Each defect of rose-opt 1.0.2 that rose_torch was written without is shown there, and is absent here."""
 
 import copy
-import importlib
 import json
 import warnings
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.optim.lr_scheduler import LambdaLR
 
-from rose_core.namespace import array_namespace
+from rose_core import rule
+from rose_core.rounding import to_storage
 from rose_torch import Rose
 from tests.adapters.models import normal, parameter
 from tests.bits import from_words, raw_words
@@ -44,8 +44,7 @@ def nan_of_cuda_becomes_zero(rose: Optimizer) -> bool:
     nan = from_words([0x7FFFFFFF] * 2, "float32")
     held = weight("bfloat16", (2,))
     with pytest.MonkeyPatch.context() as patch:
-        blocks = importlib.import_module("rose_core.blocks")
-        patch.setattr(blocks, "advance", lambda x, *_, **__: array_namespace(x).asarray(nan[None]))
+        patch.setattr(rule, "to_storage", lambda _, dtype, noise: to_storage(torch.from_numpy(nan), dtype, noise))
         patch.setattr(torch.Tensor, "addcdiv_", lambda x, *_, **__: x.copy_(torch.from_numpy(nan)))
         # Not by kernels, into which nothing can be put: they have their own tests with this NaN.
         unfused = {"fused": False} if rose is Rose else {}

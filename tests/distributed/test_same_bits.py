@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from rose_torch import Rose, collectives
-from rose_torch.collectives import Join
+from rose_torch import Rose
+from rose_torch.distributed import collectives
+from rose_torch.distributed.collectives import AllReduce
 from tests.bits import DTYPES, TALLY, words
 from tests.distributed.layouts import LAYOUTS, as_tensor, shard
 from tests.distributed.worlds import World
@@ -103,11 +104,11 @@ def test_on_four_ranks(four: World) -> None:
 def compare_unjoined(_: int, size: int, seed: int) -> Tally:
     """Compare where each rank takes its own statistics for everyone's."""
 
-    def own(joins: dict[int, Join]) -> dict[int, Tensor]:
-        return {number: join.values for number, join in joins.items()}
+    def own(requests: dict[int, AllReduce]) -> dict[int, Tensor]:
+        return {number: request.values for number, request in requests.items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collectives, "_answers", own)
+        patch.setattr(collectives, "_all_reduce", own)
         return compare(0, size, seed)
 
 

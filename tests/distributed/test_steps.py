@@ -15,8 +15,9 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
 from torch.distributed.tensor.placement_types import _StridedShard
 
-from rose_torch import Rose, agreement, collectives
-from rose_torch.parts import _places
+from rose_torch import Rose
+from rose_torch.distributed import collectives, consensus
+from rose_torch.distributed.shards import _positions
 from tests.bits import assert_same_bits
 from tests.distributed.layouts import LAYOUTS, Layout, mesh_of, shard
 from tests.distributed.worlds import World
@@ -77,15 +78,15 @@ def count_collectives(_: int, mesh: tuple[int, ...]) -> tuple[int, int]:
     module = with_gradients(fsdp(mesh)(model(torch.bfloat16)))
     optimizer = Rose(module.parameters(), lr=0.01, sr_seed=0)
     sent = []
-    reduce_in_place = collectives.reduce_in_place
+    all_reduce = collectives.all_reduce_in_place
 
     def counted(kind: Any, values: Tensor, group: Any) -> None:
         sent.append(values.nbytes)
-        reduce_in_place(kind, values, group)
+        all_reduce(kind, values, group)
 
     with pytest.MonkeyPatch.context() as patch, CommDebugMode() as all_of_them:
-        for asking in (agreement, collectives):
-            patch.setattr(asking, "reduce_in_place", counted)
+        for asking in (consensus, collectives):
+            patch.setattr(asking, "all_reduce_in_place", counted)
         optimizer.step()
     assert len(list(module.parameters())) == 102
     return all_of_them.get_total_counts(), sum(sent)
@@ -192,10 +193,9 @@ def test_fully_shard_over_tensor_parallelism_trains_as_one_process(four: World, 
 def test_both_ways_to_cut_strided_shards_are_told_by_their_shapes() -> None:
     """On 3 x 2 ranks 7 rows do not come out even: DTensor cuts pieces, fully_shard cuts what the others left."""
     placements = _StridedShard(0, split_factor=2), Shard(0)
+    coordinates = [(i, j) for i in range(3) for j in range(2)]
     cut = {
-        last: [
-            list(_places((7, 6), (3, 2), (i, j), placements, strided_last=last)[0]) for i in range(3) for j in range(2)
-        ]
+        last: [list(_positions((7, 6), (3, 2), at, placements, strided_last=last)[0]) for at in coordinates]
         for last in (False, True)
     }
     assert cut[False] == [[0, 1], [4], [2, 3], [5], [6], []]
@@ -422,9 +422,9 @@ def joined_extrema(rank: int, values: list[float]) -> tuple[float, float]:
     group = mesh_of((4,)).get_group()
 
     def ask() -> Any:
-        return (yield from collectives.extrema_of_all((x, x), [group]))
+        return (yield from collectives.all_reduce_extrema((x, x), [group]))
 
-    ((low, high),) = collectives.in_lockstep([ask()])
+    ((low, high),) = collectives.run_batched([ask()])
     return low.item(), high.item()
 
 

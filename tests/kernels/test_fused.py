@@ -23,7 +23,7 @@ import rose_kernels
 import rose_numpy
 import rose_torch
 from rose_kernels import Kernels, Threads, availability, get_num_threads, set_num_threads
-from rose_torch.team import threads_of_torch
+from rose_torch.openmp import threads_of_torch
 from tests.adapters.models import normal, parameter
 from tests.adapters.refusals import raises
 from tests.bits import assert_same_bits

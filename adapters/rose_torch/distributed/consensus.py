@@ -1,6 +1,6 @@
-"""The agreement of all ranks on a step, before the first of them writes: it happens whole, or nowhere (ROSE-11.3).
+"""The consensus of all ranks on a step, before the first of them writes: all take the step or none (ROSE-11.3).
 
-Loading this module loads that of DTensor, so only who has one does.
+Loading this module loads torch's module of DTensors, which is slow. It is imported only where there is a DTensor.
 """
 
 import itertools
@@ -10,72 +10,70 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import torch
 
-from rose_torch.collectives import reduce_in_place
-from rose_torch.parts import groups_of
-from rose_torch.placement import is_dtensor, is_elsewhere
-from rose_torch.updates import PortableNoise, Update, Updates
+from rose_core.noise import NoiseKey
+from rose_plan import Update
+from rose_torch.distributed import is_dtensor, is_on_other_ranks
+from rose_torch.distributed.collectives import all_reduce_in_place
+from rose_torch.distributed.shards import groups_of
+from rose_torch.step import TorchPlan
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["on_every_rank"]
+__all__ = ["plan_on_all_ranks"]
 
 T = TypeVar("T")
 
 _NO_GRADIENT: Final = 0
 
 
-class _Known(NamedTuple):
-    """What a rank knows of a DTensor, in words: which it is, and what the step is to do with it."""
+class _Param(NamedTuple):
+    """A parameter of the optimizer, its group, and its name."""
+
+    tensor: Any
+    group: Mapping[str, Any]
+    name: str
+
+
+class _Summary(NamedTuple):
+    """The name of a DTensor, and hashes of its properties and of its update, to compare between ranks."""
 
     name: str
     identity: int
-    step: int
+    update: int
 
 
-def on_every_rank(
-    prepare: Callable[[], tuple[Sequence[Updates], T]],
+def plan_on_all_ranks(
+    prepare: Callable[[], tuple[TorchPlan, T]],
     groups: Iterable[Mapping[str, Any]],
     name: Callable[[Mapping[str, Any], int, int], str],
-) -> tuple[Sequence[Updates], T]:
-    """Return a step's updates, one for each group, if they can be prepared on every rank; otherwise raise on all.
+) -> tuple[TorchPlan, T]:
+    """Return what `prepare` returns, if it succeeds on every rank with the same DTensors; otherwise raise on all.
 
-    Ranks are asked by the process groups that the meshes of DTensors consist of, once each: whether the step has
-    failed on one, and whether all have the same DTensors in the same order and do the same with them. What else is
-    among the parameters is no other rank's concern.
+    Two integers are compared over the process groups of each mesh of DTensors: whether `prepare` failed on a rank,
+    and a hash of the DTensors and of their updates. Other parameters do not matter to other ranks.
     """
-    places = [
-        (param, group, name(group, number, position))
+    params = [
+        _Param(tensor, group, name(group, number, position))
         for number, group in enumerate(groups)
-        for position, param in enumerate(group["params"])
+        for position, tensor in enumerate(group["params"])
     ]
-    # The DTensors on each mesh, by its process groups; in an order that is the same on all ranks.
-    on_meshes: dict[tuple[ProcessGroup, ...], list[int]] = {}
-    for place, (param, *_) in enumerate(places):
-        if is_dtensor(param):
-            on_meshes.setdefault(tuple(groups_of(param)), []).append(place)
-    on_meshes.pop((), None)
-    meshes = sorted(on_meshes, key=lambda mesh: [group.group_name for group in mesh])
+    meshes = _dtensors_by_mesh(params)
     error: Exception | None = None
-    known: dict[int, _Known] = {}
+    summaries: dict[int, _Summary] = {}
     try:
-        updates, others = prepare()
-        remaining = itertools.chain.from_iterable(own.each() for own in updates)
-        found = [None if param.grad is None or is_elsewhere(param) else next(remaining) for param, *_ in places]
-        known = {
-            place: _Known(places[place][2], _identity(*places[place]), _word_of(found[place]))
-            for place in itertools.chain(*on_meshes.values())
-        }
+        prepared = prepare()
+        summaries = _summarize(params, prepared[0], itertools.chain(*meshes.values()))
     except Exception as raised:
         error = raised
     failed = error is not None
     differing = []
-    # The second time tells those of one mesh that another one has failed.
+    # With several meshes, the second round tells the ranks of one mesh that another mesh has failed.
     for _ in range(1 if len(meshes) < 2 else 2):
-        for mesh in meshes:
-            device = places[on_meshes[mesh][0]][0].device
-            word = _word([known[place][1:] for place in on_meshes[mesh]]) if known else 0
-            failures, high, low = _largest_of_all([int(failed), word, -word], mesh, device)
+        for mesh, indices in meshes.items():
+            device = params[indices[0]].tensor.device
+            digest = _hash([summaries[index][1:] for index in indices]) if summaries else 0
+            failures, high, low = _max_over_ranks([int(failed), digest, -digest], mesh, device)
             differs = not failures and high != -low
             if differs and mesh not in differing:
                 differing.append(mesh)
@@ -83,56 +81,80 @@ def on_every_rank(
     if error is not None:
         raise error
     for mesh in differing:
-        _refuse([known[place] for place in on_meshes[mesh]], mesh, places[on_meshes[mesh][0]][0].device)
+        indices = meshes[mesh]
+        _raise_difference([summaries[index] for index in indices], mesh, params[indices[0]].tensor.device)
     if failed:
         raise RuntimeError("another rank has refused this step, so no rank takes it; the error there says why")
-    return updates, others
+    return prepared
 
 
-def _refuse(known: Sequence[_Known], mesh: Sequence["ProcessGroup"], device: torch.device) -> None:
-    """Say in what ranks differ, which all of a mesh do that have found it."""
-    count = len(known)
-    most, least = _largest_of_all([count, -count], mesh, device)
+def _dtensors_by_mesh(params: Sequence[_Param]) -> dict[tuple["ProcessGroup", ...], list[int]]:
+    """Return the indices of the DTensors on each mesh, by its process groups, in the same order on all ranks."""
+    meshes: dict[tuple[ProcessGroup, ...], list[int]] = {}
+    for index, param in enumerate(params):
+        if is_dtensor(param.tensor):
+            meshes.setdefault(tuple(groups_of(param.tensor)), []).append(index)
+    meshes.pop((), None)
+    return dict(sorted(meshes.items(), key=lambda item: [group.group_name for group in item[0]]))
+
+
+def _summarize(params: Sequence[_Param], plan: TorchPlan, indices: Iterable[int]) -> dict[int, _Summary]:
+    """Return the summary of each DTensor, by its index."""
+    positions = itertools.count()
+    updates = [
+        None if param.tensor.grad is None or is_on_other_ranks(param.tensor) else plan.update(next(positions))
+        for param in params
+    ]
+    return {
+        index: _Summary(params[index].name, _hash_of_param(params[index]), _hash_of_update(updates[index]))
+        for index in indices
+    }
+
+
+def _raise_difference(summaries: Sequence[_Summary], mesh: Sequence["ProcessGroup"], device: torch.device) -> None:
+    """Raise an error that names the first difference between ranks. All ranks of the mesh call this together."""
+    count = len(summaries)
+    most, least = _max_over_ranks([count, -count], mesh, device)
     if most != -least:
         raise RuntimeError(
             f"this rank has {count} DTensors of a mesh whose other ranks have from {-least} to {most}; a step needs "
             "the same on every rank"
         )
-    words = list(itertools.chain(*((own.identity, own.step) for own in known)))
-    high, low = (_largest_of_all([sign * word for word in words], mesh, device) for sign in (1, -1))
-    for place, own in enumerate(known):
-        identities, steps = ((high[at], -low[at]) for at in (2 * place, 2 * place + 1))
+    hashes = list(itertools.chain(*((summary.identity, summary.update) for summary in summaries)))
+    high, low = (_max_over_ranks([sign * value for value in hashes], mesh, device) for sign in (1, -1))
+    for number, summary in enumerate(summaries):
+        identities, updates = ((high[i], -low[i]) for i in (2 * number, 2 * number + 1))
         if identities[0] != identities[1]:
             raise RuntimeError(
-                f"{own.name} has another name, shape, dtype or placement on other ranks; a step needs the same "
+                f"{summary.name} has another name, shape, dtype or placement on other ranks; a step needs the same "
                 "DTensors in the same order on every rank"
             )
-        if steps[0] != steps[1]:
-            what = "a gradient on some ranks only" if _NO_GRADIENT in steps else "other options on other ranks"
-            raise RuntimeError(f"{own.name} has {what}; a step needs the same on every rank")
+        if updates[0] != updates[1]:
+            what = "a gradient on some ranks only" if _NO_GRADIENT in updates else "other options on other ranks"
+            raise RuntimeError(f"{summary.name} has {what}; a step needs the same on every rank")
 
 
-def _identity(param: Any, group: Mapping[str, Any], name: str) -> int:
-    named = name if "param_names" in group else ""
-    return _word((named, tuple(param.shape), param.dtype, param.placements))
+def _hash_of_param(param: _Param) -> int:
+    named = param.name if "param_names" in param.group else ""
+    return _hash((named, tuple(param.tensor.shape), param.tensor.dtype, param.tensor.placements))
 
 
-def _word_of(update: Update | None) -> int:
-    """Return a positive word of all that ranks must have in common for an update, 0 if there is none."""
+def _hash_of_update(update: Update | None) -> int:
+    """Return a positive hash of everything that must be the same on all ranks, 0 without a gradient."""
     if update is None:
         return _NO_GRADIENT
-    noise = update.noise if isinstance(update.noise, PortableNoise) else None
-    return _word((update.options, update.factor, update.compute, noise))
+    noise = update.noise if isinstance(update.noise, NoiseKey) else type(update.noise).__name__
+    return _hash((update.options, noise))
 
 
-def _word(*values: Any) -> int:
-    """Return a positive number that hardly anything else has, of values whose `repr` says it all."""
+def _hash(*values: Any) -> int:
+    """Return a positive 56-bit hash of values, by their `repr`."""
     return 1 + int.from_bytes(blake2b(repr(values).encode(), digest_size=7).digest(), "little")
 
 
-def _largest_of_all(values: list[int], mesh: Iterable["ProcessGroup"], device: torch.device) -> list[int]:
-    """Return the elementwise largest values of all ranks of a mesh."""
-    largest = torch.tensor(values, dtype=torch.int64, device=device)
+def _max_over_ranks(values: list[int], mesh: Iterable["ProcessGroup"], device: torch.device) -> list[int]:
+    """Return the elementwise maximum of the values over all ranks of a mesh."""
+    maximum = torch.tensor(values, dtype=torch.int64, device=device)
     for group in mesh:
-        reduce_in_place("largest", largest, group)
-    return [int(value) for value in largest.tolist()]
+        all_reduce_in_place("max", maximum, group)
+    return [int(value) for value in maximum.tolist()]

@@ -1,115 +1,100 @@
-"""The step of a part of a parameter: the core's stages, each joined with those of the ranks that have the rest."""
+"""The statistics of shards: the stages of the rule, whose extrema and fold sums all ranks combine (ROSE-7.4)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rose_core.blocks import NoiseSource, Step, Updated
-from rose_core.gate import (
-    Gate,
-    by_gradient,
-    deviation_folds,
-    gate_of_moments,
-    largest_deviation,
-    range_extrema,
-    range_folds,
-)
-from rose_core.namespace import Array, as_array_beside, block_elements, keep_freed_memory
-from rose_core.noise import noise_at, noise_source
-from rose_core.partition import Block, number_of_slices, partition
-from rose_core.rounding import operation_dtype
-from rose_core.statistics import mean_and_range
-from rose_core.summation import Extrema, Folds, exact_mean, fold_sigmas, magnitude
-from rose_torch.collectives import Joining, extrema_of_all, folds_of_all
+from rose_core import rule
+from rose_core.chunks import chunks_of_slices
+from rose_core.namespace import as_float64, quiet
+from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, mean_of_folds
+from rose_plan import Update, span_of
+from rose_torch.distributed.collectives import Stages, all_reduce_extrema, all_reduce_folds, run_batched
+from rose_torch.distributed.shards import Shard
 
 if TYPE_CHECKING:
-    from rose_torch.parts import Part
+    from rose_torch.step import TorchPlan
 
-__all__ = ["Statistics", "noise_of_part", "statistics_of_part", "updated_part"]
-
-
-class Statistics(NamedTuple):
-    """The mean (or None) and the denominator of each local slice."""
-
-    mean: Any
-    denominator: Any
+__all__ = ["statistics_of_shards", "with_reduced_gradients"]
 
 
-def statistics_of_part(step: Step, part: "Part") -> Joining[Statistics]:
-    """Return the statistics of the local slices, by the lines of the core's `measure` and `gate`."""
-    groups = _groups(step.param.one)
-    if len(groups) > 1:
-        keep_freed_memory(step.param.one)
-    ends, folds = _extrema(step, groups), ()
-    ends = yield from extrema_of_all(ends, part.within)
-    if step.options.centralize and len(part.shape) >= 2:
-        folds = _folds(step, groups, fold_sigmas(magnitude(ends), math.prod(part.shape[1:])))
-        folds = yield from folds_of_all(folds, part.within)
-    mean, range_ = mean_and_range(ends, folds, part.shape, step.compute)
-    through = None
-    if step.options.stabilize and len(part.shape) >= 2:
-        through = yield from _gate_of_all(range_, part, step)
-    return Statistics(mean, step.denominators(range_, through))
+def with_reduced_gradients(plan: "TorchPlan", partial: Mapping[int, Shard]) -> "TorchPlan":
+    """Return the plan with the gradients of these shards reduced. A shard that is a whole parameter is one no more."""
+    grads, spans = list(plan.grads), plan.checked.grad_spans.copy()
+    for position, shard in partial.items():
+        assert shard.reduce is not None
+        grads[position] = grad = shard.reduce()
+        spans[position] = span_of(grad.shape, [stride * grad.itemsize for stride in grad.stride()], grad.itemsize)
+    shards = {position: shard for position, shard in plan.shards.items() if shard.within or shard.across}
+    return replace(plan, grads=grads, checked=replace(plan.checked, grad_spans=np.asarray(spans)), shards=shards)
 
 
-def updated_part(step: Step, statistics: Statistics) -> Iterator[Updated]:
-    """Return, block by block, the local tensor, an index of it, and the values there after the step."""
-    mean, denominator = statistics
-    for block in chain.from_iterable(_groups(step.param.one)):
-        rows = block.slices
-        yield from step.updated(block, None if mean is None else mean[rows], denominator[rows])
+@quiet
+def statistics_of_shards(updates: Mapping[int, Update], shards: Mapping[int, Shard]) -> dict[int, tuple[Any, Any]]:
+    """Return the mean (or None) and the denominator of each local slice, by the position of the update."""
+    stages = [_statistics(update, shards[position]) for position, update in updates.items()]
+    return dict(zip(updates, run_batched(stages), strict=True))
 
 
-def noise_of_part(part: "Part", *, seed: int, step: int, index: int, like: Tensor) -> NoiseSource:
-    """Return what gives the words of a range of the flattened local elements: those of their places in the whole."""
-    offset = part.offset
-    if offset is not None:
-        words_of = noise_source(seed=seed, step=step, index=index, like=like)
-        return lambda _, start, stop: words_of(offset + start, offset + stop)
-    words_at = noise_at(seed=seed, step=step, index=index, like=like)
-    return lambda _, start, stop: words_at(part.flat_places(start, stop, like.device))
+def _statistics(update: Update, shard: Shard) -> Stages[tuple[Any, Any]]:
+    """Return the mean and the denominator of each local slice, as `rule.statistics` and the gate define them."""
+    grad, options = update.grad, update.options
+    count, folds = math.prod(shard.shape[1:]), None
+    ends = yield from all_reduce_extrema(_extrema(grad, options), shard.within)
+    if options.centralize and len(shard.shape) >= 2:
+        folds = yield from all_reduce_folds(_fold_sums(grad, fold_sigmas(ends, count), options), shard.within)
+    mean, range_ = rule.mean_and_range(ends, folds, count, options.compute)
+    gate = None
+    if options.stabilize and len(shard.shape) >= 2:
+        gate = yield from _gate(range_, shard, options)
+    return mean, rule.denominators(range_, gate, options)
 
 
-def _groups(local: Array) -> Sequence[Sequence[Block]]:
-    return partition(local.shape, block_elements(local)) if 0 not in local.shape else ()
+def _gate(range_: Tensor, shard: Shard, options: rule.StepOptions) -> Stages[rule.Gate]:
+    """Return the gate over the slices of all ranks (ROSE-5.2)."""
+    ranges, count = as_float64(range_), shard.shape[0]
+    ends = extrema(ranges, (0,)) if ranges.numel() else _no_extrema(ranges, (1,) * ranges.ndim)
+    ends = yield from all_reduce_extrema(ends, shard.across)
+    folds = yield from all_reduce_folds(fold_sums(ranges, fold_sigmas(ends, count), (0,)), shard.across)
+    mean64 = mean_of_folds(folds, count)
+    # Rounding is monotonic: the largest squared deviation is that of the smallest or of the largest range.
+    low, high = (rule.squared_deviations(end, mean64) for end in ends)
+    squares = rule.squared_deviations(ranges, mean64)
+    folds = yield from all_reduce_folds(fold_sums(squares, fold_sigmas((low, high), count), (0,)), shard.across)
+    return rule.gate_of_moments(mean64, mean_of_folds(folds, count), options.compute)
 
 
-def _extrema(step: Step, groups: Sequence[Sequence[Block]]) -> Extrema:
-    """Return the extrema of the local elements of each slice; where there are none, what changes nobody's."""
-    if not groups:
-        return _nobodys_extrema(step, (number_of_slices(step.param.one.shape), *_ones_within(step)))
-    low, high = (as_array_beside(end, step.param.one) for end in step.gradient.extrema(groups))
-    return low, high
+def _extrema(grad: Tensor, options: rule.StepOptions) -> Extrema:
+    """Return the extrema of the local elements of each slice, and for no elements those that change nothing."""
+    if grad.numel() == 0:
+        like = rule.gradient(grad, options)
+        return _no_extrema(like, (grad.shape[0] if grad.ndim > 1 else 1, *[1] * (grad.ndim - 1)))
+    return _in_chunks(grad, options, lambda g, _: extrema(g, rule.slice_axes(g)))
 
 
-def _folds(step: Step, groups: Sequence[Sequence[Block]], sigmas: Folds) -> Folds:
-    """Return the folds of the sum of the local elements of each slice."""
-    if not groups:
+def _fold_sums(grad: Tensor, sigmas: Folds, options: rule.StepOptions) -> Folds:
+    """Return the fold sums of the local elements of each slice."""
+    if grad.numel() == 0:
         return tuple(map(torch.zeros_like, sigmas))
-    return tuple(as_array_beside(sums, step.param.one) for sums in step.gradient.folds(groups, sigmas))
+    axes = rule.slice_axes(grad)
+    return _in_chunks(
+        grad, options, lambda g, index: fold_sums(as_float64(g), tuple(sigma[index] for sigma in sigmas), axes)
+    )
 
 
-def _gate_of_all(range_: Any, part: "Part", step: Step) -> Joining[Gate]:
-    """Return the gate over the slices of all ranks, by the lines of the core's `gate`."""
-    range_, count = by_gradient(range_, 1), part.shape[0]
-    ends = range_extrema(range_) if range_.numel() else _nobodys_extrema(step, (1, 1))
-    ends = yield from extrema_of_all(ends, part.across)
-    folds = yield from folds_of_all(range_folds(range_, fold_sigmas(ends[1], count)), part.across)
-    mean64 = exact_mean(folds, count)
-    sigmas = fold_sigmas(largest_deviation(ends, mean64), count)
-    folds = yield from folds_of_all(deviation_folds(range_, mean64, sigmas), part.across)
-    return gate_of_moments(mean64, exact_mean(folds, count), step.compute)
+def _in_chunks(
+    grad: Tensor, options: rule.StepOptions, stage: Callable[[Tensor, Any], tuple[Any, ...]]
+) -> tuple[Any, ...]:
+    """Return the results of a stage for each slice, which runs on one chunk of slices after the other."""
+    parts = [stage(rule.gradient(grad[index], options), index) for index, _, _ in chunks_of_slices(grad)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def _ones_within(step: Step) -> tuple[int, ...]:
-    return (1,) * len(step.param.within_slices)
-
-
-def _nobodys_extrema(step: Step, shape: tuple[int, ...]) -> Extrema:
-    dtype = getattr(torch, operation_dtype(step.compute))
-    infinity = torch.full(shape, math.inf, dtype=dtype, device=step.param.one.device)
+def _no_extrema(like: Tensor, shape: tuple[int, ...]) -> Extrema:
+    infinity = torch.full(shape, math.inf, dtype=like.dtype, device=like.device)
     return infinity, -infinity

@@ -1,0 +1,29 @@
+"""Planned steps, which the optimizers of all libraries share: a step is planned and checked before it runs.
+
+A `Plan` holds the updates of a step, one for each parameter with a gradient. `CheckCache` remembers the results of
+the checks from one step to the next. `shared_memory` finds arrays whose updates must not run at once.
+"""
+
+from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
+from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
+from rose_plan.plan import Group, Plan, Update, update_by_core
+from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
+
+__all__ = [
+    "CheckCache",
+    "Checked",
+    "CheckedRow",
+    "Group",
+    "Overlap",
+    "Plan",
+    "Properties",
+    "Spans",
+    "Update",
+    "decay_warnings",
+    "has_repeated_elements",
+    "is_always_centered_away",
+    "one_element_warning",
+    "shared_memory",
+    "span_of",
+    "update_by_core",
+]

@@ -1,0 +1,99 @@
+"""A planned step: its updates are checked, and no parameter is written yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rose_core import Hyperparameters
+from rose_core.chunks import NoiseSource, update_in_place
+from rose_core.noise import NoiseKey
+from rose_core.rule import StepOptions
+from rose_kernels import Requests as Launch
+from rose_plan.cache import Checked
+
+__all__ = ["Group", "Plan", "Update", "update_by_core"]
+
+PlanT = TypeVar("PlanT", bound="Plan")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The options that parameters of a plan have in common, and how many parameters in turn they hold for."""
+
+    options: Hyperparameters
+    decay: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """The planned update of one parameter; `noise` says where its rounding noise comes from, None without noise."""
+
+    param: Any
+    grad: Any
+    options: StepOptions
+    noise: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned step, in columns of one entry for each parameter with a gradient."""
+
+    params: Sequence[Any]
+    grads: Sequence[Any]
+    groups: Sequence[Group]
+    noise: Sequence[Any]
+    checked: Checked
+
+    def update(self, position: int) -> Update:
+        """Return the update of one parameter."""
+        group = self._group_of[position]
+        options = group.options
+        step = StepOptions(
+            lr=options.lr,
+            decay=group.decay,
+            centralize=options.centralize,
+            stabilize=options.stabilize,
+            maximize=options.maximize,
+            compute=self.checked.computes[position],
+        )
+        return Update(self.params[position], self.grads[position], step, self.noise[position])
+
+    def with_gradients(self: PlanT, grads: Mapping[int, Any]) -> PlanT:
+        """Return the plan with other gradients at some positions, whose updates the core runs."""
+        if not grads:
+            return self
+        kernels = [None if i in grads else kernel for i, kernel in enumerate(self.checked.kernels)]
+        checked = replace(self.checked, kernels=kernels)
+        return replace(self, grads=[grads.get(i, grad) for i, grad in enumerate(self.grads)], checked=checked)
+
+    def launch(
+        self, param_addresses: np.ndarray, grad_addresses: np.ndarray, positions: Sequence[int] | None = None
+    ) -> Launch:
+        """Return the arguments of the kernels for the parameters at some positions, None for all of them."""
+        values = [(group.options.lr, group.decay, group.options.maximize) for group in self.groups]
+        sizes = [group.size for group in self.groups]
+        rates, decays, maximize = np.repeat(np.reshape(values, (-1, 3)), sizes, axis=0).T
+        launch = Launch(
+            kernels=self.checked.kernels,
+            params=param_addresses,
+            grads=grad_addresses,
+            rates=rates,
+            factors=decays,
+            negated=maximize != 0.0,
+            noise=[(key.seed, key.step, key.index) if isinstance(key, NoiseKey) else None for key in self.noise],
+        )
+        return launch if positions is None or len(positions) == len(self.params) else launch.at(positions)
+
+    @cached_property
+    def _group_of(self) -> list[Group]:
+        return list(chain.from_iterable([group] * group.size for group in self.groups))
+
+
+def update_by_core(update: Update, noise: NoiseSource | None) -> None:
+    """Run an update by `rose_core`, in chunks."""
+    update_in_place(update.param, update.grad, update.options, noise)
