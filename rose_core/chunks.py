@@ -28,7 +28,7 @@ def update_in_place(
 ) -> None:
     """Overwrite a parameter by its values after a step. The gradient must not share its memory.
 
-    The arguments are checked already. `max_elements` is the size of a chunk; a longer slice is a chunk of its own.
+    The arguments are checked already. A chunk has at most `max_elements` elements, or one slice if that is longer.
     """
     if 0 in param.shape:
         return  # ROSE-1.4
@@ -39,7 +39,7 @@ def update_in_place(
 
 @quiet
 def statistics_in_chunks(grad: Array, options: rule.StepOptions, *, max_elements: int | None = None) -> tuple[Any, Any]:
-    """Return what `rule.statistics` returns of the whole gradient."""
+    """Return the means and the ranges of all slices, as `rule.statistics` returns them."""
     parts = [
         rule.statistics(rule.gradient(grad[index], options), options)
         for index, _, _ in chunks_of_slices(grad, max_elements)
@@ -62,12 +62,12 @@ def advance_in_place(
     *,
     max_elements: int | None = None,
 ) -> None:
-    """Overwrite a parameter by what `rule.advance` returns, given the statistics of all slices."""
+    """Overwrite a parameter by the result of `rule.advance`, given the statistics of all slices."""
     for index, start, stop in chunks_of_slices(param, max_elements):
         x, g = param[index], rule.gradient(grad[index], options)
         words = None if noise is None else array_namespace(param).reshape(noise(start, stop), x.shape)
-        own_mean, own_denominator = (None if y is None else y[index] for y in (mean, denominator))
-        param[index] = rule.advance(x, g, own_mean, own_denominator, options, words)  # type: ignore[index]
+        chunk_mean, chunk_denominator = (None if y is None else y[index] for y in (mean, denominator))
+        param[index] = rule.advance(x, g, chunk_mean, chunk_denominator, options, words)  # type: ignore[index]
 
 
 def chunks_of_slices(x: Array, max_elements: int | None = None) -> Iterator[tuple[Any, int, int]]:

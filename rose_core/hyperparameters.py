@@ -1,4 +1,4 @@
-"""The options of Rose and the one place where they are validated (ROSE-10)."""
+"""The options of Rose and their validation (ROSE-10)."""
 
 import math
 import numbers
@@ -114,7 +114,7 @@ def validate(option: str, value: Any) -> Any:
 def resolve_compute_dtype(
     compute_dtype: ComputeDtype | None, x: Array, dtype: str, *, stochastic: bool
 ) -> ComputeDtype:
-    """Return the compute dtype for an array of a dtype (ROSE-2.5), or raise if its device lacks it (ROSE-12.2)."""
+    """Return the compute dtype for an array with this dtype (ROSE-2.5). Raise if its device lacks it (ROSE-12.2)."""
     if compute_dtype == "fp64" and not has_float64(x):
         raise ValueError(
             f'compute_dtype="fp64" needs float64, which device {x.device} does not have; '
@@ -125,7 +125,7 @@ def resolve_compute_dtype(
 
 
 def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
-    """Return an unsigned integer of so many bits, or raise an error that names the option."""
+    """Return an unsigned integer with at most `bits` bits, or raise an error that names the option."""
     allowed = f"{also}an integer in [0, 2**{bits})"
     try:
         number = operator.index(value)
@@ -147,9 +147,9 @@ def _number(option: str, value: Any, allowed: str) -> float:
     if not is_real:
         raise TypeError(f"{option} must be {allowed}, got {value!r}")
     try:
-        # .item(), since torch warns at the float of a tensor that requires a gradient
+        # .item(), because torch warns when a tensor that requires a gradient becomes a float
         return float(value.item() if hasattr(value, "item") else value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer above the largest float
         return math.inf
 
 

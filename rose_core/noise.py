@@ -117,7 +117,7 @@ def noise_keys(seeds: Sequence[int], steps: Sequence[int], indices: Sequence[int
 
 
 def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Encrypt counters with a key (ROSE-9.1). All are 32-bit words; those of the key may be Python integers."""
+    """Encrypt counters with a key (ROSE-9.1). Both are pairs of 32-bit words; a key may hold Python integers."""
     keys = (*key, key[0] ^ key[1] ^ _PARITY)
     x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
     for number in range(_ROUNDS):

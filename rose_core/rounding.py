@@ -66,7 +66,7 @@ def round_to_bfloat16(x: Array, /, *, noise: Array | None = None) -> Any:
     TypeError
         If `x` is not float32, or `noise` is not an integer array of the same library.
     ValueError
-        If the shape or the device of `noise` is not that of `x`.
+        If `noise` has another shape than `x`, or is on another device.
 
     Notes
     -----
@@ -130,8 +130,8 @@ def _rounded_bits(x: Array, noise: Array | None) -> Any:
 def _to_float16_by_arithmetic(x: Array) -> Any:
     """Round float32 to float16 values where the library has no float16.
 
-    Adding and subtracting 1.5 * 2**23 quanta rounds to a multiple of the quantum. The quantum is the spacing of
-    float16 at x: that of float32 times 2**13, and 2**-24 among float16's subnormals.
+    Adding and subtracting 1.5 * 2**23 quanta rounds to a multiple of the quantum, which is the spacing of float16 at
+    x. This is the spacing of float32 times 2**13, but 2**-24 among the subnormals of float16.
     """
     xp = array_namespace(x)
     magnitude = xp.abs(x)

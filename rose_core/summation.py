@@ -105,7 +105,7 @@ def extrema(x: Array, axes: tuple[int, ...]) -> Extrema:
 def fold_sigmas(ends: Extrema, count: int) -> Folds:
     """Return the s of each fold, for `count` summands with these extrema (ROSE-7.2).
 
-    There is none on a device without float64, which sums in its own order (ROSE-12.2).
+    A device without float64 has no folds, and sums in an order of its choice (ROSE-12.2).
     """
     low, high = ends
     xp = array_namespace(low)
@@ -134,7 +134,7 @@ def fold_sums(x: Array, sigmas: Folds, axes: tuple[int, ...]) -> Folds:
 
 
 def sum_of_folds(sums: Folds) -> Any:
-    """Return the sum, given that of each fold: S_1 + S_2, or S_1 + (S_2 + S_3) (ROSE-7.2)."""
+    """Add up the sums of the folds: S_1 + S_2, or S_1 + (S_2 + S_3) (ROSE-7.2)."""
     return functools.reduce(operator.add, reversed(sums))
 
 

@@ -75,8 +75,8 @@ def update(
     TypeError
         If an array is of another kind than named here, or an option is of the wrong type.
     ValueError
-        If shapes or devices differ, an option has a value that is not allowed, or `noise` is given for a
-        parameter that is not bfloat16 or beside a 16-bit compute dtype.
+        If shapes or devices differ, or an option has a value that is not allowed. Also if `noise` is given for a
+        parameter that is not bfloat16, or for a 16-bit compute dtype.
 
     Notes
     -----
@@ -130,7 +130,7 @@ class SliceStatistics(NamedTuple):
     range : array of shape (m,), or None
         The range of each slice; None at rank 0, which has no slices.
     trust : array of shape (), or None
-        The trust factor of the gate; None where there is no gate.
+        The trust factor; None without a gate.
     denominator : array of shape (m,), or None
         The number that each slice is divided by; None at rank 0.
     """
@@ -208,7 +208,7 @@ def checked_compute_dtype(
     stochastic: bool,
     names: tuple[str, str] = ("param", "grad"),
 ) -> ComputeDtype:
-    """Return the compute dtype of a step, or raise for arrays that a step refuses. `names` are those of the arrays.
+    """Return the compute dtype of a step, or raise for arrays that a step refuses. `names` has their names.
 
     An optimizer calls it for every parameter before it writes the first one (ROSE-11.2, ROSE-11.3).
     """

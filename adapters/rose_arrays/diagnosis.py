@@ -1,4 +1,4 @@
-"""What the next step of an array optimizer would do."""
+"""The effect of the next step of an array optimizer."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ __all__ = ["diagnose"]
 
 
 def diagnose(optimizer: ArrayOptimizer, grads: Any) -> Diagnosis:
-    """Return what a step with these gradients would do to each parameter.
+    """Return the effect that a step with these gradients would have on each parameter.
 
-    For telemetry: it costs about four steps of the core, which are many of the compiled kernels, waits for the device
-    to read its numbers back, and changes nothing.
+    Use it for telemetry. It costs about four steps of the core, which are many steps of the compiled kernels, and
+    waits for the device to read numbers back. It changes nothing.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ def diagnose(optimizer: ArrayOptimizer, grads: Any) -> Diagnosis:
     Returns
     -------
     rose_diagnosis.Diagnosis
-        A sequence of one entry a parameter, to be printed as a table with rich, plotted, or turned into plain values.
+        A sequence with an entry for each parameter. It can be printed as a table, plotted, or converted to plain
+        values.
 
     Raises
     ------

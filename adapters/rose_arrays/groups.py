@@ -1,4 +1,4 @@
-"""The groups of an optimizer over arrays: their options, what a schedule leaves in them, their states and warnings."""
+"""The groups of an optimizer over arrays: their options, their schedules, their states and their warnings."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
-# What a schedule may leave in a group beside the options (ROSE-3.4).
+# The entries of a schedule, which a group may have beside the options (ROSE-3.4).
 SCHEDULE: Final = ("initial_lr", "max_lr")
 
 
@@ -34,38 +34,38 @@ def plain_options(**options: Any) -> dict[str, Any]:
 
 
 def options_of(group: Mapping[str, Any]) -> Hyperparameters:
-    """Return the options of a group, which its owner may have changed, validated."""
+    """Return the options of a group, validated again: their owner may have changed them."""
     if missing := [option for option in OPTIONS if option not in group]:
         raise ValueError(f"a param group lacks {', '.join(missing)}")
     return Hyperparameters(**plain_options(**{option: group[option] for option in OPTIONS}))
 
 
 def schedule_of(group: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a schedule has left in a group, validated and in its plain form."""
+    """Return the entries of a schedule in a group, validated and in their plain form."""
     return {name: validate(name, group[name]) for name in SCHEDULE if name in group}
 
 
-def loaded_group(own: dict[str, Any], other: Any, number: int) -> dict[str, Any]:
-    """Return the group with the arrays of `own` and all else from the state."""
+def loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str, Any]:
+    """Return the group of a state, with the arrays of the optimizer's group `current`."""
     label = f'state["param_groups"][{number}]'
     required = {"params", "names", "step", *OPTIONS}
-    if not isinstance(other, Mapping):
-        raise TypeError(f"{label} must be a mapping, got {type(other).__name__}")
-    missing, unknown = sorted(required - set(other)), sorted(set(other) - required - set(SCHEDULE))
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"{label} must be a mapping, got {type(saved).__name__}")
+    missing, unknown = sorted(required - set(saved)), sorted(set(saved) - required - set(SCHEDULE))
     if missing or unknown:
         raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
-    if other["names"] != own["names"] or len(other["params"]) != len(own["params"]):
+    if saved["names"] != current["names"] or len(saved["params"]) != len(current["params"]):
         raise ValueError(
-            f"{label} is of {len(other['params'])} parameters named {other['names']}, "
-            f"this optimizer's of {len(own['params'])} named {own['names']}"
+            f"{label} is of {len(saved['params'])} parameters named {saved['names']}, "
+            f"this optimizer's of {len(current['params'])} named {current['names']}"
         )
-    step = unsigned("step", other["step"], bits=32)
-    options = plain_options(**{option: other[option] for option in OPTIONS})
-    return {"params": own["params"], "names": own["names"], **options, **schedule_of(other), "step": step}
+    step = unsigned("step", saved["step"], bits=32)
+    options = plain_options(**{option: saved[option] for option in OPTIONS})
+    return {"params": current["params"], "names": current["names"], **options, **schedule_of(saved), "step": step}
 
 
 def label_of(names: list[str] | None, position: int, of: str) -> str:
-    """Return what an error calls the array at a position of "params" or "grads"."""
+    """Return the name of the array at a position of "params" or "grads", for errors."""
     return f"{of}[{position if names is None else names[position]!r}]"
 
 

@@ -1,4 +1,4 @@
-"""An optimizer over the caller's own arrays: groups of parameters, all-or-nothing steps, resumable state."""
+"""An optimizer over the caller's arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -41,9 +41,9 @@ __all__ = ["ArrayOptimizer"]
 
 
 class ArrayOptimizer:
-    """Rose over arrays that the caller owns, updated in place from the gradients it is given.
+    """Rose over arrays that the caller owns. A step takes their gradients and updates them in place.
 
-    The base of `rose_numpy.Rose` and `rose_cupy.Rose`, which say what array they take.
+    It is the base class of `rose_numpy.Rose` and `rose_cupy.Rose`.
     """
 
     param_groups: list[dict[str, Any]]
@@ -85,7 +85,7 @@ class ArrayOptimizer:
         warn_of_groups(self.param_groups, 0)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add a group of parameters; from then on `step` takes a sequence with the gradients of each group.
+        """Add a group of parameters. After that, `step` takes a sequence with the gradients of each group.
 
         Parameters
         ----------
@@ -108,9 +108,9 @@ class ArrayOptimizer:
         Parameters
         ----------
         grads : mapping, iterable, or iterable of those
-            The gradients, in the structure the parameters were given in: a mapping of the same names, an
-            iterable of the same length, or one of these (or a dict with it as "params") for each group.
-            None skips a parameter.
+            The gradients, in the structure of the parameters: a mapping of the same names, or an iterable of the
+            same length. With groups, an iterable with one of these for each group, which may stand in a dict as
+            "params". None skips a parameter.
 
         Raises
         ------
@@ -124,12 +124,12 @@ class ArrayOptimizer:
             group.update(entries)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a later run needs to continue bit for bit, besides the arrays themselves.
+        """Return everything that a later run needs to continue bit for bit, besides the arrays.
 
         Returns
         -------
         dict
-            Plain values that JSON can hold. "params" in each group are the positions of its arrays.
+            Plain values that JSON can hold. In each group, "params" has the positions of its arrays.
         """
         groups, start = [], 0
         for group in self.param_groups:
@@ -140,12 +140,12 @@ class ArrayOptimizer:
         return {"param_groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the options, schedules and step counts of another run of the same parameters.
+        """Load the options, schedules and step counts of another run of the same parameters.
 
         Parameters
         ----------
         state : mapping
-            What `state_dict` returned.
+            The return value of `state_dict`.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class ArrayOptimizer:
         if len(groups) != len(self.param_groups):
             raise ValueError(f"state has {len(groups)} groups, this optimizer {len(self.param_groups)}")
         pairs = zip(self.param_groups, groups, strict=True)
-        loaded = [loaded_group(own, other, number) for number, (own, other) in enumerate(pairs)]
+        loaded = [loaded_group(current, saved, number) for number, (current, saved) in enumerate(pairs)]
         self.param_groups = loaded
 
     def named_gradients(self, grads: Any) -> Iterator[tuple[str, Any, Any, Hyperparameters]]:
@@ -244,7 +244,7 @@ class ArrayOptimizer:
         given = {option: group[option] for option in group if option in OPTIONS}
         options = plain_options(**{**self.defaults, **given})
         schedule = schedule_of(group)
-        known = {id(array) for own in self.param_groups for array in own["params"]}
+        known = {id(array) for other in self.param_groups for array in other["params"]}
         for position, array in enumerate(arrays):
             name = label_of(names, position, "params")
             floating_dtype(array, name)
@@ -261,31 +261,31 @@ class ArrayOptimizer:
         indices: list[int] = []
         owners: list[_Owner] = []
         params: list[Any] = []
-        given: list[Any] = []
+        given_grads: list[Any] = []
         groups, chosen, first = [], [], 0
         for group, grads_of_group in self._by_group(grads):
             options, length = options_of(group), len(group["params"])
-            own = [i for i, grad in enumerate(grads_of_group) if grad is not None]
-            indices += [first + i for i in own]
-            owners += [_Owner(group, options, first)] * len(own)
-            params += [group["params"][i] for i in own]
-            given += [grads_of_group[i] for i in own]
-            groups.append(Group(options, group_decay_factor(options, group), len(own)))
+            positions = [i for i, grad in enumerate(grads_of_group) if grad is not None]
+            indices += [first + i for i in positions]
+            owners += [_Owner(group, options, first)] * len(positions)
+            params += [group["params"][i] for i in positions]
+            given_grads += [grads_of_group[i] for i in positions]
+            groups.append(Group(options, group_decay_factor(options, group), len(positions)))
             checked = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
-            chosen.append((checked, len(own)))
+            chosen.append((checked, len(positions)))
             first += length
 
         def check(position: int) -> CheckedRow:
-            return self._check(owners[position], indices[position], params[position], given[position])
+            return self._check(owners[position], indices[position], params[position], given_grads[position])
 
-        found = self._checks.find(indices, params, given, chosen, check)
+        found = self._checks.find(indices, params, given_grads, chosen, check)
         noise: list[NoiseKey | None] = [None] * len(params)
         if any(found.stochastic):
             noise = [
                 NoiseKey(owner.options.sr_seed, owner.group["step"], index) if stochastic else None  # type: ignore[arg-type]
                 for owner, index, stochastic in zip(owners, indices, found.stochastic, strict=True)
             ]
-        return Plan(params, given, groups, noise, found)
+        return Plan(params, given_grads, groups, noise, found)
 
     def _check(self, owner: "_Owner", index: int, param: Any, grad: Any) -> CheckedRow:
         """Check a parameter and its gradient, or raise an error that names them."""

@@ -1,4 +1,4 @@
-"""The structure of parameters, which their gradients must have too: mappings, sequences and groups of arrays."""
+"""The structure of parameters and of their gradients: mappings, sequences and groups of arrays."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["flatten_gradients", "flatten_parameters", "is_grouped", "split_by_gr
 
 
 def is_grouped(params: Any) -> tuple[bool, Any]:
-    """Tell whether `params` is an iterable of group dicts, and return it in a form to iterate over again."""
+    """Tell whether `params` is an iterable of group dicts, and return it as a mapping or a list."""
     if isinstance(params, Mapping):
         return False, params
     params = _listed(params, "params", "a mapping of names to arrays, an iterable of arrays or of group dicts")
@@ -15,7 +15,7 @@ def is_grouped(params: Any) -> tuple[bool, Any]:
 
 
 def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
-    """Return the names, None if there are none, and the arrays of one group."""
+    """Return the names of a group's arrays, None for an iterable, and the arrays."""
     if not isinstance(params, Mapping):
         return None, _listed(params, "params", "a mapping of names to arrays, or an iterable of arrays")
     for name in params:
@@ -25,7 +25,7 @@ def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
 
 
 def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: str) -> list[Any]:
-    """Return the gradients of one group in the order of its parameters, None where one is to be skipped."""
+    """Return the gradients of a group in the order of its parameters. None skips a parameter."""
     if names is None:
         if isinstance(grads, Mapping):
             raise TypeError(f"{label} must be an iterable of {count} arrays, as params are, got a mapping")
@@ -45,27 +45,27 @@ def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: st
 
 
 def split_by_group(grads: Any, names: list[list[str] | None]) -> list[Any]:
-    """Return the gradients of each group, given one after another, bare or in a dict as "params"."""
+    """Return the gradients of each group. Those of a group may stand in a dict as "params"."""
     allowed = f"an iterable with the gradients of each of the {len(names)} groups"
     if isinstance(grads, Mapping):
         raise TypeError(f"grads must be {allowed}, got a mapping")
     listed = _listed(grads, "grads", allowed)
     if len(listed) != len(names):
         raise ValueError(f"grads must be {allowed}, got {len(listed)}")
-    return [_unwrapped(grads, own) for grads, own in zip(listed, names, strict=True)]
+    return [_unwrapped(grads, group_names) for grads, group_names in zip(listed, names, strict=True)]
 
 
 def _unwrapped(grads: Any, names: list[str] | None) -> Any:
-    """Take gradients out of a group dict, and a gradient alone as those of a group of one array."""
+    """Return the gradients in a group dict. A single array becomes a list, for a group of one array."""
     if isinstance(grads, Mapping) and set(grads) == {"params"}:
         inner = grads["params"]
-        # It is no group dict if "params" is the name of the group's only parameter.
+        # If the group's only parameter is called "params", the dict is a mapping of names.
         grads = inner if names != ["params"] or isinstance(inner, Mapping) else grads
     return [grads] if names is None and hasattr(grads, "dtype") else grads
 
 
 def _listed(values: Any, label: str, allowed: str) -> list[Any]:
-    # An array would iterate over its rows, a string over its characters.
+    # An array would be iterated over its rows, and a string over its characters.
     if isinstance(values, Iterable) and not hasattr(values, "dtype") and not isinstance(values, str | bytes):
         return list(values)
     raise TypeError(f"{label} must be {allowed}, got {type(values).__name__}")

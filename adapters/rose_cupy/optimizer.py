@@ -20,14 +20,14 @@ __all__ = ["Rose"]
 class Rose(ArrayOptimizer):
     """Rose (Range-Of-Slice Equilibration, by Matthew E. Kieren) over CuPy arrays, updated in place.
 
-    A step is queued on the current stream of the current device, on which the arrays must be, and
-    does not wait for it.
+    A step is queued on the current stream of the current device, and the host does not wait for it. The arrays must
+    be on this device.
 
     Parameters
     ----------
     params : mapping of str to cupy.ndarray, iterable of cupy.ndarray, or iterable of dict
-        The parameters: arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a group:
-        "params", a mapping or an iterable of arrays, and options that hold for it alone.
+        The parameters: arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a group. It has
+        "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
     lr : float
         Learning rate, a finite number >= 0.
     weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize
@@ -35,12 +35,12 @@ class Rose(ArrayOptimizer):
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
     fused : bool or None
-        None or False: there are no kernels for CuPy arrays.
+        None or False. There are no compiled kernels for CuPy arrays.
 
     Attributes
     ----------
     param_groups : list of dict
-        The groups with their options, which may be changed between steps: a schedule sets "lr".
+        The groups with their options. They may be changed between steps, for instance "lr" by a schedule.
 
     Raises
     ------
@@ -49,9 +49,9 @@ class Rose(ArrayOptimizer):
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes, and `rose_core` computes it. CuPy flushes
-    float32 subnormals: results are those of NumPy, bit for bit, at compute dtype float64, and at the
-    others where no float32 intermediate is subnormal (ROSE-12.3).
+    `spec/SPEC.md` specifies a step, and `rose_core` computes it. CuPy flushes float32 subnormals. At compute dtype
+    float64 the results equal those of NumPy, bit for bit. At other compute dtypes they may differ if a float32
+    intermediate is subnormal (ROSE-12.3).
     """
 
     def _check_param(self, array: Any, label: str) -> None:

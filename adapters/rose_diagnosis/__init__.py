@@ -1,4 +1,4 @@
-"""What the next step of an optimizer would do, to look at: the result of `diagnose`, which every adapter has."""
+"""The effect of the next step of an optimizer: the result of `diagnose` in every adapter."""
 
 from rose_diagnosis.diagnosis import Diagnosis
 from rose_diagnosis.parameter import ParameterDiagnosis

@@ -1,4 +1,4 @@
-"""The result of a diagnosis: one entry a parameter, as plain data, as a table and as a plot."""
+"""The result of a diagnosis: an entry for each parameter, as plain data, as a table and as a plot."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +13,12 @@ from rose_diagnosis.table import build_table
 __all__ = ["Diagnosis"]
 
 _SCALARS: Final = ("trust", "range_min", "range_median", "range_max", "zero_denominators", "relative_update")
-# No line is broken: whoever prints has the terminal's way with long ones. Nor is it for a notebook, or in colours.
+# The text has no line breaks within a row, no colours, and no markup for notebooks.
 _PLAIN: Final = {"width": 10**6, "force_jupyter": False, "force_terminal": False, "color_system": None}
 
 
 class Diagnosis(Sequence[ParameterDiagnosis]):
-    """What the next step would do to each parameter, in the order of the optimizer's groups.
+    """The effect of the next step on each parameter, in the order of the optimizer's groups.
 
     Parameters
     ----------
@@ -67,22 +67,22 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as `json.dumps` takes them; NaN is one, which not every reader of JSON knows.
+        """Return plain values, as `json.dumps` takes them. Some readers of JSON do not accept NaN.
 
         Returns
         -------
         dict
-            "parameters", a list with the attributes of each `ParameterDiagnosis`.
+            "parameters" is a list of dicts with the attributes of each `ParameterDiagnosis`.
         """
         return {"parameters": [entry.to_dict() for entry in self._entries]}
 
     def scalars(self, prefix: str = "rose") -> dict[str, float]:
-        """Return the numbers there are, as a logger takes them.
+        """Return the numbers as a flat dict, as a logger takes them.
 
         Parameters
         ----------
         prefix : str
-            What the names begin with.
+            The first part of each name.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         }
 
     def table(self) -> Any:
-        """Return a table of one row a parameter.
+        """Return a table with a row for each parameter.
 
         Returns
         -------
@@ -112,7 +112,7 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         return build_table(self._entries)
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Save a picture of the ranges, the trust and the relative updates as PNG.
+        """Save a plot of the ranges, the trust and the relative updates as PNG.
 
         Parameters
         ----------

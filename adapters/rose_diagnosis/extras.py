@@ -1,4 +1,4 @@
-"""What shows a diagnosis, and is optional."""
+"""The optional libraries that show a diagnosis."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["optional_module"]
 
 
 def optional_module(name: str, purpose: str) -> Any:
-    """Import a module for a purpose, or raise an error that names the extra that brings it."""
+    """Import a module, or raise an error that names the purpose and the extra to install."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -159,8 +159,8 @@ def _steps(grad: Array, mean: Any, denominator: Any, options: rule.StepOptions) 
     """Yield what the step adds to the parameter, chunk by chunk: the result for zeros that do not decay."""
     for index, _, _ in chunks_of_slices(grad):
         g = rule.gradient(grad[index], options)
-        own_mean, own_denominator = (None if x is None else x[index] for x in (mean, denominator))
-        yield rule.advance(array_namespace(g).zeros_like(g), g, own_mean, own_denominator, options)
+        chunk_mean, chunk_denominator = (None if x is None else x[index] for x in (mean, denominator))
+        yield rule.advance(array_namespace(g).zeros_like(g), g, chunk_mean, chunk_denominator, options)
 
 
 def _root_mean_square(chunks: Callable[[], Iterator[Any]], count: int) -> float:

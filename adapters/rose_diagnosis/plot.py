@@ -1,4 +1,4 @@
-"""The picture of a diagnosis."""
+"""The plot of a diagnosis."""
 
 import math
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from rose_diagnosis.table import remark
 __all__ = ["save_plot"]
 
 _DPI: Final = 120
-# In inches; Matplotlib draws less than 2**16 pixels a side, viewers less than that.
+# In inches. Matplotlib limits a side to 2**16 pixels, and viewers to less.
 _ROW: Final = 0.22
 _TALLEST: Final = 100.0
-# So many rows have labels of their own.
+# With more rows, only some of them are labelled.
 _LABELLED: Final = 450
 _LONGEST_NAME: Final = 60
 
 
 def save_plot(entries: Sequence[ParameterDiagnosis], path: str | PathLike[str]) -> None:
-    """Save the ranges, the trust and the relative updates, one row a parameter."""
+    """Save the ranges, the trust and the relative updates, with a row for each parameter."""
     figure = optional_module("matplotlib.figure", "the plot of a diagnosis").Figure(
         figsize=(13, min(2.0 + _ROW * len(entries), _TALLEST)), layout="constrained"
     )
@@ -52,14 +52,14 @@ def save_plot(entries: Sequence[ParameterDiagnosis], path: str | PathLike[str]) 
 
 
 def _column(entries: Sequence[ParameterDiagnosis], number: str) -> list[Any]:
-    """Return one number of all parameters, NaN, which is not drawn, where there is none."""
+    """Return a number of all parameters. NaN stands for a missing number, and is not drawn."""
     return [math.nan if (value := getattr(entry, number)) is None else value for entry in entries]
 
 
 def _label(entry: ParameterDiagnosis) -> str:
-    """Return the name, its middle left out if it is long, and the remark."""
+    """Return the name and the remark. The middle of a long name is left out."""
     name, note = entry.name, remark(entry)
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME // 2]}…{name[-_LONGEST_NAME // 2 :]}"
-    # A dollar would begin a formula.
+    # Matplotlib reads a dollar as the start of a formula.
     return (f"{name} ({note})" if note else name).replace("$", r"\$")

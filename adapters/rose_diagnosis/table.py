@@ -12,7 +12,7 @@ _NUMBERS: Final = ("trust", "range\nmin", "median", "max", "zero de-\nnominators
 
 
 def build_table(entries: Sequence[ParameterDiagnosis]) -> Any:
-    """Return a `rich.table.Table` of one row a parameter, whose numbers are whole where it is 80 columns wide."""
+    """Return a `rich.table.Table` with a row for each parameter. At 80 columns, no number is wrapped."""
     purpose = "the table of a diagnosis"
     boxes, text = optional_module("rich.box", purpose), optional_module("rich.text", purpose)
     table = optional_module("rich.table", purpose).Table(box=boxes.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -28,7 +28,7 @@ def build_table(entries: Sequence[ParameterDiagnosis]) -> Any:
 
 
 def remark(entry: ParameterDiagnosis) -> str:
-    """Return what is noteworthy of a parameter, empty if nothing is."""
+    """Return a remark on the parameter, empty if there is none."""
     if entry.stays_in_place:
         return "stays in place: centred slices of one element"
     if entry.update_rms is None:

@@ -27,8 +27,8 @@ class Rose(ArrayOptimizer):
     Parameters
     ----------
     params : mapping of str to ndarray, iterable of ndarray, or iterable of dict
-        The parameters: writable arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a
-        group: "params", a mapping or an iterable of arrays, and options that hold for it alone.
+        The parameters: writable arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a group. It
+        has "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
     lr : float
         Learning rate, a finite number >= 0.
     weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize
@@ -36,13 +36,13 @@ class Rose(ArrayOptimizer):
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
     fused : bool or None
-        Whether compiled kernels update the arrays, in `rose_kernels.get_num_threads()` threads; None is whether they
-        are there. They need Numba, and change no bit.
+        Whether compiled kernels update the arrays, with `rose_kernels.get_num_threads()` threads. None uses them if
+        they are available. They need Numba, and change no bit.
 
     Attributes
     ----------
     param_groups : list of dict
-        The groups with their options, which may be changed between steps: a schedule sets "lr".
+        The groups with their options. They may be changed between steps, for instance "lr" by a schedule.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class Rose(ArrayOptimizer):
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes, `rose_core` computes it, and the kernels have its bits.
+    `spec/SPEC.md` specifies a step, `rose_core` computes it, and the kernels return the same bits.
 
     Examples
     --------

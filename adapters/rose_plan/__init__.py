@@ -1,7 +1,8 @@
 """Planned steps, which the optimizers of all libraries share: a step is planned and checked before it runs.
 
-A `Plan` holds the updates of a step, one for each parameter with a gradient. `CheckCache` remembers the results of
-the checks from one step to the next. `shared_memory` finds arrays whose updates must not run at once.
+- A `Plan` holds the updates of a step, one for each parameter with a gradient.
+- `CheckCache` remembers the results of the checks from one step to the next.
+- `shared_memory` finds arrays whose updates must not run at once.
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties

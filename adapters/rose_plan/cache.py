@@ -107,7 +107,7 @@ class CheckCache:
         check: Callable[[int], CheckedRow],
     ) -> list[CheckedRow]:
         """Look up, or check, one parameter after the other."""
-        each_options = chain.from_iterable([own] * count for own, count in options)
+        each_options = chain.from_iterable([chosen] * count for chosen, count in options)
         rows = []
         for position, key in enumerate(zip(each_options, *columns, strict=True)):
             known = self._rows.get(indices[position])

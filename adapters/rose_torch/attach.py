@@ -1,4 +1,4 @@
-"""Gradient release: each parameter is updated in backward, as soon as its gradient is complete, which is then freed."""
+"""Updates during backward: each parameter is updated when its gradient is complete, and the gradient is freed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -26,9 +26,9 @@ _TWICE: Final = (
     "first; to accumulate gradients use rose_torch.Rose, and for checkpointing use_reentrant=False"
 )
 
-# What a group may have of its own; wd_schedule refers to the last two.
+# The entries that `groups` may return. wd_schedule refers to the last two.
 _OF_GROUPS: Final = (*OPTIONS, "initial_lr", "max_lr")
-# Options that are the same if they are equal.
+# The types of options that are compared by value.
 _PLAIN: Final = (bool, int, float, str, type(None), torch.dtype)
 _attached: Final = WeakTensorKeyDictionary()
 
@@ -36,15 +36,15 @@ _attached: Final = WeakTensorKeyDictionary()
 class AttachedRose(Rose):
     """A `Rose` that updates parameters in backward; `attach` makes it.
 
-    It is a `torch.optim.Optimizer` for schedulers, `state_dict` and `load_state_dict`. `step` ends a step: it updates
-    what is left, which are the parameters that were frozen or in no group at the last `step` or `attach`, and those
-    whose gradients were set by hand, and counts the step, on which the portable noise depends.
+    It is a `torch.optim.Optimizer` for schedulers, `state_dict` and `load_state_dict`. `step` ends a step. It updates
+    the parameters that backward has not updated: those that were frozen or in no group at the last `step`, and those
+    with a gradient set by hand. It also counts the step, on which the portable noise depends.
 
     Notes
     -----
-    The groups are read, and checked, when the first gradient of a step is complete; options that are changed between
-    then and `step` are an error. Until `step`, an updated parameter has a `grad` that takes no memory and raises a
-    RuntimeError when it is used.
+    The groups are read and checked when the first gradient of a step is complete. It is an error to change options
+    between then and `step`. Until `step`, the `grad` of an updated parameter is a placeholder. It takes no memory, and
+    using it raises a RuntimeError.
 
     See Also
     --------
@@ -52,7 +52,7 @@ class AttachedRose(Rose):
     """
 
     _frames_of_construction = Rose._frames_of_construction + 1
-    # None while not attached, as a copy is; of each parameter that was ever in a group, None of a frozen one.
+    # The hook of each parameter, None for a frozen one. A copy is not attached, and has None in place of the dict.
     _hooks: dict[Tensor, RemovableHandle | None] | None = None
     _begun: "_Begun | None" = None
 
@@ -63,9 +63,9 @@ class AttachedRose(Rose):
         self.detach()
 
     def detach(self) -> None:
-        """Leave the model, so that backward changes nothing; the optimizer becomes an ordinary `Rose`.
+        """Remove the hooks from the model. The optimizer becomes an ordinary `Rose`.
 
-        A step that backward has begun and `step` not ended is not counted.
+        A step that backward has begun, and `step` has not ended, is not counted.
 
         Examples
         --------
@@ -86,7 +86,7 @@ class AttachedRose(Rose):
         self._end()
 
     def _attach(self) -> None:
-        """Check whatever there is before there are gradients, then add the hooks."""
+        """Check the options and the parameters, then add the hooks."""
         self._hooks = {}
         for group in self._step_groups():
             for index, param in self._params_of(group):
@@ -104,7 +104,7 @@ class AttachedRose(Rose):
             raise ValueError(f"{name} is a DTensor; rose_torch.Rose updates these, attach does not")
 
     def _add_hooks(self) -> None:
-        """Add hooks where a gradient is expected and there is none yet."""
+        """Add a hook to each parameter that requires a gradient and has no hook yet."""
         if self._hooks is None:
             return
         for param in self._all_params():
@@ -121,7 +121,7 @@ class AttachedRose(Rose):
         if self._begun is None:
             self._begun = self._begin(backward)
         owner, grad = self._begun.owners.get(param), param.grad
-        if owner is None or grad is None:  # it has left the groups, or another hook has taken its gradient
+        if owner is None or grad is None:  # it is in no group any more, or another hook took its gradient
             return
         group, index = owner
         try:
@@ -206,7 +206,7 @@ class _Begun(NamedTuple):
 
 
 class Released(Tensor):
-    """Stands for a gradient that was freed: it has no memory, and raises wherever it is computed with."""
+    """The placeholder of a freed gradient. It has no memory, and every operation on it raises."""
 
     @staticmethod
     def __new__(cls, param: Tensor) -> "Released":
@@ -230,45 +230,47 @@ def attach(
 ) -> AttachedRose:
     """Update each parameter of a model in backward, when its gradient is complete, and free the gradient.
 
-    Training then takes the memory of the parameters and, besides activations, that of about one gradient. Parameters
-    have the bits that steps of `Rose` with the same groups and options give them.
+    Besides activations, training then needs memory for the parameters and for about one gradient. The parameters have
+    the same bits as after steps of `Rose` with the same groups and options.
 
     Parameters
     ----------
     model : torch.nn.Module
         Its parameters may be frozen, tied, and used more than once.
     lr, **options
-        As for `Rose`, and as for it a scheduler or the user may change them between steps.
+        As for `Rose`. A scheduler or the user may change them between steps.
     groups : callable, optional
-        Returns, given a parameter's name and the parameter, which options it has instead of these. Those with equal
-        ones, or the same tensor or generator, make a group, in the order of the model's parameters.
+        Takes the name of a parameter and the parameter, and returns a dict of the options that differ for it.
+        Parameters with equal options form a group, in the order of the model. A tensor or a generator is equal only
+        to itself.
 
     Returns
     -------
     AttachedRose
-        An optimizer whose `step` is to be called after each backward. It must be kept: only its `detach` removes it
-        from the model.
+        The optimizer. Call its `step` after each backward, and `detach` to remove it from the model.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        If an option or a parameter is not allowed, if `bf16_sr` would draw noise without `sr_seed`, or if the model
-        is attached already, has layers with sparse gradients, or is distributed. Nothing is attached then.
+        If an option or a parameter is not allowed, or if `bf16_sr` would draw noise without `sr_seed`. Also if the
+        model is attached already, has layers with sparse gradients, or is distributed. Nothing is attached then.
 
     Notes
     -----
-    Options are checked as a whole before the first parameter of a step is changed. A gradient is checked by itself:
-    where one is refused, or backward fails, the parameters before it have been updated, and `step` ends that step
-    without it. So it is where a graph needs a parameter in backward but has no gradient for it (through `detach`,
-    say): autograd raises a RuntimeError if the parameter has been updated before. Checkpointing does not: what it
-    computes again, it computes with the parameters there are, so that inside of it every use of a parameter must have
-    a gradient.
+    All options are checked before the first parameter of a step is changed. Each gradient is checked by itself. If one
+    is refused, or backward fails, earlier parameters are updated already. `step` then ends the step without the others.
 
-    What needs several gradients at once cannot work. A second backward before `step`, as gradient accumulation and
-    reentrant checkpoints run it, is an error before it changes a parameter, and leaves no gradient. The use of
-    gradients after backward, to clip them or by `torch.amp.GradScaler`, is an error too, but parameters were updated
-    then. `DistributedDataParallel` must not be put around the model later: it would average the gradients after they
-    were used.
+    A graph may need a parameter in backward without computing its gradient, for instance through `detach`. Autograd
+    raises a RuntimeError if this parameter has been updated before. Checkpointing does not notice: it recomputes with
+    the updated parameters. Every use of a parameter inside a checkpoint must therefore have a gradient.
+
+    Algorithms that need several gradients at once cannot work:
+
+    - A second backward before `step`, as in gradient accumulation and in reentrant checkpoints, is an error. It is
+      raised before a parameter is changed, and leaves no gradient.
+    - Using gradients after backward is an error, for instance clipping, or `torch.amp.GradScaler`. The parameters are
+      updated already then.
+    - `DistributedDataParallel` must not wrap the model later. It would average the gradients after their use.
 
     Examples
     --------
@@ -315,7 +317,7 @@ def _grouped(
         if not isinstance(options, Mapping) or not set(options) <= set(_OF_GROUPS):
             allowed = ", ".join(_OF_GROUPS)
             raise TypeError(f"groups({name!r}, ...) must return a dict of options, of {allowed}; got {options!r}")
-        same = next((members for others, members in grouped if _alike(others, options)), None)
+        same = next((members for others, members in grouped if _same_options(others, options)), None)
         if same is None:
             grouped.append((dict(options), [(name, param)]))
         else:
@@ -323,7 +325,7 @@ def _grouped(
     return [{**options, "params": members} for options, members in grouped]
 
 
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether options are the same: tensors and generators by identity, others by type and value."""
     return one.keys() == other.keys() and all(
         value is other[key] or (type(value) is type(other[key]) and type(value) in _PLAIN and value == other[key])

@@ -1,4 +1,4 @@
-"""What the next step of a torch optimizer would do."""
+"""The effect of the next step of a torch optimizer."""
 
 import itertools
 from collections import Counter
@@ -19,33 +19,34 @@ __all__ = ["diagnose"]
 
 @torch.no_grad()
 def diagnose(optimizer: Any, model: nn.Module | None = None) -> Diagnosis:
-    """Return what the next step would do to each parameter, from the gradients that are there now.
+    """Return the effect that the next step would have on each parameter, given the current gradients.
 
-    For telemetry: it costs about four steps of the core, which are many of the compiled kernels, reads numbers back
-    from the device, and changes nothing, the generators of noise included.
+    Use it for telemetry. It costs about four steps of the core, which are many steps of the compiled kernels, and
+    reads numbers back from the device. It changes nothing, not even the generators of noise.
 
     Parameters
     ----------
     optimizer : Rose
-        The optimizer, or what a framework has wrapped it in, with the optimizer as `optimizer`.
+        The optimizer, or a framework's wrapper with the optimizer as its attribute `optimizer`.
     model : torch.nn.Module, optional
-        Gives the parameters its names, where the optimizer was not given named ones.
+        Names the parameters, if the optimizer was given parameters without names.
 
     Returns
     -------
     rose_diagnosis.Diagnosis
-        A sequence of one entry a parameter, to be printed as a table with rich, plotted, or turned into plain values.
+        A sequence with an entry for each parameter. It can be printed as a table, plotted, or converted to plain
+        values.
 
     Raises
     ------
     TypeError, ValueError
-        If `optimizer` is no Rose or `model` no module, or an option or a dtype is one that a step refuses.
+        If `optimizer` is no Rose or `model` no module, or if a step would refuse an option or a dtype.
     RuntimeError
         If `rose_torch.attach` has freed a gradient.
 
     Notes
     -----
-    A sharded parameter (DTensor) is gathered for as long as it is looked at: all its ranks must call this.
+    Shards of a DTensor are gathered for the diagnosis, so all its ranks must call this function.
 
     Examples
     --------
@@ -74,17 +75,18 @@ def _entries(optimizer: Rose, model: nn.Module | None) -> Iterator[ParameterDiag
 
 
 def _names(optimizer: Rose, model: nn.Module | None) -> list[list[str]]:
-    """Return what to call the parameters of each group, no two the same."""
+    """Return unique names for the parameters of each group."""
     of_model = {} if model is None else {id(param): name for name, param in model.named_parameters()}
     names = []
     for number, group in enumerate(optimizer.param_groups):
-        own = group.get("param_names")
+        given = group.get("param_names")
         unnamed = [f"parameter {position} of group {number}" for position in range(len(group["params"]))]
         found = [of_model.get(id(param), name) for param, name in zip(group["params"], unnamed, strict=True)]
-        names.append(found if own is None else own)
+        names.append(found if given is None else given)
     count = Counter(itertools.chain(*names))
     return [
-        [name if count[name] == 1 else f"{name} of group {number}" for name in own] for number, own in enumerate(names)
+        [name if count[name] == 1 else f"{name} of group {number}" for name in group_names]
+        for number, group_names in enumerate(names)
     ]
 
 
@@ -98,5 +100,5 @@ def _unwrapped(optimizer: Any) -> Rose:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """Return a tensor, gathered if it is a DTensor, whose module not every build of torch has."""
+    """Return a tensor, gathered if it is a DTensor. Not every build of torch has the type."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

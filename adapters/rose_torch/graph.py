@@ -1,7 +1,8 @@
 """A step in a graph of torch.compile: one operation that the compiler does not look into.
 
 The operation runs an eager step when the graph runs. A compiler may contract arithmetic, and would make constants of
-`lr` and of the step count. The graph passes the parameters and the gradients, so that it knows what is overwritten.
+`lr` and of the step count. The parameters and the gradients are arguments of the operation, so the graph knows which
+tensors it overwrites.
 """
 
 import itertools

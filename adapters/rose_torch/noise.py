@@ -23,8 +23,8 @@ class DrawnNoise:
 def drawn_words(param: torch.Tensor, generator: torch.Generator | None) -> Callable[[int, int], torch.Tensor]:
     """Return a function that draws the noise words of one range of the flattened parameter after the other.
 
-    The words are those of ``random_(0, 2**16)``. On the CPU, drawing range by range gives the words of one draw.
-    On other devices a word depends on its position in the draw, so the first call draws all words.
+    The words equal ``random_(0, 2**16)``. On the CPU, drawing range by range gives the words of one draw. On other
+    devices a word depends on its position in the draw, so the first call draws all words.
     """
     if param.device.type == "cpu":
         return lambda start, stop: _draw(stop - start, param.device, generator)

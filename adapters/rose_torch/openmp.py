@@ -1,7 +1,7 @@
-"""PyTorch's own threads, those of its OpenMP runtime, for kernels to run in.
+"""The threads of torch's OpenMP runtime, which run the kernels.
 
-After an operation of torch they stay awake for some milliseconds, waiting for the next, and threads of another pool
-would have to share the processors with them.
+After an operation of torch, its threads spin for 4 to 5 ms and wait for the next one. Another thread pool would have
+to share the processors with them, which slows a step down by this time.
 """
 
 import ctypes
@@ -18,18 +18,18 @@ from rose_kernels.threads import run_in_threads
 __all__ = ["threads_of_torch"]
 
 _Member = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-# A forked child has none of the threads that the runtime believes to be there, and would wait for them for ever.
+# The runtime of a forked child waits forever for threads that only its parent has.
 _forked = False
 
 
 def threads_of_torch() -> Threads:
-    """Return as many threads as torch is set to: its own, where they can be had."""
+    """Return the number of threads that torch is set to, and the pool to run them in: torch's own if possible."""
     count = torch.get_num_threads()
     return Threads(count) if _forked or _parallel() is None else Threads(count, _run)
 
 
 def _run(work: Callable[[], Any], count: int) -> None:
-    if count < max(2, torch.get_num_threads()):  # for a smaller team the runtime would end some of torch's threads
+    if count < max(2, torch.get_num_threads()):  # the runtime would end threads of torch to run fewer
         run_in_threads(work, count)
         return
     errors: list[BaseException] = []
@@ -47,9 +47,12 @@ def _run(work: Callable[[], Any], count: int) -> None:
 
 @functools.cache
 def _parallel() -> Any:
-    """Return the function that the compiler calls for a parallel region, from the runtime that torch is linked with."""
+    """Return the function of the OpenMP runtime that runs a parallel region, None if torch has another runtime.
+
+    torch has no public call for it. A pool of Python threads costs 4 to 5 ms a step more (see the module).
+    """
     try:
-        # A library's handle finds what is in the libraries it depends on.
+        # The handle of a library also finds the symbols of its dependencies.
         parallel = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (AttributeError, OSError):
         return None
@@ -57,10 +60,10 @@ def _parallel() -> Any:
     return parallel
 
 
-def _forget_team() -> None:
+def _forget_threads() -> None:
     global _forked  # noqa: PLW0603  (a state of the process)
     _forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_team)
+    os.register_at_fork(after_in_child=_forget_threads)

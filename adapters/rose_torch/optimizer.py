@@ -61,21 +61,21 @@ class Rose(torch.optim.Optimizer):
         Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors or DTensors of
         float64, float32, float16 or bfloat16. A group may override every option.
     lr : float or Tensor
-        Learning rate, a finite number >= 0; a tensor of rank 0 is read at every step, which waits for nothing
-        where it is on the CPU.
+        Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step; on the CPU this does not
+        synchronize.
     weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize
         As in `rose_core.Hyperparameters`.
     bf16_sr : bool or torch.Generator
-        Whether bfloat16 parameters are rounded stochastically; a generator, on their device, is the
-        source of the noise, in place of torch's default generator.
+        Whether bfloat16 parameters are rounded stochastically. A generator, on their device, is the source of the
+        noise, in place of torch's default generator.
     sr_seed : int or None
-        An integer in [0, 2**64) selects the portable noise, which is the same on every library, device
-        and memory format, and continues in a resumed run. None draws from a generator, the very words
-        that `rose_opt.Rose` draws for contiguous parameters; a flattened distributed checkpoint does not
-        hold the state of a generator given as `bf16_sr`.
+        An integer in [0, 2**64) selects the portable noise. It is the same in every library, on every device and in
+        every memory format, and continues in a resumed run. None draws from a generator: for contiguous parameters
+        the same words as `rose_opt.Rose`. A flattened distributed checkpoint does not hold the state of a generator
+        given as `bf16_sr`.
     fused : bool or None
-        Whether compiled kernels update dense parameters on the CPU, in as many threads as torch uses; None is
-        whether they are there. They need Numba, and change no bit. Shards of DTensors go through the core.
+        Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. None uses
+        them if they are available. They need Numba, and change no bit. The core updates shards of DTensors.
 
     Raises
     ------
@@ -87,16 +87,16 @@ class Rose(torch.optim.Optimizer):
     Warns
     -----
     UserWarning
-        Where centering leaves nothing of a parameter's gradient, where `wd_schedule` and `weight_decay` take more
-        than 1e-3 of a parameter away at a step, and where ranks of a distributed run draw noise of their own.
+        If centering removes the whole gradient of a parameter. If `wd_schedule` and `weight_decay` shrink a parameter
+        by more than 1e-3 of itself at a step. If the ranks of a distributed run draw different noise.
 
     See Also
     --------
-    rose_torch.upstream_state_dict : a state dict for `rose_opt.Rose`; loading one of its needs no help.
+    rose_torch.upstream_state_dict : a state dict for `rose_opt.Rose`. Its state dicts load without conversion.
 
     Notes
     -----
-    `spec/SPEC.md` says what a step computes, `rose_core` computes it, and the kernels have its bits. With
+    `spec/SPEC.md` specifies a step, `rose_core` computes it, and the kernels return the same bits. With
     ``wd_schedule=True`` the default `weight_decay` decays 1 / lr times more per step than without.
     `OneCycleLR` needs ``cycle_momentum=False``.
 
@@ -112,7 +112,7 @@ class Rose(torch.optim.Optimizer):
     """
 
     _constructing = False
-    # From who warns of the groups up to who calls the constructor.
+    # The number of frames from the warning about groups up to the caller of the constructor.
     _frames_of_construction = 3
     _warned_of_noise_per_rank = False
 
@@ -201,15 +201,15 @@ class Rose(torch.optim.Optimizer):
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            If an option, a parameter or a gradient is not allowed. No parameter is changed then
-            (ROSE-11.3), nor on any other rank that has parts of the same DTensors.
+            If an option, a parameter or a gradient is not allowed. No parameter is changed then (ROSE-11.3), on this
+            rank or on another rank with shards of the same DTensors.
 
         Notes
         -----
-        Where a parameter is a DTensor, all ranks of its mesh must call, with the same DTensors in the same order. They
-        tell each other extrema and sums of folds (ROSE-7.4), of all parameters at once. A gradient crosses only where
-        it is Partial, a sum that backward left to be made. Parameters that are offloaded to the CPU need a process
-        group with a backend for it, as ``init_process_group("cpu:gloo,cuda:nccl")`` makes.
+        With DTensors, all ranks of the mesh must call `step`, with the same DTensors in the same order. They all-reduce
+        extrema and fold sums (ROSE-7.4), batched over all parameters. A gradient is all-reduced only if backward left
+        it Partial. Parameters that are offloaded to the CPU need a process group with a backend for the CPU, such as
+        ``init_process_group("cpu:gloo,cuda:nccl")``.
         """
         loss = None
         if closure is not None:
@@ -272,18 +272,18 @@ class Rose(torch.optim.Optimizer):
         set_states(generator_states)
         if "defaults" in state:  # unpickled or copied
             state = {**state, "defaults": groups.pop()}
-            # The core runs the updates where there are no kernels now.
+            # A saved optimizer with kernels may be restored where kernels are not available.
             self._use_kernels(bool(state.pop("_fused", True)) and resolve_fused(None))
         super().__setstate__({**state, "param_groups": groups})
         self._list_params()
 
     def _list_params(self) -> None:
-        """List the groups' parameters apart from their options, of which a compiler would make constants."""
+        """Keep the lists of parameters apart from the options, because a compiler makes constants of what it reads."""
         self._params_of_groups = [group["params"] for group in self.param_groups]
         self._has_dtensors = any(map(is_dtensor, chain(*self._params_of_groups)))
 
     def _require_groups_of_graph(self) -> None:
-        """Raise if the groups hold other lists than those of the graph."""
+        """Raise if the groups do not hold the lists of parameters that the graph was compiled for."""
         if list(map(id, self._params_of_groups)) != [id(group["params"]) for group in self.param_groups]:
             raise RuntimeError(
                 "param_groups were changed by hand, which a compiled step does not see; allowed are add_param_group, "
@@ -307,10 +307,10 @@ class Rose(torch.optim.Optimizer):
 
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
         """Check parameters and their gradients, and return the plan of their updates."""
-        owners = list(chain.from_iterable([own.group] * len(own.indices) for own in given))
-        indices = list(chain.from_iterable(own.indices for own in given))
-        params = list(chain.from_iterable(own.params for own in given))
-        grads = list(chain.from_iterable(own.grads for own in given))
+        owners = list(chain.from_iterable([part.group] * len(part.indices) for part in given))
+        indices = list(chain.from_iterable(part.indices for part in given))
+        params = list(chain.from_iterable(part.params for part in given))
+        grads = list(chain.from_iterable(part.grads for part in given))
         shards: Mapping[int, Shard] = {}
 
         def name(position: int) -> str:
@@ -326,10 +326,10 @@ class Rose(torch.optim.Optimizer):
             return check(params[position], grads[position], group.options, group.generator, name(position), fused=fused)
 
         checked = self._checks.find(
-            indices, params, grads, [(_checked_options(own), len(own.indices)) for own in given], check_one
+            indices, params, grads, [(_checked_options(part), len(part.indices)) for part in given], check_one
         )
         noise = self._noise(owners, indices, checked.stochastic)
-        groups = [Group(own.group.options, own.group.decay, len(own.indices)) for own in given]
+        groups = [Group(part.group.options, part.group.decay, len(part.indices)) for part in given]
         return TorchPlan(params, grads, groups, noise, checked, shards)
 
     def _noise(

@@ -53,10 +53,10 @@ def restored_groups(
     """
     current = current or [{"bf16_sr": False}] * len(saved)
     groups: list[Mapping[str, Any]] = [
-        {**_NOT_UPSTREAM, **{key: own[key] for key in _NOT_UPSTREAM if key in own}, **group}
-        for own, group in zip(current, saved, strict=True)
+        {**_NOT_UPSTREAM, **{key: used[key] for key in _NOT_UPSTREAM if key in used}, **group}
+        for used, group in zip(current, saved, strict=True)
     ]
-    generators = [generator_of(own) for own in current]
+    generators = [generator_of(used) for used in current]
     if defaults is not None:
         groups, generators = [*groups, defaults], [*generators, None]
     restored, generator_states = _unpack_generators(groups, generators)
@@ -103,12 +103,12 @@ def _unpack_generators(
     """
     generators: dict[int, torch.Generator] = {}
     unpacked, states = [], []
-    for group, own in zip(groups, current, strict=True):
+    for group, used in zip(groups, current, strict=True):
         restored = dict(group)
         if (saved := restored.pop(_STATE_KEY, None)) is not None:
             if saved["id"] not in generators:
                 # Groups that share a generator now may have had two, which one cannot continue.
-                free = None if own in generators.values() else own
+                free = None if used in generators.values() else used
                 generators[saved["id"]] = free or torch.Generator(saved["device"])
             generator = generators[saved["id"]]
             if str(generator.device) != saved["device"]:
@@ -118,8 +118,8 @@ def _unpack_generators(
                 )
             states.append((generator, _checked_state(saved)))
             restored["bf16_sr"] = generator
-        elif own is not None and restored.get("bf16_sr") is True and restored.get("sr_seed") is None:
-            restored["bf16_sr"] = own
+        elif used is not None and restored.get("bf16_sr") is True and restored.get("sr_seed") is None:
+            restored["bf16_sr"] = used
         unpacked.append(restored)
     return unpacked, states
 

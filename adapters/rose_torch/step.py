@@ -38,8 +38,8 @@ class TorchPlan(Plan):
 def run_plan(plan: TorchPlan, kernels: Kernels) -> None:
     """Run a planned step.
 
-    Most updates by kernels share one launch. The others run in the order of the parameters: those by the core, those
-    whose noise is drawn, and those of parameters that overlap in memory. Ranks communicate before any is written.
+    Most updates by kernels share one launch. Other updates run one after the other, in the order of the parameters:
+    by the core, with drawn noise, or of parameters that overlap in memory. Ranks communicate before the first write.
     """
     plan = _with_reduced_gradients(plan)
     addresses = _addresses_of(plan.params), _addresses_of(plan.grads)
@@ -55,7 +55,7 @@ def run_plan(plan: TorchPlan, kernels: Kernels) -> None:
     if len(together) < len(plan.params):
         others = sorted(set(range(len(plan.params))) - set(together))
         _run_in_order(plan, others, statistics, _Launcher(launch, kernels, overlap.params))
-    # Autograd sees the writes of torch's operations. It must be told of those of the kernels.
+    # Autograd counts the writes of torch's operations, but does not see the writes of kernels.
     torch.autograd.graph.increment_version([plan.params[position] for position in fused])
 
 

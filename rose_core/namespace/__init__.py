@@ -1,8 +1,8 @@
 """The seam to the array libraries: the only modules that ask which library an array belongs to.
 
 The modules above it use the array-API standard (https://data-apis.org/array-api/latest/) and these functions. They
-provide what the standard lacks: 16-bit storage, bit casts, and the places where a library departs from IEEE 754
-(ROSE-1.5). Each departure has its reason beside it.
+provide what the standard lacks: 16-bit storage, bit casts, and workarounds where a library departs from IEEE 754
+(ROSE-1.5). Each workaround has its reason beside it.
 
 NOTE: [divisors are arrays] On CUDA, torch turns a division by a Python number into a product with its reciprocal.
 Every divisor is therefore an array.

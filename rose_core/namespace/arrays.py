@@ -1,4 +1,4 @@
-"""What an array is: its library, its dtype, its device, and the errors for arrays that are not allowed."""
+"""The library, the dtype and the device of an array, and the errors for arrays that are not allowed."""
 
 from typing import Any, Final, Literal, Protocol
 
@@ -34,7 +34,7 @@ _LIBRARIES: Final[dict[type, str]] = {}
 
 
 class Array(Protocol):  # noqa: PLW1641  (arrays compare elementwise and have no hash)
-    """What the core asks of an array's type; its functions come from `array_namespace`."""
+    """The operators and attributes that the core uses. Functions come from `array_namespace`."""
 
     @property
     def dtype(self) -> Any: ...
@@ -130,7 +130,7 @@ def floating_dtype(x: Array, argument: str) -> str:
 
 
 def require_like(x: Array, other: Array, names: tuple[str, str]) -> None:
-    """Raise unless `other` has the library, the shape and the device of `x`. `names` are those of the two."""
+    """Raise unless `other` has the library, the shape and the device of `x`. `names` has the names of both arrays."""
     name, others_name = names
     if library(x) != library(other):
         raise TypeError(
@@ -145,7 +145,7 @@ def require_like(x: Array, other: Array, names: tuple[str, str]) -> None:
 
 
 def require_integer_words(x: Array, noise: Array, name: str) -> None:
-    """Raise unless `noise` is an integer array like `x`. `name` is that of `x`."""
+    """Raise unless `noise` is an integer array with the library, shape and device of `x`, the array called `name`."""
     require_array(noise, "noise", "of integers")
     require_like(x, noise, (name, "noise"))
     if not dtype_name(noise).startswith(("int", "uint")):

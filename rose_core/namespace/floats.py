@@ -24,24 +24,24 @@ def convert(x: Any, dtype: Literal["float64", "float32", "float16"]) -> Any:
 
 
 def detached(*arrays: Any) -> Any:
-    """Return the tuple of arrays of one library. Tensors lose their autograd history.
+    """Return arrays of one library as a tuple, tensors without their autograd history.
 
-    A lazy negation, which has no bit casts, is resolved.
+    Lazy negations are resolved, because a lazily negated tensor has no bit casts.
     """
     return tuple(x.detach().resolve_neg() for x in arrays) if library(arrays[0]) == "torch" else arrays
 
 
 def as_float64(x: Array) -> Any:
-    """Return an array of an operation dtype in float64; unchanged on a device without float64 (ROSE-12.2)."""
+    """Convert an array of an operation dtype to float64. A device without float64 returns it as it is (ROSE-12.2)."""
     return x if dtype_name(x) == "float64" or not has_float64(x) else convert(x, "float64")
 
 
 def square_root(x: Any) -> Any:
     """Return the correctly rounded square root of a float64 array (ROSE-5.2).
 
-    NOTE: [torch's square root] On x86 CPUs torch calls MKL, whose root is off by a unit in the last place for 1.4 % of
-    float64 values, and by thousands after a race (https://github.com/pytorch/pytorch/issues/188792). Newton's method
-    with exact residuals corrects it.
+    NOTE: [torch's square root] On x86 CPUs, torch calls MKL. Its root is off by a unit in the last place for 1.4 % of
+    float64 values. A race can make it worse (https://github.com/pytorch/pytorch/issues/188792). A step of Newton's
+    method, with exact residuals, corrects it.
     """
     xp = array_namespace(x)
     estimate = xp.sqrt(x)
@@ -49,7 +49,7 @@ def square_root(x: Any) -> Any:
         return estimate
     is_regular = (x > 0.0) & (x < float("inf"))
     one = xp.ones_like(x)
-    # Scaled by a power of 2, no square below over- or underflows.
+    # The scale is a power of 2. It keeps the squares below from over- and underflowing.
     scale = xp.where(x < 2.0**-500, 2.0**300 * one, xp.where(x > 2.0**500, 2.0**-300 * one, one))
     scaled = xp.where(is_regular, x * scale * scale, one)
     root = xp.where(is_regular, estimate * scale, one)
@@ -61,9 +61,9 @@ def square_root(x: Any) -> Any:
 def _nearest_root(x: Array, root: Array) -> Any:
     """Return the float64 nearest to the root of x, given one that is off by at most one unit in the last place.
 
-    The root of x lies above the midpoint of `root` and its upper neighbour exactly if ``x - root**2 > root * gap``,
-    and below that of its lower neighbour exactly if ``x - root**2 <= -root * gap``: ``gap**2 / 4`` is less than the
-    last place of ``x - root**2``.
+    The nearest float is the upper neighbour if the root of x lies above the midpoint ``root + gap / 2``. Squared, this
+    is ``x - root**2 > root * gap + gap**2 / 4``. Both ``x - root**2`` and ``root * gap`` are multiples of ``gap**2``,
+    so the last term can be left out. The lower neighbour is the nearest if ``x - root**2 <= -root * gap``.
     """
     xp = array_namespace(x)
     upper, lower = xp.nextafter(root, xp.full_like(root, float("inf"))), xp.nextafter(root, xp.zeros_like(root))
@@ -81,10 +81,9 @@ def _residual(x: Array, root: Array) -> tuple[Any, Any]:
     return x - square, ((head * head - square) + 2.0 * head * tail) + tail * tail
 
 
-# NOTE: [float32 subnormals on CuPy] CuPy compiles every kernel with -ftz=true, and there is no way to turn that off
+# NOTE: [float32 subnormals on CuPy] CuPy compiles every kernel with -ftz=true. There is no way to turn that off
 # (https://github.com/cupy/cupy/issues/8382, https://github.com/cupy/cupy/issues/9576). float32 subnormals are read
-# and written as zero. float64 is not affected, so at compute dtype float64 it is enough to convert by bits
-# (ROSE-12.3).
+# and written as zero. float64 is not affected. At compute dtype float64, a conversion by bits is enough (ROSE-12.3).
 _FLUSHING: Final = {"cupy"}
 _LEAST_NORMAL: Final = 2.0**-126
 _QUANTUM: Final = 2.0**-149

@@ -15,12 +15,12 @@ __all__ = ["DiagnosisCallback"]
 
 
 class DiagnosisCallback(Callback):
-    """Logs what the next step would do to each parameter, every so many steps, the first one included.
+    """Logs the diagnosis of the next step at the first step, and then every `every_n_steps` steps.
 
     Parameters
     ----------
     every_n_steps : int
-        From one such step to the next.
+        The number of steps from one diagnosis to the next.
 
     Raises
     ------
@@ -33,8 +33,8 @@ class DiagnosisCallback(Callback):
 
     Notes
     -----
-    Every logger of the trainer gets them, whatever its `log_every_n_steps`. They are of the gradients before the
-    trainer clips them. Of several optimizers each that is a Rose is looked at by its own count of steps.
+    Every logger of the trainer receives the numbers, independent of its `log_every_n_steps`. They describe the
+    gradients before the trainer clips them. With several optimizers, each Rose is diagnosed by its own step count.
 
     Examples
     --------

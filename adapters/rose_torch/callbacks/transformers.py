@@ -15,14 +15,14 @@ __all__ = ["DiagnosisCallback"]
 
 
 class DiagnosisCallback(TrainerCallback):
-    """Logs what the next step would do to each parameter, every so many steps, the first one included.
+    """Logs the diagnosis of the next step at the first step, and then every `every_n_steps` steps.
 
     Parameters
     ----------
     log : callable
-        Takes a dict of str to float: the `log` of the trainer, from where it reaches every reporter.
+        Takes a dict of str to float. The `log` of the trainer passes it on to every reporter.
     every_n_steps : int
-        From one such step to the next.
+        The number of steps from one diagnosis to the next.
 
     Raises
     ------
@@ -35,7 +35,7 @@ class DiagnosisCallback(TrainerCallback):
 
     Notes
     -----
-    They are of the gradients that the trainer has clipped, if it clips any.
+    The numbers describe the gradients after the trainer has clipped them.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Steps on DTensors: their shards, the collectives between ranks, and the consensus on a step.
 
-This module detects DTensors without loading torch's module of them, which is slow. The modules of this package load
-it, so they are imported only where there is a DTensor.
+This module detects DTensors without loading torch's module of them, which is slow to load. The modules of this package
+load it. They are imported at the first step with a DTensor.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The consensus of all ranks on a step, before the first of them writes: all take the step or none (ROSE-11.3).
 
-Loading this module loads torch's module of DTensors, which is slow. It is imported only where there is a DTensor.
+Importing this module loads torch's module of DTensors, which is slow. It is imported at the first step with a DTensor.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Shards of DTensors: which elements of the whole lie on this rank, and which ranks hold the others.
 
-Loading this module loads torch's module of DTensors, which is slow. It is imported only where there is a DTensor.
+Importing this module loads torch's module of DTensors, which is slow. It is imported at the first step with a DTensor.
 """
 
 import functools
@@ -47,7 +47,7 @@ class Shard(NamedTuple):
     reduce: Callable[[], Tensor] | None
 
     def noise_source(self, noise: Any, local: Tensor) -> NoiseSource | None:
-        """Return the source of the noise words of the local elements, those of their positions in the whole."""
+        """Return the source of the local elements' noise words. A word depends on the position in the whole."""
         if noise is None or isinstance(noise, DrawnNoise):
             return noise_source(noise, local)
         offset = self._offset

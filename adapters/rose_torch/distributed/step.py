@@ -24,7 +24,7 @@ __all__ = ["statistics_of_shards", "with_reduced_gradients"]
 
 
 def with_reduced_gradients(plan: "TorchPlan", partial: Mapping[int, Shard]) -> "TorchPlan":
-    """Return the plan with the gradients of these shards reduced. A shard that is a whole parameter is one no more."""
+    """Return the plan after the all-reduce of these shards' gradients. Complete parameters are shards no longer."""
     grads, spans = list(plan.grads), plan.checked.grad_spans.copy()
     for position, shard in partial.items():
         assert shard.reduce is not None
@@ -62,7 +62,7 @@ def _gate(range_: Tensor, shard: Shard, options: rule.StepOptions) -> Stages[rul
     ends = yield from all_reduce_extrema(ends, shard.across)
     folds = yield from all_reduce_folds(fold_sums(ranges, fold_sigmas(ends, count), (0,)), shard.across)
     mean64 = mean_of_folds(folds, count)
-    # Rounding is monotonic: the largest squared deviation is that of the smallest or of the largest range.
+    # Rounding is monotonic, so the smallest or the largest range has the largest squared deviation.
     low, high = (rule.squared_deviations(end, mean64) for end in ends)
     squares = rule.squared_deviations(ranges, mean64)
     folds = yield from all_reduce_folds(fold_sums(squares, fold_sigmas((low, high), count), (0,)), shard.across)
