@@ -139,9 +139,10 @@ def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
 
 
 def _number(option: str, value: Any, allowed: str) -> float:
-    """Return the value of a real number, or of an array of rank 0 that holds one, as a float."""
+    """Return the value of a real number, or of an array with one element and at most one axis, as a float."""
     if hasattr(value, "dtype"):
-        is_real = getattr(value, "ndim", None) == 0 and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))
+        is_one = getattr(value, "shape", None) in ((), (1,))
+        is_real = is_one and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))
     else:
         is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_real:

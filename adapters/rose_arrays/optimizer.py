@@ -1,6 +1,6 @@
 """An optimizer over the caller's arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from rose_plan import (
     has_repeated_elements,
     shared_memory,
     span_of,
+    uninterrupted,
     update_by_core,
 )
 
@@ -119,9 +120,11 @@ class ArrayOptimizer:
         """
         plan = self._plan(grads)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        self._run(plan)
-        for group, entries in zip(self.param_groups, afterwards, strict=True):
-            group.update(entries)
+        write = self._prepare_run(plan)
+        with uninterrupted():
+            write()
+            for group, entries in zip(self.param_groups, afterwards, strict=True):
+                group.update(entries)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a later run needs to continue bit for bit, besides the arrays.
@@ -210,15 +213,19 @@ class ArrayOptimizer:
         """Return the kernel that updates the parameter, None if the core does."""
         return None
 
-    def _run(self, plan: Plan) -> None:
-        """Run a planned step."""
+    def _prepare_run(self, plan: Plan) -> Callable[[], None]:
+        """Return a function that writes the parameters of a planned step."""
         addresses = self._addresses_of(plan.params), self._addresses_of(plan.grads)
         overlap = shared_memory(addresses[0], plan.checked.param_spans, addresses[1], plan.checked.grad_spans)
         plan = plan.with_gradients({position: plan.grads[position].copy() for position in overlap.grads})
-        in_order = set(overlap.params)
+        return partial(self._run, plan, addresses, overlap.params)
+
+    def _run(self, plan: Plan, addresses: tuple[np.ndarray, np.ndarray], overlapping: Sequence[int]) -> None:
+        """Write the parameters: first those that do not overlap, then the others in their order."""
+        in_order = set(overlapping)
         apart = [position for position in range(len(plan.params)) if position not in in_order]
         self._run_updates(plan, addresses, apart)
-        for position in overlap.params:
+        for position in overlapping:
             self._run_updates(plan, addresses, [position])
 
     def _run_updates(
@@ -285,7 +292,7 @@ class ArrayOptimizer:
                 NoiseKey(owner.options.sr_seed, owner.group["step"], index) if stochastic else None  # type: ignore[arg-type]
                 for owner, index, stochastic in zip(owners, indices, found.stochastic, strict=True)
             ]
-        return Plan(params, given_grads, groups, noise, found)
+        return Plan(params, given_grads, groups, found, noise)
 
     def _check(self, owner: "_Owner", index: int, param: Any, grad: Any) -> CheckedRow:
         """Check a parameter and its gradient, or raise an error that names them."""

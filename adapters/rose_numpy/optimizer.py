@@ -1,7 +1,7 @@
 """The NumPy optimizer."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -100,9 +100,9 @@ class Rose(ArrayOptimizer):
         )
         return None if layout is None else Kernel(kind, layout)
 
-    def _run(self, plan: Plan) -> None:
+    def _prepare_run(self, plan: Plan) -> Callable[[], None]:
         self._kernels.prepare(plan.checked.kernels)
-        super()._run(plan)
+        return super()._prepare_run(plan)
 
     def _run_updates(self, plan: Plan, addresses: tuple[np.ndarray, np.ndarray], positions: Sequence[int]) -> None:
         kernels = plan.checked.kernels

@@ -3,9 +3,11 @@
 - A `Plan` holds the updates of a step, one for each parameter with a gradient.
 - `CheckCache` remembers the results of the checks from one step to the next.
 - `shared_memory` finds arrays whose updates must not run at once.
+- `uninterrupted` runs the writes of a step to their end, whatever signals arrive.
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
+from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
 from rose_plan.plan import Group, Plan, Update, update_by_core
 from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
@@ -26,5 +28,6 @@ __all__ = [
     "one_element_warning",
     "shared_memory",
     "span_of",
+    "uninterrupted",
     "update_by_core",
 ]

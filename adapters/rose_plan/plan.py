@@ -46,8 +46,8 @@ class Plan:
     params: Sequence[Any]
     grads: Sequence[Any]
     groups: Sequence[Group]
-    noise: Sequence[Any]
     checked: Checked
+    noise: Sequence[Any] = ()
 
     def update(self, position: int) -> Update:
         """Return the update of one parameter."""

@@ -14,7 +14,7 @@ _LARGEST_DECAY: Final = 1e-3
 
 def is_always_centered_away(shape: tuple[int, ...], *, centralize: bool) -> bool:
     """Tell whether centering removes every gradient of this shape: a slice of one element is its own mean."""
-    return centralize and len(shape) >= 2 and shape[0] > 0 and set(shape[1:]) == {1}
+    return centralize and len(shape) >= 2 and shape[0] > 0 and all(length == 1 for length in shape[1:])
 
 
 def one_element_warning(params: str) -> str:

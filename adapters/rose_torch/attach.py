@@ -1,19 +1,22 @@
 """Updates during backward: each parameter is updated when its gradient is complete, and the gradient is freed."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from rose_plan import uninterrupted
 from rose_torch.distributed import is_dtensor
 from rose_torch.graph import Gradients, not_traced
-from rose_torch.optimizer import Given, Rose
+from rose_torch.optimizer import Rose
 from rose_torch.options import OPTIONS, StepGroup
-from rose_torch.step import run_plan
+from rose_torch.plan import Given
+from rose_torch.step import prepare_run
 
 __all__ = ["AttachedRose", "Released", "attach"]
 
@@ -30,7 +33,14 @@ _TWICE: Final = (
 _OF_GROUPS: Final = (*OPTIONS, "initial_lr", "max_lr")
 # The types of options that are compared by value.
 _PLAIN: Final = (bool, int, float, str, type(None), torch.dtype)
-_attached: Final = WeakTensorKeyDictionary()
+# The optimizers of attached parameters, by the id of the parameter. A weak reference to a parameter would forbid
+# torch.utils.swap_tensors, which `Module.to` may use.
+_attached: Final[dict[int, "weakref.ref[AttachedRose]"]] = {}
+
+_KEEPER: Final = "_rose_torch_attached"
+
+_Hooks = dict[int, RemovableHandle | None]
+"""The hook of each attached parameter by its id, None for a frozen parameter."""
 
 
 class AttachedRose(Rose):
@@ -52,8 +62,7 @@ class AttachedRose(Rose):
     """
 
     _frames_of_construction = Rose._frames_of_construction + 1
-    # The hook of each parameter, None for a frozen one. A copy is not attached, and has None in place of the dict.
-    _hooks: dict[Tensor, RemovableHandle | None] | None = None
+    _hooks: _Hooks | None = None  # None for a copy, which is not attached
     _begun: "_Begun | None" = None
 
     def __enter__(self) -> "AttachedRose":
@@ -78,41 +87,50 @@ class AttachedRose(Rose):
         >>> model.bias.grad.tolist()
         [4.0, 4.0]
         """
-        for param, hook in (self._hooks or {}).items():
-            if hook is not None:
-                hook.remove()
-            _attached.pop(param, None)  # type: ignore[no-untyped-call]
+        if self._hooks is not None:
+            self._finalizer.detach()
+            _remove_hooks(self._hooks)
+            for reference in self._modules:
+                vars(reference() or self).pop(_KEEPER, None)
         self._hooks = None
         self._end()
 
-    def _attach(self) -> None:
+    def _attach(self, model: nn.Module) -> None:
         """Check the options and the parameters, then add the hooks."""
         self._hooks = {}
+        self._hook = not_traced(_hook_of(weakref.ref(self)))
+        # The hooks go with the optimizer. The finalizer refers to neither the optimizer nor the parameters.
+        self._finalizer = weakref.finalize(self, _remove_hooks, self._hooks)
+        self._finalizer.atexit = False
         for group in self._step_groups():
             for index, param in self._params_of(group):
-                if param.requires_grad:
+                if param.requires_grad and not is_lazy(param):
                     self._plan([Given(group, [index], [param], [param.detach()])])
-        self._add_hooks()
+        self._update_hooks()
+        self._modules = [weakref.ref(module) for module in model.modules()]
+        for module in model.modules():
+            vars(module)[_KEEPER] = _Keeper(self)
 
     def _require_param(self, param: Tensor, name: str) -> None:
         super()._require_param(param, name)
         if self._hooks is None and not self._constructing:
             return
-        if param in _attached:
+        if id(param) in _attached and _attached[id(param)]() not in (None, self):
             raise ValueError(f"{name} is attached already; detach() its optimizer first")
         if is_dtensor(param):
             raise ValueError(f"{name} is a DTensor; rose_torch.Rose updates these, attach does not")
 
-    def _add_hooks(self) -> None:
-        """Add a hook to each parameter that requires a gradient and has no hook yet."""
+    def _update_hooks(self) -> None:
+        """Add a hook to each parameter that requires a gradient and has none, and remove those of former parameters."""
         if self._hooks is None:
             return
-        for param in self._all_params():
-            hook = self._hooks.setdefault(param, None)
-            _attached[param] = True
-            if hook is None and param.requires_grad:
-                release = not_traced(self._release)
-                self._hooks[param] = param.register_post_accumulate_grad_hook(release)  # type: ignore[no-untyped-call]
+        params = {id(param): param for param in self._all_params()}
+        _remove_hooks(self._hooks, set(self._hooks) - set(params))
+        for key, param in params.items():
+            hook = self._hooks.setdefault(key, None)
+            _attached[key] = weakref.ref(self)
+            if hook is None and param.requires_grad and not is_lazy(param):
+                self._hooks[key] = param.register_post_accumulate_grad_hook(self._hook)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _release(self, param: Tensor) -> None:
@@ -131,8 +149,10 @@ class AttachedRose(Rose):
         except Exception:
             param.grad = None  # step() ends the begun step, without the refused gradient
             raise
-        run_plan(plan, self._kernels)
-        param.grad = Released(param)
+        write = prepare_run(plan, self._kernels)
+        with uninterrupted():
+            write()
+            param.grad = Released(param)
 
     def _begin(self, backward: int) -> "_Begun":
         """Check the options of all groups, which hold for the whole step."""
@@ -162,9 +182,16 @@ class AttachedRose(Rose):
         if self._begun is not None:
             _require_same_options(self._begun.groups, self._step_groups())
         self._drop_markers()
+        self._renew_hooks()
         super()._apply(gradients)
         self._begun = None
-        self._add_hooks()
+        self._update_hooks()
+
+    def _renew_hooks(self) -> None:
+        """Register hooks again that did not run, because torch.utils.swap_tensors took them from autograd."""
+        for param in self._all_params():
+            if param.grad is not None and (self._hooks or {}).get(id(param)) is not None:
+                param._post_accumulate_grad_hooks = param._post_accumulate_grad_hooks
 
     def _end(self) -> None:
         """Forget a step that has begun."""
@@ -188,6 +215,36 @@ class AttachedRose(Rose):
         """Take over a state; a step that backward has begun is not counted."""
         super().__setstate__(state)
         self._end()
+
+
+class _Keeper:
+    """An attribute of a module that keeps its optimizer alive. It is not copied or pickled with the module."""
+
+    def __init__(self, optimizer: AttachedRose | None = None) -> None:
+        self._optimizer = optimizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Keeper, ()
+
+
+def _hook_of(reference: "weakref.ref[AttachedRose]") -> Callable[[Tensor], None]:
+    """Return the hook of an optimizer's parameters. A strong reference would keep both alive for ever."""
+
+    def release(param: Tensor) -> None:
+        optimizer = reference()
+        if optimizer is not None:
+            optimizer._release(param)
+
+    return release
+
+
+def _remove_hooks(hooks: _Hooks, keys: Iterable[int] | None = None) -> None:
+    """Remove hooks, and their parameters from those that are attached; None removes all."""
+    for key in list(hooks) if keys is None else keys:
+        hook = hooks.pop(key)
+        if hook is not None:
+            hook.remove()
+        _attached.pop(key, None)
 
 
 class _Begun(NamedTuple):
@@ -247,7 +304,8 @@ def attach(
     Returns
     -------
     AttachedRose
-        The optimizer. Call its `step` after each backward, and `detach` to remove it from the model.
+        The optimizer. Call its `step` after each backward, and `detach` to remove it from the model. The model keeps
+        it alive.
 
     Raises
     ------
@@ -272,6 +330,9 @@ def attach(
       updated already then.
     - `DistributedDataParallel` must not wrap the model later. It would average the gradients after their use.
 
+    Backward updates every attached parameter that it reaches. In a GAN, the loss of the generator also reaches the
+    discriminator. Freeze the discriminator for this backward, with ``discriminator.requires_grad_(False)``.
+
     Examples
     --------
     >>> import torch
@@ -291,7 +352,7 @@ def attach(
         _refuse_module(name, module)
     named = model.named_parameters()
     optimizer = AttachedRose(named if groups is None else _grouped(named, groups), lr, **options)
-    optimizer._attach()
+    optimizer._attach(model)
     return optimizer
 
 

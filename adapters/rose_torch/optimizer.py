@@ -1,38 +1,37 @@
 """The PyTorch optimizer."""
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from operator import is_
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from rose_core.decay import after_step
-from rose_core.noise import NoiseKey
 from rose_kernels import Kernels, resolve_fused
-from rose_plan import (
-    CheckCache,
-    CheckedRow,
-    Group,
-    decay_warnings,
-    is_always_centered_away,
-    one_element_warning,
-)
-from rose_torch.distributed import any_dtensors, is_dtensor, is_on_other_ranks
+from rose_plan import CheckCache, decay_warnings, is_always_centered_away, one_element_warning, uninterrupted
+from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
 from rose_torch.options import StepGroup, hyperparameters, param_name, plain_options, step_group
+from rose_torch.plan import Given, TorchPlan, given_of_group, plan_step
 from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
-from rose_torch.step import TorchPlan, run_plan
-from rose_torch.validation import check, properties_of, require_own_shape
+from rose_torch.step import prepare_run
+from rose_torch.validation import properties_of, require_own_shape
 
-if TYPE_CHECKING:
-    from rose_torch.distributed.shards import Shard
+__all__ = ["Rose"]
 
-__all__ = ["Given", "Rose"]
-
+# Options of other optimizers of torch, and the reason why Rose refuses them.
+_OF_TORCH: Final = {
+    "foreach": "a step joins parameters by itself, and fused=True asks for compiled kernels",
+    "capturable": "a CUDA graph would repeat one step's lr, decay and noise",
+    "differentiable": "autograd does not follow a step",
+}
 _CAPTURING: Final = (
     "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
     "capture forward and backward, and call step() outside"
@@ -41,15 +40,6 @@ _NOISE_PER_RANK: Final = (
     "bf16_sr draws rounding noise from each rank's own generator: unless all are seeded alike, "
     "replicas of a parameter drift apart; sr_seed=0 gives every rank the same noise"
 )
-
-
-class Given(NamedTuple):
-    """Parameters of a group with their indices and gradients."""
-
-    group: StepGroup
-    indices: Sequence[int]
-    params: Sequence[Tensor]
-    grads: Sequence[Tensor]
 
 
 class Rose(torch.optim.Optimizer):
@@ -76,6 +66,8 @@ class Rose(torch.optim.Optimizer):
     fused : bool or None
         Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. None uses
         them if they are available. They need Numba, and change no bit. The core updates shards of DTensors.
+    foreach, capturable, differentiable : bool or None
+        Options of other optimizers of torch, for code that passes them to all. True is refused.
 
     Raises
     ------
@@ -115,6 +107,8 @@ class Rose(torch.optim.Optimizer):
     # The number of frames from the warning about groups up to the caller of the constructor.
     _frames_of_construction = 3
     _warned_of_noise_per_rank = False
+    _params_of_groups: Sequence[list[Tensor]] = ()
+    _has_dtensors = False
 
     def __init__(
         self,
@@ -130,7 +124,11 @@ class Rose(torch.optim.Optimizer):
         maximize: bool = False,
         sr_seed: int | None = None,
         fused: bool | None = None,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None:
+        _require_unset(foreach=foreach, capturable=capturable, differentiable=differentiable)
         self._use_kernels(resolve_fused(fused))
         given = {
             "lr": lr,
@@ -168,18 +166,20 @@ class Rose(torch.optim.Optimizer):
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
-        options = plain_options({**self.defaults, **param_group})
-        super().add_param_group({**param_group, **options, "step": 0})
-        group, number = self.param_groups[-1], len(self.param_groups) - 1
+        _require_unset(**{option: param_group[option] for option in _OF_TORCH if option in param_group})
+        resolve_fused(param_group.get("fused"))
+        options, number = plain_options({**self.defaults, **param_group}), len(self.param_groups)
         try:
+            super().add_param_group({**param_group, **options, "step": 0})
+            group = self.param_groups[number]
             for position, param in enumerate(group["params"]):
                 self._require_param(param, param_name(group, number, position))
-        except ValueError:
-            self.param_groups.pop()
+            if not self._constructing:
+                _warn_of_groups(self.param_groups, number, 3)
+        except BaseException:
+            del self.param_groups[number:]
             raise
         self._list_params()
-        if not self._constructing:
-            _warn_of_groups(self.param_groups, number, 3)
 
     def _require_param(self, param: Tensor, name: str) -> None:
         """Raise if a parameter cannot be in a group."""
@@ -243,11 +243,13 @@ class Rose(torch.optim.Optimizer):
             plan, afterwards = plan_on_all_ranks(prepare, self.param_groups, param_name)
         else:
             plan, afterwards = prepare()
-        run_plan(plan, self._kernels)
-        # The step wrote the local tensors; autograd counts the versions of the DTensors.
-        torch.autograd.graph.increment_version([param for param in dtensors if param.grad is not None])
-        for group, entries in zip(self.param_groups, afterwards, strict=True):
-            group.update(entries)
+        write = prepare_run(plan, self._kernels)
+        with uninterrupted():
+            write()
+            # The step wrote the local tensors; autograd counts the versions of the DTensors.
+            torch.autograd.graph.increment_version([param for param in dtensors if param.grad is not None])
+            for group, entries in zip(self.param_groups, afterwards, strict=True):
+                group.update(entries)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the options and schedules, the step counts, and the states of generators, in plain values.
@@ -257,8 +259,17 @@ class Rose(torch.optim.Optimizer):
         dict
             As for every `torch.optim.Optimizer`. JSON can hold it, unless `lr` is a tensor.
         """
-        state = super().state_dict()
-        return {**state, "param_groups": saved_groups(state["param_groups"])}
+        hooks = self._optimizer_state_dict_post_hooks
+        self._optimizer_state_dict_post_hooks = OrderedDict()  # they run last, on plain values
+        try:
+            state = super().state_dict()
+        finally:
+            self._optimizer_state_dict_post_hooks = hooks
+        state = {**state, "param_groups": saved_groups(state["param_groups"])}
+        for hook in list(hooks.values()):
+            changed = hook(self, state)
+            state = state if changed is None else changed
+        return state
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -279,7 +290,10 @@ class Rose(torch.optim.Optimizer):
 
     def _list_params(self) -> None:
         """Keep the lists of parameters apart from the options, because a compiler makes constants of what it reads."""
-        self._params_of_groups = [group["params"] for group in self.param_groups]
+        params = [group["params"] for group in self.param_groups]
+        if len(params) == len(self._params_of_groups) and all(map(is_, params, self._params_of_groups)):
+            return
+        self._params_of_groups = params
         self._has_dtensors = any(map(is_dtensor, chain(*self._params_of_groups)))
 
     def _require_groups_of_graph(self) -> None:
@@ -295,57 +309,24 @@ class Rose(torch.optim.Optimizer):
 
         `gradients` holds the parameters that have one, each with its gradient, by index. None reads `param.grad`.
         """
+        if gradients is None:
+            self._list_params()
         groups = self._step_groups()
-        plan = self._plan([_given(group, gradients) for group in groups])
+        plan = self._plan([given_of_group(group, gradients) for group in groups])
         return plan, [after_step(group, float(group["lr"])) for group in self.param_groups]
 
     def _step_groups(self) -> list[StepGroup]:
         """Return the groups with their options, checked for one step."""
         firsts = accumulate((len(group["params"]) for group in self.param_groups), initial=0)
         numbered = enumerate(zip(self.param_groups, firsts, strict=False))
-        return [step_group(group, number, first) for number, (group, first) in numbered]
+        return [step_group(group, number, first, fused=self._fused) for number, (group, first) in numbered]
 
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
         """Check parameters and their gradients, and return the plan of their updates."""
-        owners = list(chain.from_iterable([part.group] * len(part.indices) for part in given))
-        indices = list(chain.from_iterable(part.indices for part in given))
-        params = list(chain.from_iterable(part.params for part in given))
-        grads = list(chain.from_iterable(part.grads for part in given))
-        shards: Mapping[int, Shard] = {}
-
-        def name(position: int) -> str:
-            return owners[position].name(indices[position])
-
-        if any_dtensors(chain(params, grads)):
-            from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
-
-            params, grads, shards = local_shards(params, grads, name)
-
-        def check_one(position: int) -> CheckedRow:
-            group, fused = owners[position], self._fused and position not in shards
-            return check(params[position], grads[position], group.options, group.generator, name(position), fused=fused)
-
-        checked = self._checks.find(
-            indices, params, grads, [(_checked_options(part), len(part.indices)) for part in given], check_one
-        )
-        noise = self._noise(owners, indices, checked.stochastic)
-        groups = [Group(part.group.options, part.group.decay, len(part.indices)) for part in given]
-        return TorchPlan(params, grads, groups, noise, checked, shards)
-
-    def _noise(
-        self, owners: Sequence[StepGroup], indices: Sequence[int], stochastic: Sequence[bool]
-    ) -> Sequence[NoiseKey | DrawnNoise | None]:
-        """Return the source of each parameter's rounding noise, None without noise."""
-        noise: list[NoiseKey | DrawnNoise | None] = [None] * len(indices)
-        if not any(stochastic):
-            return noise
-        for position, (group, index) in enumerate(zip(owners, indices, strict=True)):
-            if stochastic[position] and group.options.sr_seed is not None:
-                noise[position] = NoiseKey(group.options.sr_seed, group.entries["step"], index)
-            elif stochastic[position]:
-                self._warn_of_noise_per_rank()
-                noise[position] = DrawnNoise(group.generator)
-        return noise
+        plan = plan_step(given, self._checks)
+        if any(isinstance(noise, DrawnNoise) for noise in plan.noise):
+            self._warn_of_noise_per_rank()
+        return plan
 
     def _warn_of_noise_per_rank(self) -> None:
         """Warn once if each rank of a distributed run draws its own noise, so that replicas drift apart."""
@@ -356,25 +337,11 @@ class Rose(torch.optim.Optimizer):
             warnings.warn(_NOISE_PER_RANK, UserWarning, stacklevel=2)
 
 
-def _given(group: StepGroup, gradients: Gradients | None) -> Given:
-    """Return the parameters of a group to update."""
-    params = list(group.entries["params"])
-    if gradients is None:
-        grads: Sequence[Any] = [param.grad for param in params]
-    else:
-        held = [gradients.get(group.first + position, (param, None)) for position, param in enumerate(params)]
-        params, grads = [param for param, _ in held], [grad for _, grad in held]
-    positions = [position for position, grad in enumerate(grads) if grad is not None]
-    if any_dtensors(params):
-        positions = [position for position in positions if not is_on_other_ranks(params[position])]
-    indices = [group.first + position for position in positions]
-    return Given(group, indices, [params[i] for i in positions], [grads[i] for i in positions])
-
-
-def _checked_options(given: Given) -> Hashable:
-    """Return the options that the checks of parameters depend on."""
-    options = given.group.options
-    return options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, given.group.generator
+def _require_unset(**options: Any) -> None:
+    """Raise if an option that other optimizers of torch have is True here."""
+    for option, value in options.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{option} must be None or False, got {value!r}; {_OF_TORCH[option]}")
 
 
 def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel: int) -> None:
@@ -384,7 +351,7 @@ def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel:
         f"{param_name(group, number, position)} of shape {tuple(param.shape)}"
         for number, group in numbered
         for position, param in enumerate(group["params"])
-        if is_always_centered_away(tuple(param.shape), centralize=group["centralize"])
+        if not is_lazy(param) and is_always_centered_away(tuple(param.shape), centralize=group["centralize"])
     ]
     texts = [one_element_warning(", ".join(fixed))] if fixed else []
     texts += decay_warnings((f"group {number}", hyperparameters(group), group) for number, group in numbered)

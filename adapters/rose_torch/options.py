@@ -8,6 +8,7 @@ import torch
 
 from rose_core import Hyperparameters
 from rose_core.decay import group_decay_factor
+from rose_kernels import resolve_fused
 
 __all__ = ["OPTIONS", "StepGroup", "generator_of", "hyperparameters", "param_name", "plain_options", "step_group"]
 
@@ -24,6 +25,7 @@ class StepGroup:
     number : the number of the group.
     first : the index of the group's first parameter among all parameters.
     options, generator, decay : the options, the generator given as `bf16_sr`, and the decay factor.
+    fused : whether kernels may update the parameters.
     """
 
     entries: Mapping[str, Any]
@@ -32,16 +34,20 @@ class StepGroup:
     options: Hyperparameters
     generator: torch.Generator | None
     decay: float
+    fused: bool
 
     def name(self, index: int) -> str:
         """Return the name of the parameter with this index, for errors."""
         return param_name(self.entries, self.number, index - self.first)
 
 
-def step_group(entries: Mapping[str, Any], number: int, first: int) -> StepGroup:
-    """Check the options of a group, or raise an error that names one of them."""
+def step_group(entries: Mapping[str, Any], number: int, first: int, *, fused: bool) -> StepGroup:
+    """Check the options of a group, or raise an error that names one of them. `fused` is that of the optimizer."""
     options = hyperparameters(entries)
-    return StepGroup(entries, number, first, options, generator_of(entries), group_decay_factor(options, entries))
+    decay = group_decay_factor(options, entries)
+    if "fused" in entries:
+        fused = resolve_fused(entries["fused"])
+    return StepGroup(entries, number, first, options, generator_of(entries), decay, fused)
 
 
 def param_name(group: Mapping[str, Any], number: int, position: int) -> str:

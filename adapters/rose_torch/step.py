@@ -1,11 +1,10 @@
 """A planned step of torch parameters: compiled kernels run the updates they can, the core runs the others in order."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,14 +12,18 @@ from rose_core.chunks import NoiseSource, advance_in_place
 from rose_core.noise import noise_in_range
 from rose_kernels import Kernels
 from rose_kernels import Requests as Launch
-from rose_plan import Plan, shared_memory, update_by_core
+from rose_plan import Update, update_by_core
+from rose_torch.memory import find_overlap
 from rose_torch.noise import DrawnNoise, drawn_words
 from rose_torch.openmp import threads_of_torch
+from rose_torch.plan import TorchPlan
+from rose_torch.subclasses import require_operations, update_subclass
+from rose_torch.validation import PLAIN_TYPES
 
 if TYPE_CHECKING:
     from rose_torch.distributed.shards import Shard
 
-__all__ = ["TorchPlan", "noise_source", "run_plan"]
+__all__ = ["noise_source", "prepare_run"]
 
 # Small parameters with drawn noise share a launch, for which at most this many words are drawn ahead (2 MiB). Each
 # tensor counts for the Python objects of its words, too.
@@ -28,35 +31,51 @@ _MAX_WORDS: Final = 2**19
 _WORDS_OF_A_TENSOR: Final = 128
 
 
-@dataclass(frozen=True)
-class TorchPlan(Plan):
-    """A plan whose parameters may be shards of DTensors; `shards` has these by their position in the plan."""
-
-    shards: "Mapping[int, Shard]" = field(default_factory=dict)
-
-
-def run_plan(plan: TorchPlan, kernels: Kernels) -> None:
-    """Run a planned step.
+def prepare_run(plan: TorchPlan, kernels: Kernels) -> Callable[[], None]:
+    """Return a function that writes the parameters of a planned step. Ranks communicate before that.
 
     Most updates by kernels share one launch. Other updates run one after the other, in the order of the parameters:
-    by the core, with drawn noise, or of parameters that overlap in memory. Ranks communicate before the first write.
+    by the core, with drawn noise, or of parameters that overlap in memory.
     """
     plan = _with_reduced_gradients(plan)
-    addresses = _addresses_of(plan.params), _addresses_of(plan.grads)
-    overlap = shared_memory(addresses[0], plan.checked.param_spans, addresses[1], plan.checked.grad_spans)
+    overlap = find_overlap(plan, plan.addresses)
     plan = plan.with_gradients({position: plan.grads[position].clone() for position in overlap.grads})
     statistics = _statistics_of_shards(plan)
-    fused = [position for position, kernel in enumerate(plan.checked.kernels) if kernel is not None]
-    together = [i for i in fused if i not in overlap.params and not isinstance(plan.noise[i], DrawnNoise)]
+    subclassed = _subclassed(plan)
+    for position in subclassed:
+        require_operations(plan.update(position), plan.name(position))
     kernels.prepare(plan.checked.kernels)
-    launch = plan.launch(*addresses)
-    if together:
-        kernels.run(launch.at(together), threads_of_torch())
+    return partial(_run, plan, statistics, subclassed, _Launcher(plan, kernels, overlap.params))
+
+
+def _run(
+    plan: TorchPlan,
+    statistics: Mapping[int, tuple[Any, Any]],
+    subclassed: Collection[int],
+    launcher: "_Launcher",
+) -> None:
+    """Write the parameters, given the statistics of shards, and the positions of tensor subclasses."""
+    fused = [position for position, kernel in enumerate(plan.checked.kernels) if kernel is not None]
+    together = [position for position in fused if launcher.can_run_together(position)]
+    launcher.run_together(together)
     if len(together) < len(plan.params):
-        others = sorted(set(range(len(plan.params))) - set(together))
-        _run_in_order(plan, others, statistics, _Launcher(launch, kernels, overlap.params))
+        for position in sorted(set(range(len(plan.params))) - set(together)):
+            if plan.checked.kernels[position] is not None:
+                launcher.run(position, plan.params[position], plan.noise[position])
+            elif position in statistics:
+                _advance_shard(plan.update(position), plan.shards[position], *statistics[position])
+            else:
+                update, run = plan.update(position), update_subclass if position in subclassed else update_by_core
+                run(update, noise_source(update.noise, update.param))
+        launcher.flush()
     # Autograd counts the writes of torch's operations, but does not see the writes of kernels.
     torch.autograd.graph.increment_version([plan.params[position] for position in fused])
+
+
+def _advance_shard(update: Update, shard: "Shard", mean: Any, denominator: Any) -> None:
+    """Write a shard, given the statistics of its slices."""
+    noise = shard.noise_source(update.noise, update.param)
+    advance_in_place(update.param, update.grad, mean, denominator, update.options, noise)
 
 
 def noise_source(noise: Any, param: Tensor) -> NoiseSource | None:
@@ -68,33 +87,40 @@ def noise_source(noise: Any, param: Tensor) -> NoiseSource | None:
     return partial(noise_in_range, noise, like=param)
 
 
-def _run_in_order(
-    plan: TorchPlan, positions: Sequence[int], statistics: Mapping[int, tuple[Any, Any]], launcher: "_Launcher"
-) -> None:
-    for position in positions:
-        if plan.checked.kernels[position] is not None:
-            launcher.run(position, plan.params[position], plan.noise[position])
-            continue
-        update = plan.update(position)
-        if position in statistics:
-            noise = plan.shards[position].noise_source(update.noise, update.param)
-            advance_in_place(update.param, update.grad, *statistics[position], update.options, noise)
-        else:
-            update_by_core(update, noise_source(update.noise, update.param))
-    launcher.flush()
+def _subclassed(plan: TorchPlan) -> frozenset[int]:
+    """Return the positions of parameters that are, or whose gradients are, of a subclass of Tensor."""
+    types = list(zip(map(type, plan.params), map(type, plan.grads), strict=True))
+    if PLAIN_TYPES.issuperset(chain.from_iterable(set(types))):
+        return frozenset()
+    others = {position for position, both in enumerate(types) if not PLAIN_TYPES.issuperset(both)}
+    return frozenset(others - set(plan.shards))
 
 
 class _Launcher:
-    """Runs updates by kernels in order, and draws their noise in this order. Small ones share launches.
+    """Launches the kernels of a plan, and draws noise for them in the order of the parameters.
 
-    Words of small parameters are drawn ahead, until `flush` launches them. A large parameter draws its words in
-    pieces, while its kernel runs.
+    Words of small parameters are drawn ahead, until `flush` launches their updates together. A large parameter draws
+    its words in pieces, while its kernel runs.
     """
 
-    def __init__(self, launch: Launch, kernels: Kernels, overlapping: Collection[int]) -> None:
-        self._launch, self._kernels, self._overlapping = launch, kernels, set(overlapping)
+    def __init__(self, plan: TorchPlan, kernels: Kernels, overlapping: Collection[int]) -> None:
+        self._plan, self._kernels, self._overlapping = plan, kernels, set(overlapping)
         self._words: dict[int, Tensor] = {}
         self._count = 0
+
+    @cached_property
+    def _launch(self) -> Launch:
+        assert self._plan.addresses is not None, "kernels update tensors with memory"
+        return self._plan.launch(*self._plan.addresses)
+
+    def can_run_together(self, position: int) -> bool:
+        """Tell whether an update by kernels may run at the same time as others."""
+        return position not in self._overlapping and not isinstance(self._plan.noise[position], DrawnNoise)
+
+    def run_together(self, positions: Sequence[int]) -> None:
+        """Run updates by kernels in one launch."""
+        if positions:
+            self._kernels.run(self._launch.at(positions), threads_of_torch())
 
     def run(self, position: int, param: Tensor, noise: Any) -> None:
         """Run the update at a position of the plan, now or with the next `flush`."""
@@ -144,7 +170,3 @@ def _statistics_of_shards(plan: TorchPlan) -> Mapping[int, tuple[Any, Any]]:
 
     updates = {position: plan.update(position) for position in plan.shards}
     return statistics_of_shards(updates, plan.shards)
-
-
-def _addresses_of(tensors: Sequence[Tensor]) -> np.ndarray:
-    return np.asarray([tensor.data_ptr() for tensor in tensors], np.int64)

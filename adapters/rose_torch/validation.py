@@ -13,7 +13,7 @@ from rose_core.update import checked_compute_dtype
 from rose_kernels import Kernel, Kind, layout_of
 from rose_plan import CheckedRow, Properties, has_repeated_elements, span_of
 
-__all__ = ["check", "is_plain", "properties_of", "require_own_shape"]
+__all__ = ["PLAIN_TYPES", "check", "is_plain", "properties_of", "require_own_shape"]
 
 _DTYPE_NAMES: Final = {
     torch.float64: "float64",
@@ -21,7 +21,7 @@ _DTYPE_NAMES: Final = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
-_PLAIN: Final = frozenset({Tensor, torch.nn.Parameter})
+PLAIN_TYPES: Final = frozenset({Tensor, torch.nn.Parameter})
 
 _dtype_of, _shape_of, _layout_of, _is_on_cpu = map(attrgetter, ("dtype", "shape", "layout", "is_cpu"))
 
@@ -41,7 +41,7 @@ def require_own_shape(param: Tensor, name: str) -> None:
 
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is a dense one on the CPU and of no subclass, so that its memory holds its values."""
-    return type(tensor) in _PLAIN and tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_neg()
+    return type(tensor) in PLAIN_TYPES and tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_neg()
 
 
 def properties_of(params: Sequence[Tensor], grads: Sequence[Tensor]) -> Properties | None:
@@ -49,7 +49,7 @@ def properties_of(params: Sequence[Tensor], grads: Sequence[Tensor]) -> Properti
 
     Columns are built by `map`, which is faster than a loop over the tensors.
     """
-    if not _PLAIN.issuperset(map(type, params)) or not _PLAIN.issuperset(map(type, grads)):
+    if not PLAIN_TYPES.issuperset(map(type, params)) or not PLAIN_TYPES.issuperset(map(type, grads)):
         return None
     contiguous = list(map(Tensor.is_contiguous, params)), list(map(Tensor.is_contiguous, grads))
     columns = [list(map(id, params)), list(map(_layout_of, grads)), *contiguous]

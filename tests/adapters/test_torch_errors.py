@@ -113,10 +113,10 @@ BAD_LATER: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         "lr must be a finite number >= 0, got tensor(nan)",
     ),
-    "a tensor lr of rank 1": (
-        {"lr": torch.tensor([0.1])},
+    "a tensor lr of two elements": (
+        {"lr": torch.tensor([0.5, 0.25])},
         TypeError,
-        "lr must be a finite number >= 0, got tensor([0.1000])",
+        "lr must be a finite number >= 0, got tensor([0.5000, 0.2500])",
     ),
     "a bad max_lr": (
         {"wd_schedule": True, "max_lr": -1.0},

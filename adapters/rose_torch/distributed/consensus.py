@@ -15,7 +15,7 @@ from rose_plan import Update
 from rose_torch.distributed import is_dtensor, is_on_other_ranks
 from rose_torch.distributed.collectives import all_reduce_in_place
 from rose_torch.distributed.shards import groups_of
-from rose_torch.step import TorchPlan
+from rose_torch.plan import TorchPlan
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +15,10 @@ from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums,
 from rose_plan import Update, span_of
 from rose_torch.distributed.collectives import Stages, all_reduce_extrema, all_reduce_folds, run_batched
 from rose_torch.distributed.shards import Shard
+from rose_torch.memory import addresses_of
 
 if TYPE_CHECKING:
-    from rose_torch.step import TorchPlan
+    from rose_torch.plan import TorchPlan
 
 __all__ = ["statistics_of_shards", "with_reduced_gradients"]
 
@@ -30,8 +30,10 @@ def with_reduced_gradients(plan: "TorchPlan", partial: Mapping[int, Shard]) -> "
         assert shard.reduce is not None
         grads[position] = grad = shard.reduce()
         spans[position] = span_of(grad.shape, [stride * grad.itemsize for stride in grad.stride()], grad.itemsize)
+    addresses = None if plan.addresses is None else (plan.addresses[0], addresses_of(grads))
     shards = {position: shard for position, shard in plan.shards.items() if shard.within or shard.across}
-    return replace(plan, grads=grads, checked=replace(plan.checked, grad_spans=np.asarray(spans)), shards=shards)
+    checked = replace(plan.checked, grad_spans=spans)
+    return replace(plan, grads=grads, checked=checked, shards=shards, addresses=addresses)
 
 
 @quiet
