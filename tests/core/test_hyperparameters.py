@@ -86,7 +86,7 @@ DTYPE = "None, a dtype or one of float64, fp64, float32, fp32, float16, fp16, bf
 # Option, value, what is allowed, error.
 REFUSED = [
     *(("lr", value, NUMBER, ValueError) for value in (-1, -5e-324, NAN, INF, -INF, np.float32(NAN))),
-    *(("lr", value, NUMBER, TypeError) for value in (None, True, np.True_, "0.1", b"1", [0.1], 1j, np.ones(1), object)),
+    *(("lr", value, NUMBER, TypeError) for value in (None, True, np.True_, "0.1", b"1", [0.1], 1j, np.ones(2), object)),
     *(("weight_decay", value, NUMBER, ValueError) for value in (-0.1, NAN, INF)),
     *(("weight_decay", value, NUMBER, TypeError) for value in (False, "0", (0.1,))),
     *(("wd_schedule", value, SCHEDULE, ValueError) for value in (0, 0.0, -1.0, NAN, INF)),
