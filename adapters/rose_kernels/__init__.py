@@ -6,7 +6,7 @@ Importing the package loads no compiler; the first step does.
 from rose_kernels.availability import resolve_fused
 from rose_kernels.kernels import Kernels, Requests
 from rose_kernels.layout import Kernel, Kind, Layout, layout_of
-from rose_kernels.threads import Threads, get_num_threads, set_num_threads
+from rose_kernels.parallel.threads import Threads, get_num_threads, run_in_threads, set_num_threads
 
 __all__ = [
     "Kernel",
@@ -18,5 +18,6 @@ __all__ = [
     "get_num_threads",
     "layout_of",
     "resolve_fused",
+    "run_in_threads",
     "set_num_threads",
 ]

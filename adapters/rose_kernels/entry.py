@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import njit, typeof
 
-from rose_kernels import tables
-from rose_kernels.worker import work
+from rose_kernels.parallel import tables
+from rose_kernels.parallel.worker import work
 
 __all__ = ["entry"]
 
@@ -36,7 +36,7 @@ def entry(param_word: Any, grad_word: Any, operation: Any) -> Entry:
 
 @functools.cache
 def _entry() -> Any:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     try:
         return _compiled_for(digest, cache=True)

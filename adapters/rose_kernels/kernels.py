@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from rose_core.noise import noise_keys
-from rose_kernels import tables
 from rose_kernels.layout import Kernel, Kind
-from rose_kernels.threads import Threads
+from rose_kernels.parallel import tables
+from rose_kernels.parallel.threads import Threads
 
 __all__ = ["Kernels", "Requests"]
 
@@ -55,7 +55,7 @@ class Kernels:
         if kernels == self._prepared_last:  # mostly the same objects, which is quick to see
             return
         if new := {kernel.kind for kernel in kernels if kernel is not None} - self._prepared:
-            from rose_kernels.batch import Batch  # noqa: PLC0415  (it loads Numba, which is optional and slow to load)
+            from rose_kernels.parallel.plan import Batch  # noqa: PLC0415  (it loads Numba, which is optional and slow to load)
 
             for kind in new:
                 Batch((), *kind)
@@ -83,7 +83,7 @@ class Kernels:
             return self._last[1]
         parts = self._batches.get(kernels)
         if parts is None:
-            from rose_kernels.batch import Batch  # noqa: PLC0415  (see `prepare`)
+            from rose_kernels.parallel.plan import Batch  # noqa: PLC0415  (see `prepare`)
 
             places: dict[Kind, list[int]] = {}
             for place, kernel in enumerate(kernels):

@@ -14,8 +14,8 @@ from numba import njit
 from numba.core.registry import cpu_target
 
 import rose_core
-from rose_kernels.compilation import indices
-from rose_kernels.division import divided, has_reciprocal, with_reciprocal
+from rose_kernels.llvm.compilation import indices
+from rose_kernels.rule.division import divided, has_reciprocal, with_reciprocal
 from tests.bits import assert_same_bits
 from tests.core.test_same_bits import OPTIONS
 from tests.kernels.stepping import update_by_kernels
@@ -101,7 +101,7 @@ BY_DIVISION: Final = """
 import numpy as np
 from numba import njit
 import rose_core
-from rose_kernels.division import multiplies
+from rose_kernels.rule.division import multiplies
 from tests.bits import assert_same_bits
 from tests.kernels.stepping import update_by_kernels
 

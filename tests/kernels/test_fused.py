@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_hold_the_compiled_kernels_is_no_error(folder: str,
 def test_no_two_compiled_functions_have_one_name() -> None:
     """What one process has compiled and kept, another links by name: with two of one name it took either."""
     modules = [
-        importlib.import_module(f"rose_kernels.{module.name}") for module in pkgutil.iter_modules(rose_kernels.__path__)
+        importlib.import_module(module.name) for module in pkgutil.walk_packages(rose_kernels.__path__, "rose_kernels.")
     ]
     found = {id(f): f for module in modules for f in vars(module).values() if hasattr(f, "py_func")}
     names = Counter(f"{f.py_func.__module__}.{f.py_func.__qualname__}" for f in found.values())

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rose_core
-from rose_kernels import Kind, schedule
+from rose_kernels import Kind
+from rose_kernels.parallel import schedule
 from tests.bits import assert_same_bits, from_words
 from tests.core.test_same_bits import BY_HAND, LARGE, OPTIONS
 from tests.kernels.stepping import KINDS, update_by_kernels

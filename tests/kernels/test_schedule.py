@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rose_kernels import Layout, schedule, tables
+from rose_kernels import Layout
+from rose_kernels.parallel import schedule, tables
 from tests.kernels.stepping import layout_of_arrays
 from tests.strategies import examples
 

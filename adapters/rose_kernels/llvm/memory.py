@@ -8,7 +8,7 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from rose_kernels.compilation import compiled
+from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["SLOTS", "on_stack", "prefetch", "prefetch_far", "unmanaged", "words_at"]
 

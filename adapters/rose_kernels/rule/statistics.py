@@ -11,11 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import constants_of, first_sigma, fold, fold_sums_of, last_place, split, total
-from rose_kernels.memory import prefetch_far, words_at
-from rose_kernels.survey import quantum, survey
-from rose_kernels.words import and_, as_word, key_of, load, ordered, remoteness, size_of, xor
+from rose_kernels.llvm.bits import and_, as_word, ordered, remoteness, xor
+from rose_kernels.llvm.compilation import compiled, indices
+from rose_kernels.llvm.memory import prefetch_far, words_at
+from rose_kernels.llvm.storage import key_of, load, size_of
+from rose_kernels.rule.scan import quantum, survey
+from rose_kernels.rule.summation import constants_of, first_sigma, fold, fold_sums_of, last_place, split, total
 
 __all__ = [
     "fold_row",

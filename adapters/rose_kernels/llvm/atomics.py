@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from rose_kernels.compilation import compiled
+from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["add", "keep_maximum", "keep_minimum", "load", "publish", "replace", "yield_processor"]
 

@@ -6,13 +6,14 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.division import at, divided, has_reciprocal, multiplies, with_reciprocal
-from rose_kernels.gate import denominator
-from rose_kernels.memory import prefetch, prefetch_far, words_at
-from rose_kernels.noise import CHUNK, fill_noise, noise_buffer
-from rose_kernels.tables import NEAREST, PORTABLE
-from rose_kernels.words import flip_of, load, size_of, store, xor
+from rose_kernels.llvm.bits import flip_of, xor
+from rose_kernels.llvm.compilation import compiled, indices
+from rose_kernels.llvm.memory import prefetch, prefetch_far, words_at
+from rose_kernels.llvm.storage import load, size_of, store
+from rose_kernels.parallel.tables import NEAREST, PORTABLE
+from rose_kernels.rule.division import at, divided, has_reciprocal, multiplies, with_reciprocal
+from rose_kernels.rule.gate import denominator
+from rose_kernels.rule.noise import CHUNK, fill_noise, noise_buffer
 
 __all__ = ["advance_elements", "advance_scalar", "element_buffers"]
 

@@ -4,13 +4,13 @@ from typing import Final
 
 import numpy as np
 
-from rose_kernels import atomics
-from rose_kernels.compilation import compiled
-from rose_kernels.elements import advance_elements, advance_scalar, element_buffers
-from rose_kernels.memory import unmanaged
-from rose_kernels.phases import measure, measure_part, note_ranges, proceed, sum_ranges
-from rose_kernels.slices import strip_buffers
-from rose_kernels.tables import DEVIATIONS, EXTREMA, FOLD, LANE, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
+from rose_kernels.llvm import atomics
+from rose_kernels.llvm.compilation import compiled
+from rose_kernels.llvm.memory import unmanaged
+from rose_kernels.parallel.tables import DEVIATIONS, EXTREMA, FOLD, LANE, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
+from rose_kernels.parallel.tasks import measure, measure_part, note_ranges, proceed, sum_ranges
+from rose_kernels.rule.statistics import strip_buffers
+from rose_kernels.rule.update import advance_elements, advance_scalar, element_buffers
 
 __all__ = ["work"]
 

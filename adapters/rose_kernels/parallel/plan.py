@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from rose_kernels import tables
 from rose_kernels.entry import entry
-from rose_kernels.folds import constants_of
 from rose_kernels.layout import Layout
-from rose_kernels.schedule import Wave, in_queues, waves
-from rose_kernels.threads import Threads
-from rose_kernels.words import WORDS
+from rose_kernels.llvm.storage import WORDS
+from rose_kernels.parallel import tables
+from rose_kernels.parallel.schedule import Wave, in_queues, waves
+from rose_kernels.parallel.threads import Threads
+from rose_kernels.rule.summation import constants_of
 
 __all__ = ["Batch"]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.words import add, rotate_left, xor
+from rose_kernels.llvm.bits import add, rotate_left, xor
+from rose_kernels.llvm.compilation import compiled, indices
 
 __all__ = ["CHUNK", "fill_noise", "noise_buffer"]
 

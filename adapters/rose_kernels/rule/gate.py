@@ -2,7 +2,7 @@
 
 import math
 
-from rose_kernels.compilation import compiled
+from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["denominator", "deviation_term", "range_term", "trust_factor"]
 

@@ -8,9 +8,10 @@ import torch
 from numba import njit
 
 import rose_core
-from rose_kernels.folds import constants_of
-from rose_kernels.slices import measure_rows, strip_buffers
-from rose_kernels.words import WORDS, flip_of, size_of
+from rose_kernels.llvm.bits import flip_of
+from rose_kernels.llvm.storage import WORDS, size_of
+from rose_kernels.rule.statistics import measure_rows, strip_buffers
+from rose_kernels.rule.summation import constants_of
 from tests.bits import assert_same_bits
 from tests.strategies import DTYPES
 

@@ -11,13 +11,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba.extending import intrinsic
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.words import as_float, as_word
+from rose_kernels.llvm.bits import as_float, as_word
+from rose_kernels.llvm.compilation import compiled, indices
 
 __all__ = [
-    "add_in_any_order",
     "constants_of",
     "first_sigma",
     "fold",
@@ -89,16 +87,6 @@ def fold_sums_of(term: Any) -> Any:
 def last_place(sigma):
     """Return the unit in the last place of an s: what the summands are rounded to in its fold."""
     return as_float(as_word(sigma) + 1) - sigma
-
-
-@intrinsic
-def add_in_any_order(typing_context: Any, a: Any, b: Any) -> Any:
-    """Return a + b, which a compiler may reassociate with other such sums: for what is exact in every order."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fadd(*arguments, flags=("reassoc",))
-
-    return a(a, b), generate
 
 
 @compiled

@@ -16,7 +16,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic, overload
 
-from rose_kernels.compilation import compiled
+from rose_kernels.llvm.arithmetic import can_fuse, fma
+from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["at", "divided", "has_reciprocal", "multiplies", "with_reciprocal"]
 
@@ -33,15 +34,9 @@ def multiplies(typing_context: Any, grad_word: Any, operation: Any) -> Any:
     fits = operation.instance_type == types.float64 and grad_word.instance_type.bitwidth <= 32
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.boolean, fits and _fuses(context.codegen()))
+        return context.get_constant(types.boolean, fits and can_fuse(context.codegen()))
 
     return types.boolean(grad_word, operation), generate
-
-
-def _fuses(codegen: Any) -> bool:
-    """Tell whether the processor that code is made for has a fused multiply-add."""
-    triple, _, features = codegen.magic_tuple()
-    return triple.startswith(("aarch64", "arm64")) or "+fma" in features.split(",")
 
 
 @compiled
@@ -54,16 +49,6 @@ def has_reciprocal(divisor, rate):
 def with_reciprocal(divisor, operation):
     """Return a divisor, and its reciprocal rounded to nearest."""
     return divisor, operation(1.0) / divisor
-
-
-@intrinsic
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a * b + c, rounded once."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return a(a, b, c), generate
 
 
 def divided(x: Any, divisors: Any, i: Any) -> Any:
@@ -80,7 +65,7 @@ def _compiled_divided(x, divisors, i):
         divisor, reciprocal = at(divisors[0], i), at(divisors[1], i)
         estimate = x * reciprocal
         # The remainder is negated twice, so that one of +0 leaves the sign of an estimate of 0.
-        return _fma(-_fma(divisor, estimate, -x), reciprocal, estimate)
+        return fma(-fma(divisor, estimate, -x), reciprocal, estimate)
 
     return by_multiplication if len(divisors) == 2 else by_division
 

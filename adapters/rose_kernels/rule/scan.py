@@ -5,10 +5,11 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import add_in_any_order
-from rose_kernels.memory import SLOTS, on_stack, prefetch_far
-from rose_kernels.words import add, flip_of, key_of, load, ordered, quantum_of, remoteness, xor
+from rose_kernels.llvm.arithmetic import add_in_any_order
+from rose_kernels.llvm.bits import add, flip_of, ordered, remoteness, xor
+from rose_kernels.llvm.compilation import compiled, indices
+from rose_kernels.llvm.memory import SLOTS, on_stack, prefetch_far
+from rose_kernels.llvm.storage import key_of, load, quantum_of
 
 __all__ = ["quantum", "survey"]
 

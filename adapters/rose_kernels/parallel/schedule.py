@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from rose_kernels import tables
 from rose_kernels.layout import Layout
+from rose_kernels.parallel import tables
 
 __all__ = ["Wave", "in_queues", "waves"]
 

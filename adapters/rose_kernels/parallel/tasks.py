@@ -8,21 +8,12 @@ import math
 
 import numpy as np
 
-from rose_kernels import atomics
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.folds import first_sigma, fold_sums_of, is_settled, total
-from rose_kernels.gate import deviation_term, range_term, trust_factor
-from rose_kernels.memory import words_at
-from rose_kernels.slices import (
-    fold_row,
-    limits,
-    mean_and_range,
-    measure_rows,
-    sigma_of_row,
-    survey_in_pieces,
-)
-from rose_kernels.survey import survey
-from rose_kernels.tables import (
+from rose_kernels.llvm import atomics
+from rose_kernels.llvm.bits import as_float, as_word, flip_of
+from rose_kernels.llvm.compilation import compiled, indices
+from rose_kernels.llvm.memory import words_at
+from rose_kernels.llvm.storage import size_of
+from rose_kernels.parallel.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
     DRAFT,
@@ -41,7 +32,17 @@ from rose_kernels.tables import (
     SUMS,
     UPDATE,
 )
-from rose_kernels.words import as_float, as_word, flip_of, size_of
+from rose_kernels.rule.gate import deviation_term, range_term, trust_factor
+from rose_kernels.rule.scan import survey
+from rose_kernels.rule.statistics import (
+    fold_row,
+    limits,
+    mean_and_range,
+    measure_rows,
+    sigma_of_row,
+    survey_in_pieces,
+)
+from rose_kernels.rule.summation import first_sigma, fold_sums_of, is_settled, total
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
 

@@ -1,0 +1,1 @@
+"""A step divided into tasks for several threads: tables, schedule, tasks, worker, threads and plan."""
