@@ -8,8 +8,8 @@ import torch
 from numba import njit
 
 import rose_core
-from rose_kernels.llvm.bits import flip_of
-from rose_kernels.llvm.storage import WORDS, size_of
+from rose_kernels.llvm.bits import sign_mask
+from rose_kernels.llvm.storage import STORAGE_TYPES, itemsize_of
 from rose_kernels.rule.statistics import measure_rows, strip_buffers
 from rose_kernels.rule.summation import constants_of
 from tests.bits import assert_same_bits
@@ -19,8 +19,8 @@ from tests.strategies import DTYPES
 @njit(error_model="numpy")
 def measure_all(address: Any, length: Any, negated: Any, constants: Any, word: Any, means: Any, ranges: Any) -> None:
     """Write the mean and the range of each row."""
-    pitch, buffers = length * size_of(word), strip_buffers(word, np.float64)
-    flip = flip_of(negated, word)
+    pitch, buffers = length * itemsize_of(word), strip_buffers(word, np.float64)
+    flip = sign_mask(negated, word)
     measure_rows(address, pitch, means.size, length, flip, True, constants, np.float64, word, means, ranges, buffers)
 
 
@@ -28,13 +28,13 @@ def measured(grad: np.ndarray, dtype: str, *, negated: bool) -> tuple[np.ndarray
     """Return the mean and the range of each row of a matrix."""
     rows, length = grad.shape
     means, ranges = np.empty((2, rows))
-    measure_all(grad.ctypes.data, length, int(negated), constants_of(length), WORDS[dtype], means, ranges)
+    measure_all(grad.ctypes.data, length, int(negated), constants_of(length), STORAGE_TYPES[dtype], means, ranges)
     return means, ranges
 
 
 @pytest.mark.parametrize("negated", [False, True])
 @pytest.mark.parametrize("length", [1, 5, 30, 40, 300, 2048, 2049, 5000])
-@pytest.mark.parametrize("dtype", WORDS)
+@pytest.mark.parametrize("dtype", STORAGE_TYPES)
 def test_means_and_ranges(dtype: str, length: int, negated: bool) -> None:
     """Most elements lie between 1 and 2, the others down to where no sum with them is exact."""
     rng = np.random.default_rng(7)

@@ -1,4 +1,4 @@
-"""Bits in compiled code: integer operations that keep their width, and bit casts."""
+"""Bit operations in compiled code: integer operations that keep their width, bit casts, and sortable keys."""
 
 from typing import Any, Final
 
@@ -7,21 +7,24 @@ from numba.extending import intrinsic
 
 __all__ = [
     "add",
-    "and_",
-    "as_float",
-    "as_word",
-    "flip_of",
-    "ordered",
-    "remoteness",
+    "bits_of",
+    "cast_like",
+    "float_of",
+    "magnitude_key",
+    "order_key",
     "rotate_left",
+    "sign_mask",
     "xor",
 ]
 
 _FLOATS: Final = {64: types.float64, 32: types.float32}
 
 
-def _operation(build: Any) -> Any:
-    """Return an operation of two integers, computed modulo 2**bits in the type of the first."""
+def _integer_operation(build: Any) -> Any:
+    """Return an operation on two integers, computed modulo 2**bits in the type of the first.
+
+    Numba's own operators widen 32-bit and 16-bit integers to 64 bits, so that a vector holds half as many or fewer.
+    """
 
     @intrinsic
     def operation(typing_context: Any, a: Any, b: Any) -> Any:
@@ -37,20 +40,29 @@ def _operation(build: Any) -> Any:
     return operation
 
 
-# Numba widens the operations of 32-bit and 16-bit integers to 64 bits, which halves what a vector holds or worse.
-add = _operation(lambda builder, a, b: builder.add(a, b))
-and_ = _operation(lambda builder, a, b: builder.and_(a, b))
-xor = _operation(lambda builder, a, b: builder.xor(a, b))
-rotate_left = _operation(
+add = _integer_operation(lambda builder, a, b: builder.add(a, b))
+xor = _integer_operation(lambda builder, a, b: builder.xor(a, b))
+rotate_left = _integer_operation(
     lambda builder, a, b: builder.or_(builder.shl(a, b), builder.lshr(a, builder.sub(a.type(a.type.width), b)))
 )
 
 
 @intrinsic
-def ordered(typing_context: Any, word: Any) -> Any:
-    """Map the word of a float to a signed integer in the order of the floats, or back.
+def cast_like(typing_context: Any, value: Any, like: Any) -> Any:
+    """Return an integer cast to the type of another."""
 
-    Infinity is the word of infinity itself; a NaN lies beyond the infinity of its sign.
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[0], value, like)
+
+    return like(value, like), generate
+
+
+@intrinsic
+def order_key(typing_context: Any, bits: Any) -> Any:
+    """Return the signed integer that sorts like the float with these bits; its own inverse.
+
+    The key of -0.0 is below that of 0.0. The keys of NaN lie beyond those of both infinities: above with a positive
+    sign, below with a negative one. So the extrema of keys show a NaN without a comparison for it.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -59,35 +71,39 @@ def ordered(typing_context: Any, word: Any) -> Any:
         sign = builder.ashr(value, value.type(width - 1))
         return builder.xor(value, builder.and_(sign, value.type(2 ** (width - 1) - 1)))
 
-    return types.Integer.from_bitwidth(word.bitwidth, signed=True)(word), generate
+    return types.Integer.from_bitwidth(bits.bitwidth, signed=True)(bits), generate
 
 
 @intrinsic
-def remoteness(typing_context: Any, word: Any) -> Any:
-    """Map the word of a float to a signed integer in the order of magnitudes, but for 0, which comes last."""
+def magnitude_key(typing_context: Any, bits: Any) -> Any:
+    """Return a signed integer that sorts floats by magnitude, with zeros last.
+
+    The smallest key of a row belongs to its nonzero element of smallest magnitude.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (value,) = arguments
         largest = value.type(2 ** (value.type.width - 1) - 1)
+        # A magnitude of 0 gives the largest integer. All others wrap around to the smallest one, plus magnitude - 1.
         return builder.add(builder.and_(value, largest), largest)
 
-    return types.Integer.from_bitwidth(word.bitwidth, signed=True)(word), generate
+    return types.Integer.from_bitwidth(bits.bitwidth, signed=True)(bits), generate
 
 
 @intrinsic
-def as_float(typing_context: Any, word: Any) -> Any:
-    """Return the float of 64 or 32 bits that has this word."""
-    result = _FLOATS[word.bitwidth]
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """Return the float64 or float32 with these bits."""
+    result = _FLOATS[bits.bitwidth]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(result))
 
-    return result(word), generate
+    return result(bits), generate
 
 
 @intrinsic
-def as_word(typing_context: Any, x: Any) -> Any:
-    """Return the word of a float64 or float32."""
+def bits_of(typing_context: Any, x: Any) -> Any:
+    """Return the bits of a float64 or float32 as a signed integer."""
     result = types.Integer.from_bitwidth(x.bitwidth, signed=True)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -97,13 +113,13 @@ def as_word(typing_context: Any, x: Any) -> Any:
 
 
 @intrinsic
-def flip_of(typing_context: Any, negated: Any, word: Any) -> Any:
-    """Return the word of a type that negates a float, or the one that leaves it."""
-    result = word.instance_type
+def sign_mask(typing_context: Any, negate: Any, storage: Any) -> Any:
+    """Return the mask that negates a storage word by xor if `negate` is not 0, and leaves it unchanged otherwise."""
+    result = storage.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         integer = context.get_value_type(result)
-        flips = builder.icmp_signed("!=", arguments[0], arguments[0].type(0))
-        return builder.select(flips, integer(1 << (integer.width - 1)), integer(0))
+        negates = builder.icmp_signed("!=", arguments[0], arguments[0].type(0))
+        return builder.select(negates, integer(1 << (integer.width - 1)), integer(0))
 
-    return result(negated, word), generate
+    return result(negate, storage), generate

@@ -8,7 +8,7 @@ import numpy as np
 
 from rose_kernels.entry import entry
 from rose_kernels.layout import Layout
-from rose_kernels.llvm.storage import WORDS
+from rose_kernels.llvm.storage import STORAGE_TYPES
 from rose_kernels.parallel import tables
 from rose_kernels.parallel.schedule import Wave, in_queues, waves
 from rose_kernels.parallel.threads import Threads
@@ -36,7 +36,7 @@ class Batch:
     """
 
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
-        self._work = entry(WORDS[param_dtype], WORDS[grad_dtype], _OPERATIONS[compute])
+        self._work = entry(STORAGE_TYPES[param_dtype], STORAGE_TYPES[grad_dtype], _OPERATIONS[compute])
         self._waves = list(waves(layouts))
         self._initial = [_initial(wave) for wave in self._waves]
         self._queued: dict[tuple[int, int], Queued] = {}  # by wave and how many of its tickets

@@ -9,10 +9,10 @@ import math
 import numpy as np
 
 from rose_kernels.llvm import atomics
-from rose_kernels.llvm.bits import as_float, as_word, flip_of
+from rose_kernels.llvm.bits import bits_of, float_of, sign_mask
 from rose_kernels.llvm.compilation import compiled, indices
 from rose_kernels.llvm.memory import words_at
-from rose_kernels.llvm.storage import size_of
+from rose_kernels.llvm.storage import itemsize_of
 from rose_kernels.parallel.tables import (
     DEVIATION_SUMS,
     DEVIATIONS,
@@ -63,7 +63,7 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
         _finish_parts(tensor, parts, means[tensor.first_row :], own, grad_word, operation)
         note_ranges(tensor, own, shared)
     if phase <= FOLD and tensor.gated != 0:
-        tensor.highest_range = as_float(shared[place + HIGH_RANGE])
+        tensor.highest_range = float_of(shared[place + HIGH_RANGE])
         phase = RANGES
         if shared[place + PENDING + phase] > 0:
             atomics.publish(shared, place + OPEN + phase)
@@ -86,7 +86,7 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
 @compiled
 def measure(tensor, row, rows, means, ranges, grad_word, operation, buffers):
     """Write the means and ranges of some rows."""
-    flip = flip_of(tensor.negated, grad_word)
+    flip = sign_mask(tensor.negated, grad_word)
     address, pitch, centered = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch, tensor.centered != 0
     constants = _constants(tensor)
     measure_rows(
@@ -105,10 +105,10 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
 
     The sums that are kept from the first to the second phase are a draft, see NOTE: [drafts].
     """
-    flip = flip_of(tensor.negated, grad_word)
+    flip = sign_mask(tensor.negated, grad_word)
     row = start // tensor.length
     column = start - row * tensor.length
-    address = tensor.grad + row * tensor.grad_pitch + column * size_of(grad_word)
+    address = tensor.grad + row * tensor.grad_pitch + column * itemsize_of(grad_word)
     words, part = words_at(address, stop - start, grad_word), (tensor.first_part + row) * PART
     tickets = (tensor.length + tensor.block - 1) // tensor.block
     draft = tensor.first_draft + (row * tickets + column // tensor.block) * DRAFT
@@ -117,12 +117,12 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
             low_key, high_key = _draft(tensor, words, flip, parts, part, draft, grad_word, operation)
         else:
             low_key, high_key, _, _ = survey(words, flip)
-        atomics.keep_minimum(parts, part + LOW, np.int64(low_key))
-        atomics.keep_maximum(parts, part + HIGH, np.int64(high_key))
+        atomics.minimum(parts, part + LOW, np.int64(low_key))
+        atomics.maximum(parts, part + HIGH, np.int64(high_key))
         return
     low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
     sigma = sigma_of_row(low, high, tensor.scale)
-    if parts[draft] != as_word(sigma):
+    if parts[draft] != bits_of(sigma):
         _keep(parts, draft, sigma, fold_row(words, flip, operation, sigma, _constants(tensor)))
     for k in range(3):
         atomics.add(parts, part + SUMS + k, parts[draft + 1 + k])
@@ -141,14 +141,14 @@ def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
 
 @compiled
 def _keep(parts, draft, sigma, sums):
-    parts[draft] = as_word(sigma)
+    parts[draft] = bits_of(sigma)
     parts[draft + 1], parts[draft + 2], parts[draft + 3] = sums
 
 
 @compiled
 def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
     """Write the mean and the range of each row that was measured in parts."""
-    flip, centered, length = flip_of(tensor.negated, grad_word), tensor.centered != 0, tensor.length
+    flip, centered, length = sign_mask(tensor.negated, grad_word), tensor.centered != 0, tensor.length
     for row in range(tensor.rows):
         part = (tensor.first_part + row) * PART
         low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
@@ -168,12 +168,12 @@ def note_ranges(tensor, ranges, shared):
     """Note the smallest and the largest range, which are not below 0, as words; any NaN is the largest."""
     if tensor.gated == 0:
         return
-    low = high = np.int64(as_word(ranges[0]))
+    low = high = np.int64(bits_of(ranges[0]))
     for i in indices(0, ranges.size):
-        word = np.int64(as_word(ranges[i])) & np.int64(0x7FFFFFFFFFFFFFFF)  # a NaN may have a sign
+        word = np.int64(bits_of(ranges[i])) & np.int64(0x7FFFFFFFFFFFFFFF)  # a NaN may have a sign
         low, high = min(low, word), max(high, word)
-    atomics.keep_minimum(shared, tensor.number * SHARED + LOW_RANGE, low)
-    atomics.keep_maximum(shared, tensor.number * SHARED + HIGH_RANGE, high)
+    atomics.minimum(shared, tensor.number * SHARED + LOW_RANGE, low)
+    atomics.maximum(shared, tensor.number * SHARED + HIGH_RANGE, high)
 
 
 @compiled
@@ -206,7 +206,7 @@ def _mean_of_sums(tensor, shared, place, highest):
 @compiled
 def _find_mean_range(tensor, shared):
     """Find the mean range, and the largest squared deviation: that of the largest range or of the smallest."""
-    high, low = tensor.highest_range, as_float(shared[tensor.number * SHARED + LOW_RANGE])
+    high, low = tensor.highest_range, float_of(shared[tensor.number * SHARED + LOW_RANGE])
     mean64 = _mean_of_sums(tensor, shared, RANGE_SUMS, high)
     above, below = (high - mean64) * (high - mean64), (low - mean64) * (low - mean64)
     tensor.mean64 = mean64

@@ -81,7 +81,7 @@ def _take(tickets, queues, own_lane, shared):
                 continue
             answer = np.int64(_LATER)
             is_open = atomics.load(shared, tickets[number].tensor * SHARED + OPEN + phase)
-            if is_open and atomics.replace(queues, place, number, number + 1):
+            if is_open and atomics.compare_exchange(queues, place, number, number + 1):
                 return number
     return answer
 

@@ -14,9 +14,9 @@ What is divided must be so far from the ends of float64 that nothing over- or un
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
-from rose_kernels.llvm.arithmetic import can_fuse, fma
+from rose_kernels.llvm.arithmetic import fma, has_fma
 from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["at", "divided", "has_reciprocal", "multiplies", "with_reciprocal"]
@@ -28,15 +28,15 @@ _LEAST_DIVISOR, _MOST_DIVISOR = 2.0**-300, 2.0**300
 _LEAST_RATE, _MOST_RATE = 2.0**-400, 2.0**400
 
 
-@intrinsic
-def multiplies(typing_context: Any, grad_word: Any, operation: Any) -> Any:
+def multiplies(grad_word: Any, operation: Any) -> Any:
     """Tell whether this machine can multiply in place of dividing, for gradients of a word and an operation dtype."""
+    raise NotImplementedError
+
+
+@overload(multiplies)
+def _compiled_multiplies(grad_word, operation):
     fits = operation.instance_type == types.float64 and grad_word.instance_type.bitwidth <= 32
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.boolean, fits and can_fuse(context.codegen()))
-
-    return types.boolean(grad_word, operation), generate
+    return lambda grad_word, operation: fits and has_fma()
 
 
 @compiled

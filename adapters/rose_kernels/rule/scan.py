@@ -5,11 +5,11 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.llvm.arithmetic import add_in_any_order
-from rose_kernels.llvm.bits import add, flip_of, ordered, remoteness, xor
+from rose_kernels.llvm.arithmetic import add_reassociable
+from rose_kernels.llvm.bits import add, magnitude_key, order_key, sign_mask, xor
 from rose_kernels.llvm.compilation import compiled, indices
-from rose_kernels.llvm.memory import SLOTS, on_stack, prefetch_far
-from rose_kernels.llvm.storage import key_of, load, quantum_of
+from rose_kernels.llvm.memory import SLOTS, on_stack, prefetch_l2
+from rose_kernels.llvm.storage import key_type, load, ulp_bound
 
 __all__ = ["quantum", "survey"]
 
@@ -22,7 +22,7 @@ _GROUPS: Final = 4
 def survey(words: Any, flip: Any) -> Any:
     """Return what a look at a row, or at a part of one, tells.
 
-    These are the smallest and the largest element as ordered integers, the most remote one (`words.remoteness`), and
+    These are the smallest and the largest element as ordered integers, the most remote one (`bits.magnitude_key`), and
     the sum in whatever order. That of float64 is NaN: it would hardly ever be exact.
     """
     raise NotImplementedError
@@ -30,7 +30,7 @@ def survey(words: Any, flip: Any) -> Any:
 
 @overload(survey)
 def _compiled_survey(words, flip):
-    sums, key = words.dtype.bitwidth < 64, key_of(words.dtype)
+    sums, key = words.dtype.bitwidth < 64, key_type(words.dtype)
     lowest, highest = key(np.iinfo(key).min), key(np.iinfo(key).max)
 
     def survey(words, flip):
@@ -45,28 +45,28 @@ def _compiled_survey(words, flip):
                 lows[i], highs[i], leasts[i], plains[i] = highest, lowest, highest, 0.0
             for group in indices(0, groups):
                 first = group * SLOTS
-                prefetch_far(words, first, SLOTS, _AHEAD)
+                prefetch_l2(words, first, SLOTS, _AHEAD)
                 # The sums come first: once whole vectors are loaded, LLVM cuts the halves that these need from them,
                 # element by element.
                 if sums:
                     for i in indices(0, SLOTS):
                         plains[i] += load(words[first + i], np.float64)
                 for i in indices(0, SLOTS):
-                    own = ordered(words[first + i])
+                    own = order_key(words[first + i])
                     lows[i], highs[i] = min(lows[i], own), max(highs[i], own)
-                    leasts[i] = min(leasts[i], remoteness(words[first + i]))
+                    leasts[i] = min(leasts[i], magnitude_key(words[first + i]))
             for i in indices(0, SLOTS):
                 low, high, least = min(low, lows[i]), max(high, highs[i]), min(least, leasts[i])
-                plain = add_in_any_order(plain, plains[i])
+                plain = add_reassociable(plain, plains[i])
         rest = groups * SLOTS
-        prefetch_far(words, rest, np.uintp(words.size) - rest, _AHEAD)
+        prefetch_l2(words, rest, np.uintp(words.size) - rest, _AHEAD)
         if sums:
             for i in indices(rest, words.size):
-                plain = add_in_any_order(plain, load(words[i], np.float64))
+                plain = add_reassociable(plain, load(words[i], np.float64))
         for i in indices(rest, words.size):
-            own = ordered(words[i])
+            own = order_key(words[i])
             low, high = min(low, own), max(high, own)
-            least = min(least, remoteness(words[i]))
+            least = min(least, magnitude_key(words[i]))
         if flip != 0:  # the order is the reverse
             low, high, plain = xor(high, -1), xor(low, -1), -plain
         return low, high, least, plain
@@ -76,9 +76,9 @@ def _compiled_survey(words, flip):
 
 @compiled
 def quantum(least, word):
-    """Return a number of whose powers of 2 each element is a multiple (`words.quantum_of`), from the most remote one.
+    """Return a number of whose powers of 2 each element is a multiple (`storage.ulp_bound`), from the most remote one.
 
     That all are 0 is seen in the word: where the processor takes subnormal floats for 0, they may hide others.
     """
-    magnitude = add(xor(flip_of(1, word), least), 1)
-    return quantum_of(load(magnitude, np.float64) if magnitude != 0 else np.inf, word)
+    magnitude = add(xor(sign_mask(1, word), least), 1)
+    return ulp_bound(load(magnitude, np.float64) if magnitude != 0 else np.inf, word)

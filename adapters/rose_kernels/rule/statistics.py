@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.llvm.bits import and_, as_word, ordered, remoteness, xor
+from rose_kernels.llvm.bits import bits_of, cast_like, magnitude_key, order_key, xor
 from rose_kernels.llvm.compilation import compiled, indices
-from rose_kernels.llvm.memory import prefetch_far, words_at
-from rose_kernels.llvm.storage import key_of, load, size_of
+from rose_kernels.llvm.memory import prefetch_l2, words_at
+from rose_kernels.llvm.storage import itemsize_of, key_type, load
 from rose_kernels.rule.scan import quantum, survey
 from rose_kernels.rule.summation import constants_of, first_sigma, fold, fold_sums_of, last_place, split, total
 
@@ -42,16 +42,16 @@ _LARGEST, _SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 @compiled
 def limits(low_key, high_key, flip, operation):
     """Return the smallest and the largest element in the operation dtype, NaN both if any element is (ROSE-4.1)."""
-    none = and_(flip, 0)
-    low, high = _of_key(low_key, none, operation), _of_key(high_key, none, operation)
+    low, high = _of_key(low_key, flip, operation), _of_key(high_key, flip, operation)
     if math.isnan(low) or math.isnan(high):
         return operation(np.nan), operation(np.nan)
     return low, high
 
 
 @compiled
-def _of_key(key, none, operation):
-    return load(xor(none, ordered(xor(none, key))), operation)
+def _of_key(key, like, operation):
+    """Return the float of an ordered integer, read as a storage word of the type of `like`."""
+    return load(cast_like(order_key(cast_like(key, like)), like), operation)
 
 
 @compiled
@@ -93,7 +93,7 @@ def survey_in_pieces(words, flip, operation, word, constants, low_key, high_key)
         low_key, high_key = min(low_key, low), max(high_key, high)
         smallest, largest = limits(low_key, high_key, flip, operation)
         now = sigma_of_row(smallest, largest, scale)
-        if as_word(now) != as_word(sigma):
+        if bits_of(now) != bits_of(sigma):
             sigma, sums = now, fold_row(words[:start], flip, operation, now, constants)
         unit = quantum(least, word)
         # What is exact has nothing beyond the second fold, unless the row has more than 2**32 elements.
@@ -208,7 +208,7 @@ def _keys(word: Any) -> Any:
 
 @overload(_keys)
 def _compiled_keys(word):
-    key = key_of(word.instance_type)
+    key = key_type(word.instance_type)
     return lambda word: np.empty((3, _STRIP), key)
 
 
@@ -218,19 +218,19 @@ def _survey_columns(columns, address, pitch, length, flip, word, keys, sums):
     lows, highs, leasts = keys[0], keys[1], keys[2]
     for i in indices(0, length):
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
-        place = address + np.int64(i) * size_of(word)
-        prefetch_far(words_at(address, 1, word), i * _STRIP, _STRIP, _STRIP * pitch)
+        place = address + np.int64(i) * itemsize_of(word)
+        prefetch_l2(words_at(address, 1, word), i * _STRIP, _STRIP, _STRIP * pitch)
         for row in indices(0, _STRIP):
             column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
         if i == 0:
             sums[:] = 0.0
             for row in indices(0, _STRIP):
-                lows[row] = highs[row] = ordered(column[row])
-                leasts[row] = remoteness(column[row])
+                lows[row] = highs[row] = order_key(column[row])
+                leasts[row] = magnitude_key(column[row])
         for row in indices(0, _STRIP):
-            key = ordered(column[row])
+            key = order_key(column[row])
             lows[row], highs[row] = min(lows[row], key), max(highs[row], key)
-            leasts[row] = min(leasts[row], remoteness(column[row]))
+            leasts[row] = min(leasts[row], magnitude_key(column[row]))
         for row in indices(0, _STRIP):
             sums[row] += load(column[row], np.float64)
 
@@ -248,7 +248,7 @@ def _fold_columns(columns, length, sigmas, constants, operation, highs, sums, fo
             x, sigma = np.float64(load(column[row], operation)), sigmas[row]
             word, rest = fold(x, sigma)
             first[row] += word
-            second[row] += as_word(rest + sigma * ratio)
+            second[row] += bits_of(rest + sigma * ratio)
     for row in indices(0, _STRIP):
         own = first[row], second[row], np.int64(0)
         sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rose_kernels.llvm.bits import as_float, as_word
+from rose_kernels.llvm.bits import bits_of, float_of
 from rose_kernels.llvm.compilation import compiled, indices
 
 __all__ = [
@@ -41,7 +41,7 @@ def first_sigma(magnitude, scale):
     """Return the s of the first fold; `scale` is that of `constants_of`, and `magnitude` is not NaN."""
     if magnitude == 0.0:
         return 0.0
-    below = as_float(as_word(magnitude) - 1)
+    below = float_of(bits_of(magnitude) - 1)
     return ((magnitude - below) * 2.0**52) * scale
 
 
@@ -49,7 +49,7 @@ def first_sigma(magnitude, scale):
 def fold(x, sigma):
     """Return the word of x + s, and what is left of x."""
     raised = x + sigma
-    return as_word(raised), x - (raised - sigma)
+    return bits_of(raised), x - (raised - sigma)
 
 
 def fold_sums_of(term: Any) -> Any:
@@ -67,14 +67,14 @@ def fold_sums_of(term: Any) -> Any:
             for i in indices(0, count):
                 word, rest = fold(term(a, b, c, i), sigma)
                 first += word
-                second += as_word(rest + sigma2)
+                second += bits_of(rest + sigma2)
         else:
             for i in indices(0, count):
                 word, rest = fold(term(a, b, c, i), sigma)
                 first += word
                 word, rest = fold(rest, sigma2)
                 second += word
-                third += as_word(rest + sigma3)
+                third += bits_of(rest + sigma3)
         return first, second, third
 
     # NOTE: [one name a function] What was compiled and kept by another process is linked by its name, which is made
@@ -86,7 +86,7 @@ def fold_sums_of(term: Any) -> Any:
 @compiled
 def last_place(sigma):
     """Return the unit in the last place of an s: what the summands are rounded to in its fold."""
-    return as_float(as_word(sigma) + 1) - sigma
+    return float_of(bits_of(sigma) + 1) - sigma
 
 
 @compiled
@@ -99,9 +99,9 @@ def split(exact, count, sigma, ratio):
     units = np.int64(exact / first)
     rest = np.int64((exact - np.float64(units) * first) / second)
     return (
-        count * as_word(sigma) + units,
-        count * as_word(sigma * ratio) + rest,
-        count * as_word(sigma * ratio * ratio),
+        count * bits_of(sigma) + units,
+        count * bits_of(sigma * ratio) + rest,
+        count * bits_of(sigma * ratio * ratio),
     )
 
 
@@ -118,7 +118,7 @@ def total(sums, count, sigma, ratio, folds, highest):
 
 @compiled
 def _fold_value(words, count, sigma):
-    return np.float64(words - count * as_word(sigma)) * last_place(sigma)
+    return np.float64(words - count * bits_of(sigma)) * last_place(sigma)
 
 
 @compiled

@@ -6,10 +6,10 @@ from typing import Any, Final
 import numpy as np
 from numba.extending import overload
 
-from rose_kernels.llvm.bits import flip_of, xor
+from rose_kernels.llvm.bits import sign_mask, xor
 from rose_kernels.llvm.compilation import compiled, indices
-from rose_kernels.llvm.memory import prefetch, prefetch_far, words_at
-from rose_kernels.llvm.storage import load, size_of, store
+from rose_kernels.llvm.memory import prefetch, prefetch_l2, words_at
+from rose_kernels.llvm.storage import itemsize_of, load, store
 from rose_kernels.parallel.tables import NEAREST, PORTABLE
 from rose_kernels.rule.division import at, divided, has_reciprocal, multiplies, with_reciprocal
 from rose_kernels.rule.gate import denominator
@@ -44,7 +44,7 @@ def element_buffers(operation):
 def advance_scalar(tensor, param_word, grad_word, operation, buffers):
     """Update a parameter of rank 0 (ROSE-6.2)."""
     x, g = words_at(tensor.param, 1, param_word), words_at(tensor.grad, 1, grad_word)
-    slope = load(xor(g[0], flip_of(tensor.negated, grad_word)), operation)
+    slope = load(xor(g[0], sign_mask(tensor.negated, grad_word)), operation)
     sign = operation(1.0) if slope > 0.0 else operation(-1.0)
     sign = operation(0.0) if slope == 0.0 else sign
     step = slope if math.isnan(slope) else sign * operation(tensor.rate)
@@ -59,7 +59,7 @@ def advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, 
     """Update the elements from one to before another; `means` and `ranges` begin with the row of the first."""
     length, first_row = tensor.length, start // tensor.length
     row, place = first_row, start - first_row * length
-    x_size, g_size, multiplying = size_of(param_word), size_of(grad_word), multiplies(grad_word, operation)
+    x_size, g_size, multiplying = itemsize_of(param_word), itemsize_of(grad_word), multiplies(grad_word, operation)
     dense = tensor.param_pitch == length * x_size and tensor.grad_pitch == length * g_size
     many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
@@ -127,7 +127,7 @@ def _advance(  # the compiled one is below
 def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
     def at_once(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
         rate, decay = operation(tensor.rate), operation(tensor.decay)
-        flip = flip_of(tensor.negated, grad_word)
+        flip = sign_mask(tensor.negated, grad_word)
         groups = np.uintp(x.size) // _GROUP
         for group in indices(0, groups):
             first = group * _GROUP
@@ -139,7 +139,7 @@ def _compiled_advance(tensor, x, g, start, means, divisors, grad_word, operation
             _advance_one(x, g, i, means, divisors, rate, decay, flip, operation)
 
     def in_stages(tensor, x, g, start, means, divisors, grad_word, operation, buffers):
-        _widen(x, g, flip_of(tensor.negated, grad_word), buffers)
+        _widen(x, g, sign_mask(tensor.negated, grad_word), buffers)
         values, slopes = buffers[3], buffers[4]
         rate, decay = operation(tensor.rate), operation(tensor.decay)
         for i in indices(0, x.size):
@@ -167,8 +167,8 @@ def _advance_one(x, g, i, means, divisors, rate, decay, flip, operation):
 @compiled
 def _widen(x, g, flip, buffers):
     """Write the float32 of each element of a parameter of 16-bit words, and of its gradient, which is not wider."""
-    prefetch_far(x, 0, x.size, _AHEAD)
-    prefetch_far(g, 0, g.size, _AHEAD)
+    prefetch_l2(x, 0, x.size, _AHEAD)
+    prefetch_l2(g, 0, g.size, _AHEAD)
     for i in indices(0, x.size):
         buffers[3][i], buffers[4][i] = load(x[i], np.float32), load(xor(g[i], flip), np.float32)
 
