@@ -18,10 +18,10 @@ Entry = Callable[..., None]
 
 
 @functools.cache
-def entry(param_word: Any, grad_word: Any, operation: Any) -> Entry:
+def entry(param_storage: Any, grad_storage: Any, operation: Any) -> Entry:
     """Return `worker.work` for parameters and gradients of some words and an operation dtype, compiled."""
     compiled = _entry()
-    kinds = (param_word, grad_word, operation)
+    kinds = (param_storage, grad_storage, operation)
     integers, floats = np.zeros(1, np.int64), np.zeros(0)
     no_tickets = (np.zeros(0, tables.TENSOR), np.zeros(0, tables.TICKET), np.zeros(0, np.int64), integers)
     nothing = (*no_tickets, integers, integers, floats, floats, 0, *kinds)
@@ -57,8 +57,8 @@ def _compiled_for(digest: str, *, cache: bool) -> Any:
         means,
         ranges,
         rows_not_kept,
-        param_word,
-        grad_word,
+        param_storage,
+        grad_storage,
         operation,
     ):
         if len(digest) > 0:
@@ -72,8 +72,8 @@ def _compiled_for(digest: str, *, cache: bool) -> Any:
                 means,
                 ranges,
                 rows_not_kept,
-                param_word,
-                grad_word,
+                param_storage,
+                grad_storage,
                 operation,
             )
 

@@ -100,10 +100,10 @@ def _set(batch: Any, requests: Requests) -> None:
     """Set a batch to this step."""
     tensors = batch.tensors
     tensors["param"], tensors["grad"] = requests.params, requests.grads
-    tensors["rate"], tensors["decay"] = np.negative(requests.rates), requests.factors
-    tensors["negated"] = requests.negated
+    tensors["negative_lr"], tensors["decay"] = np.negative(requests.rates), requests.factors
+    tensors["maximize"] = requests.negated
     if requests.words is not None:
-        tensors["noise"], tensors["words"], tensors["words_start"] = tables.DRAWN, requests.words, 0
+        tensors["noise"], tensors["noise_address"], tensors["noise_start"] = tables.DRAWN, requests.words, 0
         return
     tensors["noise"] = [tables.NEAREST if own is None else tables.PORTABLE for own in requests.noise]
     if tensors["noise"].any():

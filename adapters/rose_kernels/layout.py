@@ -26,8 +26,8 @@ class Layout(NamedTuple):
     rank: int
     rows: int
     length: int  # elements of a row
-    param_pitch: int  # bytes from one row to the next
-    grad_pitch: int
+    param_stride_bytes: int  # bytes from one row to the next
+    grad_stride_bytes: int
     centered: bool
     gated: bool
     param_extent: int  # bytes from the lowest element to the end of the highest
@@ -75,7 +75,7 @@ def layout_of(
     Examples
     --------
     >>> layout = layout_of((3, 4), (8, 1), (4, 1), (4, 4), centralize=True, stabilize=True, in_c_order=True)
-    >>> layout.rows, layout.length, layout.param_pitch, layout.grad_pitch
+    >>> layout.rows, layout.length, layout.param_stride_bytes, layout.grad_stride_bytes
     (3, 4, 32, 16)
     >>> layout_of((3, 4), (1, 3), (1, 3), (4, 4), centralize=True, stabilize=True, in_c_order=True) is None
     True
@@ -92,15 +92,17 @@ def layout_of(
     sliced = split == 1
 
     first = param_strides[0] if shape else 0, grad_strides[0] if shape else 0
-    # A single row has no pitch, and gets that of rows side by side.
+    # A single row has no stride_bytes, and gets that of rows side by side.
     pitches = [(stride if rows > 1 else length) * size for stride, size in zip(first, itemsizes, strict=True)]
-    extents = [(rows - 1) * abs(pitch) + length * size for pitch, size in zip(pitches, itemsizes, strict=True)]
+    extents = [
+        (rows - 1) * abs(stride_bytes) + length * size for stride_bytes, size in zip(pitches, itemsizes, strict=True)
+    ]
     return Layout(
         rank=len(shape),
         rows=rows,
         length=length,
-        param_pitch=pitches[0],
-        grad_pitch=pitches[1],
+        param_stride_bytes=pitches[0],
+        grad_stride_bytes=pitches[1],
         centered=centralize and sliced,
         gated=stabilize and sliced,
         param_extent=extents[0],

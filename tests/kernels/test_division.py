@@ -15,7 +15,7 @@ from numba.core.registry import cpu_target
 
 import rose_core
 from rose_kernels.llvm.compilation import indices
-from rose_kernels.rule.division import divided, has_reciprocal, with_reciprocal
+from rose_kernels.rule.division import divide, has_reciprocal, with_reciprocal
 from tests.bits import assert_same_bits
 from tests.core.test_same_bits import OPTIONS
 from tests.kernels.stepping import update_by_kernels
@@ -25,17 +25,17 @@ BITS: Final = 53
 
 
 @njit(error_model="numpy")
-def divided_all(x: Any, divisor: Any, quotients: Any) -> None:
+def divide_all(x: Any, divisor: Any, quotients: Any) -> None:
     """Divide each element by one divisor, by multiplication."""
     by = with_reciprocal(divisor, np.float64)
     for i in indices(0, x.size):
-        quotients[i] = divided(x[i], by, i)
+        quotients[i] = divide(x[i], by, i)
 
 
 def quotients_of(x: np.ndarray, divisor: float) -> np.ndarray:
     """Return the quotients, by multiplication."""
     quotients = np.empty_like(x)
-    divided_all(x, divisor, quotients)
+    divide_all(x, divisor, quotients)
     return quotients
 
 
@@ -101,11 +101,11 @@ BY_DIVISION: Final = """
 import numpy as np
 from numba import njit
 import rose_core
-from rose_kernels.rule.division import multiplies
+from rose_kernels.rule.division import can_multiply
 from tests.bits import assert_same_bits
 from tests.kernels.stepping import update_by_kernels
 
-assert not njit(lambda: multiplies(np.int32, np.float64))()
+assert not njit(lambda: can_multiply(np.int32, np.float64))()
 rng = np.random.default_rng(5)
 for shape in [(3, 100), (9, 5), (70,)]:
     param, grad = rng.standard_normal((2, *shape)).astype(np.float32)
@@ -131,6 +131,6 @@ def test_a_processor_that_cannot_multiply_and_add_at_once_divides(tmp_path: Path
 
 
 def test_loops_are_made_of_the_widest_vectors() -> None:
-    (ir,) = divided_all.inspect_llvm().values()
+    (ir,) = divide_all.inspect_llvm().values()
     has_wide = "+avx512vbmi2" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     assert ('"prefer-vector-width"="512"' in ir) == has_wide

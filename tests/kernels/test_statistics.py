@@ -11,31 +11,33 @@ import rose_core
 from rose_kernels.llvm.bits import sign_mask
 from rose_kernels.llvm.storage import STORAGE_TYPES, itemsize_of
 from rose_kernels.rule.statistics import measure_rows, strip_buffers
-from rose_kernels.rule.summation import constants_of
+from rose_kernels.rule.summation import fold_constants
 from tests.bits import assert_same_bits
 from tests.strategies import DTYPES
 
 
 @njit(error_model="numpy")
-def measure_all(address: Any, length: Any, negated: Any, constants: Any, word: Any, means: Any, ranges: Any) -> None:
+def measure_all(address: Any, length: Any, maximize: Any, constants: Any, word: Any, means: Any, ranges: Any) -> None:
     """Write the mean and the range of each row."""
-    pitch, buffers = length * itemsize_of(word), strip_buffers(word, np.float64)
-    flip = sign_mask(negated, word)
-    measure_rows(address, pitch, means.size, length, flip, True, constants, np.float64, word, means, ranges, buffers)
+    stride_bytes, buffers = length * itemsize_of(word), strip_buffers(word, np.float64)
+    flip = sign_mask(maximize, word)
+    measure_rows(
+        address, stride_bytes, means.size, length, flip, True, constants, np.float64, word, means, ranges, buffers
+    )
 
 
-def measured(grad: np.ndarray, dtype: str, *, negated: bool) -> tuple[np.ndarray, np.ndarray]:
+def measured(grad: np.ndarray, dtype: str, *, maximize: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the range of each row of a matrix."""
     rows, length = grad.shape
     means, ranges = np.empty((2, rows))
-    measure_all(grad.ctypes.data, length, int(negated), constants_of(length), STORAGE_TYPES[dtype], means, ranges)
+    measure_all(grad.ctypes.data, length, int(maximize), fold_constants(length), STORAGE_TYPES[dtype], means, ranges)
     return means, ranges
 
 
-@pytest.mark.parametrize("negated", [False, True])
+@pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("length", [1, 5, 30, 40, 300, 2048, 2049, 5000])
 @pytest.mark.parametrize("dtype", STORAGE_TYPES)
-def test_means_and_ranges(dtype: str, length: int, negated: bool) -> None:
+def test_means_and_ranges(dtype: str, length: int, maximize: bool) -> None:
     """Most elements lie between 1 and 2, the others down to where no sum with them is exact."""
     rng = np.random.default_rng(7)
     rows = 2 * 64 + 3
@@ -43,8 +45,8 @@ def test_means_and_ranges(dtype: str, length: int, negated: bool) -> None:
         x = rng.uniform(1, 2, (rows, length)) * np.where(rng.random((rows, length)) < 0.1, 2.0**-exponent, 1.0)
         x[:, 0] = 2.0
         grad = x.astype(DTYPES[dtype][0])
-        expected = rose_core.slice_statistics(-grad if negated else grad)
-        means, ranges = measured(grad, dtype, negated=negated)
+        expected = rose_core.slice_statistics(-grad if maximize else grad)
+        means, ranges = measured(grad, dtype, maximize=maximize)
         what = f"{dtype}, rows of {length}, down to 2**-{exponent}"
         assert_same_bits(means, np.asarray(expected.mean), backend="kernels", what=f"means of {what}")
         assert_same_bits(ranges, np.asarray(expected.range), backend="kernels", what=f"ranges of {what}")
@@ -55,7 +57,7 @@ def test_subnormal_elements_hide_no_others_where_they_are_taken_for_zero() -> No
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot take subnormal floats for zero")
     try:
-        means, _ = measured(grad, "float32", negated=False)
+        means, _ = measured(grad, "float32", maximize=False)
     finally:
         torch.set_flush_denormal(False)
     assert means.tolist() == [2.0**-62, 2.0**-62]

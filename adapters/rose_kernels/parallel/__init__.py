@@ -1,1 +1,1 @@
-"""A step divided into tasks for several threads: tables, schedule, tasks, worker, threads and plan."""
+"""A step divide into tasks for several threads: tables, schedule, tasks, worker, threads and plan."""

@@ -12,7 +12,7 @@ from rose_kernels.llvm.storage import STORAGE_TYPES
 from rose_kernels.parallel import tables
 from rose_kernels.parallel.schedule import Wave, in_queues, waves
 from rose_kernels.parallel.threads import Threads
-from rose_kernels.rule.summation import constants_of
+from rose_kernels.rule.summation import fold_constants
 
 __all__ = ["Batch"]
 
@@ -45,7 +45,7 @@ class Batch:
             if field in (tables.TENSOR.names or ()):
                 self.tensors[field] = [layout[place] for layout in layouts]
         for prefix, counts in (("", self.tensors["length"]), ("gate_", self.tensors["rows"])):
-            constants = np.reshape([constants_of(int(n)) for n in counts], (-1, 3)).T
+            constants = np.reshape([fold_constants(int(n)) for n in counts], (-1, 3)).T
             for field, values in zip(("scale", "ratio", "folds"), constants, strict=True):
                 self.tensors[prefix + field] = values
         for wave in self._waves:
@@ -71,7 +71,7 @@ class Batch:
         self._run(wave, memory, self._kept(wave, first, threads), threads)
         for tickets, start, stop in _drawings(wave, wave.tickets[first:]):
             address, words = draw(start, stop)
-            self.tensors["words"], self.tensors["words_start"] = address, start
+            self.tensors["noise_address"], self.tensors["noise_start"] = address, start
             self._run(wave, memory, in_queues(tickets, _lanes(wave, tickets, threads)), threads)
             del words
 

@@ -17,7 +17,7 @@ BUNDLE: Final = 2**14
 # Of so many rows the means and ranges are kept, 8 MiB; of tensors that have more each phase measures anew.
 KEPT_ROWS: Final = 2**19
 ROWS_NOT_KEPT: Final = 2**13
-# The sums of the gate over more rows than this are divided among threads.
+# The sums of the gate over more rows than this are divide among threads.
 GATE_ROWS: Final = 2**14
 # The table of tickets stays small.
 WAVE_ELEMENTS: Final = 2**28

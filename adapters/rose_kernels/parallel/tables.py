@@ -35,8 +35,8 @@ _TENSOR_FIELDS: Final = {
     "rank": np.int64,
     "rows": np.int64,
     "length": np.int64,  # elements of a row
-    "param_pitch": np.int64,  # bytes from one row to the next
-    "grad_pitch": np.int64,
+    "param_stride_bytes": np.int64,  # bytes from one row to the next
+    "grad_stride_bytes": np.int64,
     "centered": np.int64,
     "gated": np.int64,
     "first_row": np.int64,  # the place of its means and ranges, -1 where they are not kept
@@ -44,7 +44,7 @@ _TENSOR_FIELDS: Final = {
     "first_draft": np.int64,  # the place of the first draft of its tickets then
     "block": np.int64,  # elements of a ticket then
     "number": np.int64,  # its place in the wave
-    # The constants of the folds of a row and of the ranges (`folds.constants_of`).
+    # The constants of the folds of a row and of the ranges (`folds.fold_constants`).
     "folds": np.int64,
     "scale": np.float64,
     "ratio": np.float64,
@@ -54,14 +54,14 @@ _TENSOR_FIELDS: Final = {
     # What each step sets: addresses, -lr, the decay factor, maximize, and the noise.
     "param": np.int64,
     "grad": np.int64,
-    "rate": np.float64,
+    "negative_lr": np.float64,
     "decay": np.float64,
-    "negated": np.int64,
+    "maximize": np.int64,
     "noise": np.int64,
     "key0": np.uint32,
     "key1": np.uint32,
-    "words": np.int64,  # the address of drawn words
-    "words_start": np.int64,  # the element that the first of them is for
+    "noise_address": np.int64,  # the address of drawn words
+    "noise_start": np.int64,  # the element that the first of them is for
     # What the gate finds.
     "highest_range": np.float64,
     "mean64": np.float64,

@@ -33,16 +33,16 @@ from rose_kernels.parallel.tables import (
     UPDATE,
 )
 from rose_kernels.rule.gate import deviation_term, range_term, trust_factor
-from rose_kernels.rule.scan import survey
+from rose_kernels.rule.scan import scan_row
 from rose_kernels.rule.statistics import (
+    extrema,
     fold_row,
-    limits,
     mean_and_range,
     measure_rows,
-    sigma_of_row,
-    survey_in_pieces,
+    row_sigma,
+    scan_in_pieces,
 )
-from rose_kernels.rule.summation import first_sigma, fold_sums_of, is_settled, total
+from rose_kernels.rule.summation import first_sigma, fold_sums_of, split_is_safe, sum_of_folds
 
 __all__ = ["measure", "measure_part", "note_ranges", "proceed", "sum_ranges"]
 
@@ -50,7 +50,7 @@ _range_sums, _deviation_sums = fold_sums_of(range_term), fold_sums_of(deviation_
 
 
 @compiled
-def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
+def proceed(tensor, phase, shared, parts, means, ranges, grad_storage, operation):
     """Do what the last ticket of a phase makes ready, and open the next phase that has tickets."""
     place = tensor.number * SHARED
     own = ranges[tensor.first_row : tensor.first_row + tensor.rows] if tensor.first_row >= 0 else ranges[:0]
@@ -60,7 +60,7 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
             return
         phase = FOLD
     if phase == FOLD:
-        _finish_parts(tensor, parts, means[tensor.first_row :], own, grad_word, operation)
+        _finish_parts(tensor, parts, means[tensor.first_row :], own, grad_storage, operation)
         note_ranges(tensor, own, shared)
     if phase <= FOLD and tensor.gated != 0:
         tensor.highest_range = float_of(shared[place + HIGH_RANGE])
@@ -84,13 +84,28 @@ def proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation):
 
 
 @compiled
-def measure(tensor, row, rows, means, ranges, grad_word, operation, buffers):
+def measure(tensor, row, rows, means, ranges, grad_storage, operation, buffers):
     """Write the means and ranges of some rows."""
-    flip = sign_mask(tensor.negated, grad_word)
-    address, pitch, centered = tensor.grad + row * tensor.grad_pitch, tensor.grad_pitch, tensor.centered != 0
+    flip = sign_mask(tensor.maximize, grad_storage)
+    address, stride_bytes, centered = (
+        tensor.grad + row * tensor.grad_stride_bytes,
+        tensor.grad_stride_bytes,
+        tensor.centered != 0,
+    )
     constants = _constants(tensor)
     measure_rows(
-        address, pitch, rows, tensor.length, flip, centered, constants, operation, grad_word, means, ranges, buffers
+        address,
+        stride_bytes,
+        rows,
+        tensor.length,
+        flip,
+        centered,
+        constants,
+        operation,
+        grad_storage,
+        means,
+        ranges,
+        buffers,
     )
 
 
@@ -100,28 +115,28 @@ def _constants(tensor):
 
 
 @compiled
-def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
+def measure_part(tensor, phase, start, stop, parts, grad_storage, operation):
     """Find the extrema of a part of a row, or add the sums of its folds to those of the others.
 
     The sums that are kept from the first to the second phase are a draft, see NOTE: [drafts].
     """
-    flip = sign_mask(tensor.negated, grad_word)
+    flip = sign_mask(tensor.maximize, grad_storage)
     row = start // tensor.length
     column = start - row * tensor.length
-    address = tensor.grad + row * tensor.grad_pitch + column * itemsize_of(grad_word)
-    words, part = words_at(address, stop - start, grad_word), (tensor.first_part + row) * PART
+    address = tensor.grad + row * tensor.grad_stride_bytes + column * itemsize_of(grad_storage)
+    words, part = words_at(address, stop - start, grad_storage), (tensor.first_part + row) * PART
     tickets = (tensor.length + tensor.block - 1) // tensor.block
     draft = tensor.first_draft + (row * tickets + column // tensor.block) * DRAFT
     if phase == EXTREMA:
         if tensor.centered != 0:
-            low_key, high_key = _draft(tensor, words, flip, parts, part, draft, grad_word, operation)
+            low_key, high_key = _draft(tensor, words, flip, parts, part, draft, grad_storage, operation)
         else:
-            low_key, high_key, _, _ = survey(words, flip)
+            low_key, high_key, _, _ = scan_row(words, flip)
         atomics.minimum(parts, part + LOW, np.int64(low_key))
         atomics.maximum(parts, part + HIGH, np.int64(high_key))
         return
-    low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
-    sigma = sigma_of_row(low, high, tensor.scale)
+    low, high = extrema(parts[part + LOW], parts[part + HIGH], flip, operation)
+    sigma = row_sigma(low, high, tensor.scale)
     if parts[draft] != bits_of(sigma):
         _keep(parts, draft, sigma, fold_row(words, flip, operation, sigma, _constants(tensor)))
     for k in range(3):
@@ -129,11 +144,11 @@ def measure_part(tensor, phase, start, stop, parts, grad_word, operation):
 
 
 @compiled
-def _draft(tensor, words, flip, parts, part, draft, grad_word, operation):
+def _draft(tensor, words, flip, parts, part, draft, grad_storage, operation):
     """Find the extrema of a part of a row, and of those measured before, and make its draft on the way."""
     low_key, high_key = parts[part + LOW], parts[part + HIGH]
-    low_key, high_key, sigma, sums = survey_in_pieces(
-        words, flip, operation, grad_word, _constants(tensor), low_key, high_key
+    low_key, high_key, sigma, sums = scan_in_pieces(
+        words, flip, operation, grad_storage, _constants(tensor), low_key, high_key
     )
     _keep(parts, draft, sigma, sums)
     return low_key, high_key
@@ -146,20 +161,20 @@ def _keep(parts, draft, sigma, sums):
 
 
 @compiled
-def _finish_parts(tensor, parts, means, ranges, grad_word, operation):
+def _finish_parts(tensor, parts, means, ranges, grad_storage, operation):
     """Write the mean and the range of each row that was measured in parts."""
-    flip, centered, length = sign_mask(tensor.negated, grad_word), tensor.centered != 0, tensor.length
+    flip, centered, length = sign_mask(tensor.maximize, grad_storage), tensor.centered != 0, tensor.length
     for row in range(tensor.rows):
         part = (tensor.first_part + row) * PART
-        low, high = limits(parts[part + LOW], parts[part + HIGH], flip, operation)
+        low, high = extrema(parts[part + LOW], parts[part + HIGH], flip, operation)
         mean64 = 0.0
         if centered:
             sums = parts[part + SUMS], parts[part + SUMS + 1], parts[part + SUMS + 2]
-            sigma = sigma_of_row(low, high, tensor.scale)
-            if not is_settled(sums, length, sigma, tensor.ratio, tensor.folds):
-                words = words_at(tensor.grad + row * tensor.grad_pitch, length, grad_word)
+            sigma = row_sigma(low, high, tensor.scale)
+            if not split_is_safe(sums, length, sigma, tensor.ratio, tensor.folds):
+                words = words_at(tensor.grad + row * tensor.grad_stride_bytes, length, grad_storage)
                 sums = fold_row(words, flip, operation, sigma, _constants(tensor))
-            mean64 = total(sums, length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / length
+            mean64 = sum_of_folds(sums, length, sigma, tensor.ratio, tensor.folds, np.float64(high)) / length
         means[row], ranges[row] = mean_and_range(low, high, mean64, centered, operation)
 
 
@@ -200,7 +215,7 @@ def _mean_of_sums(tensor, shared, place, highest):
     place += tensor.number * SHARED
     sums = shared[place], shared[place + 1], shared[place + 2]
     sigma = _gate_sigma(tensor, highest)
-    return total(sums, tensor.rows, sigma, tensor.gate_ratio, tensor.gate_folds, highest) / tensor.rows
+    return sum_of_folds(sums, tensor.rows, sigma, tensor.gate_ratio, tensor.gate_folds, highest) / tensor.rows
 
 
 @compiled

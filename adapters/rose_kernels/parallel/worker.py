@@ -10,7 +10,7 @@ from rose_kernels.llvm.memory import unmanaged
 from rose_kernels.parallel.tables import DEVIATIONS, EXTREMA, FOLD, LANE, OPEN, PENDING, RANGES, SHARED, UPDATE, WHOLE
 from rose_kernels.parallel.tasks import measure, measure_part, note_ranges, proceed, sum_ranges
 from rose_kernels.rule.statistics import strip_buffers
-from rose_kernels.rule.update import advance_elements, advance_scalar, element_buffers
+from rose_kernels.rule.update import update_buffers, update_elements, update_scalar
 
 __all__ = ["work"]
 
@@ -22,18 +22,20 @@ _LOOKS: Final = 100
 
 
 @compiled
-def work(tensors, tickets, queues, lane, shared, parts, means, ranges, rows_not_kept, param_word, grad_word, operation):
+def work(
+    tensors, tickets, queues, lane, shared, parts, means, ranges, rows_not_kept, param_storage, grad_storage, operation
+):
     """Do tickets until there are none; `lane` holds how many threads have begun, each of which has the next lane.
 
     What is its `own` a thread writes for itself alone.
     """
-    own = element_buffers(operation), strip_buffers(grad_word, operation), np.empty((2, rows_not_kept), np.float64)
+    own = update_buffers(operation), strip_buffers(grad_storage, operation), np.empty((2, rows_not_kept), np.float64)
     arrays = queues, lane, shared, parts, means, ranges, own
-    _take_tickets(tensors, tickets, arrays, param_word, grad_word, operation)
+    _take_tickets(tensors, tickets, arrays, param_storage, grad_storage, operation)
 
 
 @compiled
-def _take_tickets(tensors, tickets, arrays, param_word, grad_word, operation):
+def _take_tickets(tensors, tickets, arrays, param_storage, grad_storage, operation):
     queues, lane, shared, parts, means, ranges, own = unmanaged(arrays)
     own_lane, looks = atomics.add(lane, 0, 1), 0
     while True:
@@ -50,17 +52,43 @@ def _take_tickets(tensors, tickets, arrays, param_word, grad_word, operation):
             for t in range(ticket.start, ticket.stop):
                 tensor, phase, size = tensors[t], np.int64(EXTREMA), tensors[t].rows * tensors[t].length
                 if tensor.rank == 0:
-                    advance_scalar(tensor, param_word, grad_word, operation, own[0])
+                    update_scalar(tensor, param_storage, grad_storage, operation, own[0])
                     continue
-                _do(tensor, phase, size * 0, size, shared, parts, means, ranges, own, param_word, grad_word, operation)
-                proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation)
+                _do(
+                    tensor,
+                    phase,
+                    size * 0,
+                    size,
+                    shared,
+                    parts,
+                    means,
+                    ranges,
+                    own,
+                    param_storage,
+                    grad_storage,
+                    operation,
+                )
+                proceed(tensor, phase, shared, parts, means, ranges, grad_storage, operation)
                 phase += UPDATE
-                _do(tensor, phase, size * 0, size, shared, parts, means, ranges, own, param_word, grad_word, operation)
+                _do(
+                    tensor,
+                    phase,
+                    size * 0,
+                    size,
+                    shared,
+                    parts,
+                    means,
+                    ranges,
+                    own,
+                    param_storage,
+                    grad_storage,
+                    operation,
+                )
             continue
         tensor, phase, start, stop = tensors[ticket.tensor], ticket.phase, ticket.start, ticket.stop
-        _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_word, grad_word, operation)
+        _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_storage, grad_storage, operation)
         if atomics.add(shared, tensor.number * SHARED + PENDING + phase, -1) == 1:
-            proceed(tensor, phase, shared, parts, means, ranges, grad_word, operation)
+            proceed(tensor, phase, shared, parts, means, ranges, grad_storage, operation)
 
 
 @compiled
@@ -87,10 +115,10 @@ def _take(tickets, queues, own_lane, shared):
 
 
 @compiled
-def _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_word, grad_word, operation):
+def _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_storage, grad_storage, operation):
     """Do a ticket of a tensor; its rows are measured again where their means and ranges are not kept."""
     if phase == FOLD or (phase == EXTREMA and tensor.first_part >= 0):
-        measure_part(tensor, phase, start, stop, parts, grad_word, operation)
+        measure_part(tensor, phase, start, stop, parts, grad_storage, operation)
         return
     length = np.int64(1) if phase in (RANGES, DEVIATIONS) else tensor.length
     row, rows = start // length, (stop - start + length - 1) // length
@@ -101,10 +129,10 @@ def _do(tensor, phase, start, stop, shared, parts, means, ranges, own, param_wor
         place = tensor.first_row + row
         means, ranges = means[place : place + rows], ranges[place : place + rows]
     if phase == EXTREMA or tensor.first_row < 0:
-        measure(tensor, row, rows, means, ranges, grad_word, operation, strip)
+        measure(tensor, row, rows, means, ranges, grad_storage, operation, strip)
     if phase == EXTREMA:
         note_ranges(tensor, ranges, shared)
     elif phase == UPDATE:
-        advance_elements(tensor, start, stop, means, ranges, param_word, grad_word, operation, elements)
+        update_elements(tensor, start, stop, means, ranges, param_storage, grad_storage, operation, elements)
     else:
         sum_ranges(tensor, phase, ranges, shared)

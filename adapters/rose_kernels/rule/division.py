@@ -1,17 +1,25 @@
-"""Division by what many elements are divided by, to the same bits, without a division for each.
+"""Division of many elements by one divisor, by multiplication, to the bits of division.
 
-A division takes a processor as long as a dozen multiplications. Here the product with the reciprocal, rounded to
-nearest, is an estimate, which one step with fused operations corrects: x / d is `q + (x - d * q) * y`, where `y` is
-1 / d and `q` is x * y. That is Markstein's way (IBM Journal of Research and Development 34, 1990), and it rounds as
-division does. Let x and d lie in [1, 2). The correction is off by less than 1.5 * 2**-52 units in the last place of
-x / d, so that it could be wrong only as near as that to a tie. There `q` is one of the two floats beside the tie (but
-for an x next to 2, whose quotients are nearly floats), the remainder is exact, and the error below d * 2**-55 units; a
-quotient that is no tie, and none is, lies 2**-53 / d units away from one at least, which is more, since d**2 < 4.
+A division takes as long as about a dozen multiplications. With y, the reciprocal of d rounded to nearest, x / d is
 
-What is divided must be so far from the ends of float64 that nothing over- or underflows.
+    q = x * y                    an estimate
+    x / d = q + (x - d * q) * y  one correction, by two fused multiply-adds
+
+This is the method of Markstein (IBM Journal of Research and Development 34, 1990).
+
+NOTE: [correct rounding] The result is x / d rounded to nearest, for these reasons. Let x and d lie in [1, 2), and count
+in units in the last place of x / d.
+
+1. Before its last rounding the correction is off by less than 1.5 * 2**-52 units. So the result can be wrong only if
+   x / d is as near as that to a tie, which is a point half way between two floats.
+2. Near a tie, q is one of the two floats beside the tie. (An x next to 2 is an exception, but its quotients are close
+   to floats.) Then x - d * q is exact, and the error is below d * 2**-55 units.
+3. No quotient is a tie: each is at least 2**-53 / d units away from one. That is more than the error, since d**2 < 4.
+
+Other exponents change nothing as long as nothing overflows or underflows; `has_reciprocal` makes sure of that.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from numba import types
 from numba.extending import overload
@@ -19,30 +27,31 @@ from numba.extending import overload
 from rose_kernels.llvm.arithmetic import fma, has_fma
 from rose_kernels.llvm.compilation import compiled
 
-__all__ = ["at", "divided", "has_reciprocal", "multiplies", "with_reciprocal"]
+__all__ = ["can_multiply", "divide", "has_reciprocal", "value_at", "with_reciprocal"]
 
-# Divisors between these have a reciprocal that will do, and rates of these magnitudes keep what is divided within
-# 2**-665 and 2**529: the difference of an element and a mean is 0 or at least 2**-265, if the elements are of 32 bits
-# or fewer and a row has fewer than 2**63 of them.
-_LEAST_DIVISOR, _MOST_DIVISOR = 2.0**-300, 2.0**300
-_LEAST_RATE, _MOST_RATE = 2.0**-400, 2.0**400
+# The difference of an element and its mean is 0 or at least 2**-265, for elements of 32 bits or fewer and rows of fewer
+# than 2**63 elements. With an lr between these bounds, dividends lie between 2**-665 and 2**529.
+_MIN_LR: Final = 2.0**-400
+_MAX_LR: Final = 2.0**400
+_MIN_DIVISOR: Final = 2.0**-300
+_MAX_DIVISOR: Final = 2.0**300
 
 
-def multiplies(grad_word: Any, operation: Any) -> Any:
-    """Tell whether this machine can multiply in place of dividing, for gradients of a word and an operation dtype."""
+def can_multiply(grad_storage: Any, operation: Any) -> Any:
+    """Return whether this machine can replace the divisions of such a gradient; a constant in compiled code."""
     raise NotImplementedError
 
 
-@overload(multiplies)
-def _compiled_multiplies(grad_word, operation):
-    fits = operation.instance_type == types.float64 and grad_word.instance_type.bitwidth <= 32
-    return lambda grad_word, operation: fits and has_fma()
+@overload(can_multiply)
+def _compiled_can_multiply(grad_storage, operation):
+    fits = operation.instance_type == types.float64 and grad_storage.instance_type.bitwidth <= 32
+    return lambda grad_storage, operation: fits and has_fma()
 
 
 @compiled
-def has_reciprocal(divisor, rate):
-    """Tell whether quotients by a divisor are right, of elements less a mean, times a rate; NaN is none."""
-    return (_LEAST_DIVISOR <= divisor <= _MOST_DIVISOR) and (rate == 0.0 or _LEAST_RATE <= abs(rate) <= _MOST_RATE)
+def has_reciprocal(divisor, lr):
+    """Tell whether `divide` may use the reciprocal of a divisor, given the lr or its negative; False for NaN."""
+    return (_MIN_DIVISOR <= divisor <= _MAX_DIVISOR) and (lr == 0.0 or _MIN_LR <= abs(lr) <= _MAX_LR)
 
 
 @compiled
@@ -51,32 +60,36 @@ def with_reciprocal(divisor, operation):
     return divisor, operation(1.0) / divisor
 
 
-def divided(x: Any, divisors: Any, i: Any) -> Any:
-    """Return x / d, where `divisors` is (d,) or what `with_reciprocal` makes of d, or the arrays that have d at i."""
+def divide(x: Any, divisors: Any, i: Any) -> Any:
+    """Return x / d.
+
+    `divisors` is a tuple: (d,) divides, and (d, reciprocal of d) multiplies. Its members may also be arrays that hold
+    the values of element i at index i.
+    """
     raise NotImplementedError
 
 
-@overload(divided)
-def _compiled_divided(x, divisors, i):
+@overload(divide)
+def _compiled_divide(x, divisors, i):
     def by_division(x, divisors, i):
-        return x / at(divisors[0], i)
+        return x / value_at(divisors[0], i)
 
     def by_multiplication(x, divisors, i):
-        divisor, reciprocal = at(divisors[0], i), at(divisors[1], i)
+        divisor, reciprocal = value_at(divisors[0], i), value_at(divisors[1], i)
         estimate = x * reciprocal
-        # The remainder is negated twice, so that one of +0 leaves the sign of an estimate of 0.
+        # The remainder is computed with both signs reversed, and negated: so +0 keeps the sign of an estimate of 0.
         return fma(-fma(divisor, estimate, -x), reciprocal, estimate)
 
     return by_multiplication if len(divisors) == 2 else by_division
 
 
-def at(values: Any, i: Any) -> Any:
-    """Return the i-th of an array of values, or the one value of all."""
+def value_at(values: Any, i: Any) -> Any:
+    """Return element i of an array, or the scalar that stands for all elements."""
     raise NotImplementedError
 
 
-@overload(at)
-def _compiled_at(values, i):
+@overload(value_at)
+def _compiled_value_at(values, i):
     if isinstance(values, types.Array):
         return lambda values, i: values[i]
     return lambda values, i: values

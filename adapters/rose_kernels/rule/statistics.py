@@ -1,12 +1,17 @@
-"""The statistics of rows in compiled code: `rose_core.statistics`, for slices that are contiguous (ROSE-4).
+"""The statistics of rows in compiled code (ROSE-4): the mean and the range of each row, which is contiguous in memory.
 
-A row is read once, for its extrema and its plain sum. If all its elements are multiples of the last place of its first
-s, that sum is exact in whatever order, and is the sum of the one fold that is not 0 (ROSE-7.2); of few rows it is not,
-and these are folded.
+NOTE: [plain sums] A row is read once, by `scan_row`, which also adds its elements in no particular order. If all
+elements are multiples of the ulp of the first s, no addition rounds and the first fold leaves no rest. Then the plain
+sum is the first fold sum, the second is 0, and the plain sum is the reproducible sum (ROSE-7.2). That holds for most
+rows of float32 and of 16-bit dtypes. Only the other rows are read again, and folded.
+
+NOTE: [strips] Rows are measured in strips of up to 64. What is one value per row (extrema, s, mean, range) is computed
+for the strip in one vector loop, and rows that must be folded are still in the cache. Rows too short for vector loops
+are transposed: element i of all rows of a strip forms a column, and vector lanes hold different rows.
 """
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba.extending import overload
@@ -15,99 +20,112 @@ from rose_kernels.llvm.bits import bits_of, cast_like, magnitude_key, order_key,
 from rose_kernels.llvm.compilation import compiled, indices
 from rose_kernels.llvm.memory import prefetch_l2, words_at
 from rose_kernels.llvm.storage import itemsize_of, key_type, load
-from rose_kernels.rule.scan import quantum, survey
-from rose_kernels.rule.summation import constants_of, first_sigma, fold, fold_sums_of, last_place, split, total
+from rose_kernels.rule.scan import scan_row, smallest_ulp
+from rose_kernels.rule.summation import (
+    first_sigma,
+    fold,
+    fold_constants,
+    fold_sums_of,
+    split_exact_sum,
+    sum_of_folds,
+    ulp,
+)
 
 __all__ = [
+    "StripBuffers",
+    "extrema",
     "fold_row",
-    "limits",
     "mean_and_range",
     "measure_rows",
-    "sigma_of_row",
+    "row_sigma",
+    "scan_in_pieces",
     "strip_buffers",
-    "survey_in_pieces",
 ]
 
-# So many rows at most are measured together.
+# Rows per strip.
 _STRIP: Final = 64
-# Rows shorter than this leave most of a vector empty: those of a strip are turned into columns.
+# Rows shorter than this are transposed, because they would leave most of a vector empty.
 _SHORT: Final = 40
-# Longer rows are measured in pieces of so many elements.
+# Longer rows are scanned in pieces of this many elements.
 _PIECE: Final = 2048
-_PIECE_SCALE: Final = constants_of(_PIECE)[0]
-# The extrema of nothing, as ordered integers.
-_LARGEST, _SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+_PIECE_SCALE: Final = fold_constants(_PIECE)[0]
+# The extrema of no elements, as order keys.
+_NO_LOW, _NO_HIGH = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+
+
+class StripBuffers(NamedTuple):
+    """Buffers of one thread for one strip."""
+
+    columns: Any
+    keys: Any  # the keys of `scan_row`: low, high, smallest magnitude
+    ends: Any  # low and high as floats
+    sums: Any
+    sigmas: Any
+    fold_sums: Any
 
 
 @compiled
-def limits(low_key, high_key, flip, operation):
-    """Return the smallest and the largest element in the operation dtype, NaN both if any element is (ROSE-4.1)."""
-    low, high = _of_key(low_key, flip, operation), _of_key(high_key, flip, operation)
+def strip_buffers(storage, operation):
+    """Return new `StripBuffers` for a storage type and an operation dtype."""
+    columns, keys = np.empty(_STRIP * (_SHORT - 1), storage), _empty_keys(storage)
+    ends, sums, sigmas = np.empty((2, _STRIP), operation), np.empty(_STRIP, np.float64), np.empty(_STRIP, np.float64)
+    return StripBuffers(columns, keys, ends, sums, sigmas, np.empty((2, _STRIP), np.int64))
+
+
+def _empty_keys(storage: Any) -> Any:
+    """Return an array for three keys of each row of a strip."""
+    raise NotImplementedError
+
+
+@overload(_empty_keys)
+def _compiled_empty_keys(storage):
+    key = key_type(storage.instance_type)
+    return lambda storage: np.empty((3, _STRIP), key)
+
+
+@compiled
+def extrema(low_key, high_key, mask, operation):
+    """Return the smallest and the largest element from their order keys; both are NaN if any element is (ROSE-4.1).
+
+    `mask` is the `sign_mask` of the elements; only its type matters here.
+    """
+    low, high = _from_key(low_key, mask, operation), _from_key(high_key, mask, operation)
     if math.isnan(low) or math.isnan(high):
         return operation(np.nan), operation(np.nan)
     return low, high
 
 
 @compiled
-def _of_key(key, like, operation):
-    """Return the float of an ordered integer, read as a storage word of the type of `like`."""
+def _from_key(key, like, operation):
+    """Return the float with this order key, which was stored as words of the same type as `like`."""
     return load(cast_like(order_key(cast_like(key, like)), like), operation)
 
 
 @compiled
-def sigma_of_row(low, high, scale):
-    """Return the s of the first fold of a row, NaN if the row has no finite sum."""
+def row_sigma(low, high, scale):
+    """Return the s of the first fold of a row from its extrema, or NaN if one of them is not finite."""
     magnitude = max(abs(np.float64(low)), abs(np.float64(high)))
     return first_sigma(magnitude, scale) if math.isfinite(magnitude) else np.nan
 
 
 @compiled
-def _element_term(words, flip, operation, i):
-    return np.float64(load(xor(words[i], flip), operation))
+def _element_term(words, mask, operation, i):
+    return np.float64(load(xor(words[i], mask), operation))
 
 
 _fold_sums = fold_sums_of(_element_term)
 
 
 @compiled
-def fold_row(words, flip, operation, sigma, constants):
-    """Return the sums of the folds of a row, or of a part of one."""
+def fold_row(words, mask, operation, sigma, constants):
+    """Return the fold sums of a row, or of a part of one; `constants` are those of the whole row."""
     _, ratio, folds = constants
-    return _fold_sums(words, flip, operation, words.size, sigma, ratio, folds)
-
-
-@compiled
-def survey_in_pieces(words, flip, operation, word, constants, low_key, high_key):
-    """Find the extrema of a long row, or of a part of one, and the sums of its folds on the way.
-
-    Returned are the extrema, joined with those that are given, the first s to which these lead, and the sums with it.
-
-    NOTE: [drafts] The sums need the extrema of the whole row. But those of what came before mostly lead to the same s,
-    so the sums are made with that while a piece is in the cache, and made again if it was another.
-    """
-    scale, ratio, _ = constants
-    sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
-    for start in range(0, words.size, _PIECE):
-        piece = words[start : start + _PIECE]
-        low, high, least, plain = survey(piece, flip)
-        low_key, high_key = min(low_key, low), max(high_key, high)
-        smallest, largest = limits(low_key, high_key, flip, operation)
-        now = sigma_of_row(smallest, largest, scale)
-        if bits_of(now) != bits_of(sigma):
-            sigma, sums = now, fold_row(words[:start], flip, operation, now, constants)
-        unit = quantum(least, word)
-        # What is exact has nothing beyond the second fold, unless the row has more than 2**32 elements.
-        if unit >= last_place(sigma * (_PIECE_SCALE / scale)) and unit >= last_place(sigma * ratio):
-            more = split(plain, piece.size, sigma, ratio)
-        else:
-            more = fold_row(piece, flip, operation, sigma, constants)
-        sums = sums[0] + more[0], sums[1] + more[1], sums[2] + more[2]
-    return low_key, high_key, sigma, sums
+    return _fold_sums(words, mask, operation, words.size, sigma, ratio, folds)
 
 
 @compiled
 def mean_and_range(low, high, mean64, centered, operation):
-    """Return the mean, 0 where nothing is centered, and the range (ROSE-4.2, ROSE-4.3)."""
+    """Return the mean of a row, 0 unless it is centered, and its range (ROSE-4.2, ROSE-4.3)."""
     mean = operation(0.0)
     if centered:
         mean = operation(mean64)
@@ -119,109 +137,125 @@ def mean_and_range(low, high, mean64, centered, operation):
 
 
 @compiled
-def strip_buffers(word, operation):
-    """Return room for a strip: its columns, and of each row the keys, the ends, the sum, the s and sums of folds."""
-    columns, keys = np.empty(_STRIP * (_SHORT - 1), word), _keys(word)
-    ends, sums, sigmas = np.empty((2, _STRIP), operation), np.empty(_STRIP, np.float64), np.empty(_STRIP, np.float64)
-    return columns, keys, ends, sums, sigmas, np.empty((2, _STRIP), np.int64)
+def scan_in_pieces(words, mask, operation, storage, constants, low_key, high_key):
+    """Scan a long row, or a part of one, and compute its fold sums in the same pass.
+
+    Return the extrema, combined with the keys that are given, then the s that follows from them, and the fold sums.
+
+    NOTE: [speculative sums] The s of a row follows from the extrema of the whole row, which are known at its end. But
+    mostly the elements before lead to the same s. So each piece is folded with the s known so far, while it is in the
+    cache. If a piece changes s, the elements before it are folded again.
+    """
+    scale, ratio, _ = constants
+    sigma, sums = np.nan, (np.int64(0), np.int64(0), np.int64(0))
+    for start in range(0, words.size, _PIECE):
+        piece = words[start : start + _PIECE]
+        low, high, least, plain = scan_row(piece, mask)
+        low_key, high_key = min(low_key, low), max(high_key, high)
+        smallest, largest = extrema(low_key, high_key, mask, operation)
+        new_sigma = row_sigma(smallest, largest, scale)
+        if bits_of(new_sigma) != bits_of(sigma):
+            sigma, sums = new_sigma, fold_row(words[:start], mask, operation, new_sigma, constants)
+        unit = smallest_ulp(least, storage)
+        # First condition: the plain sum of the piece is exact. Second: it has no third fold, which fails only in rows
+        # of more than 2**32 elements.
+        if unit >= ulp(sigma * (_PIECE_SCALE / scale)) and unit >= ulp(sigma * ratio):
+            added = split_exact_sum(plain, piece.size, sigma, ratio)
+        else:
+            added = fold_row(piece, mask, operation, sigma, constants)
+        sums = sums[0] + added[0], sums[1] + added[1], sums[2] + added[2]
+    return low_key, high_key, sigma, sums
 
 
 @compiled
-def measure_rows(address, pitch, rows, length, flip, centered, constants, operation, word, means, ranges, buffers):
-    """Write the mean and the range of each row; the first lies at `address`, each next `pitch` bytes on.
+def measure_rows(
+    address, stride_bytes, rows, length, mask, centered, constants, operation, storage, means, ranges, buffers
+):
+    """Write the mean and the range of each row to `means` and `ranges`.
 
-    `constants` are those of the folds of a row (`folds.constants_of`). Rows are measured in strips, which stay in the
-    cache for those that must be folded; all that is one value a row is computed for a strip at once.
+    The first row is at `address`, each next one `stride_bytes` further. `constants` are the fold constants of a row,
+    and `buffers` are `StripBuffers`.
     """
     columns, keys, ends, sums, sigmas, fold_sums = buffers
     is_long = centered and length > _PIECE
     strip = 1 if is_long else min(_STRIP, rows)
     for start in range(0, rows, strip):
         count = min(strip, rows - start)
-        place = address + start * pitch
+        first = address + start * stride_bytes
         if is_long:
-            words = words_at(place, length, word)
-            means[start], ranges[start] = _measure_long_row(words, flip, constants, operation, word)
+            words = words_at(first, length, storage)
+            means[start], ranges[start] = _measure_long_row(words, mask, constants, operation, storage)
             continue
         in_columns = length < _SHORT and count == _STRIP
         if in_columns:
-            _survey_columns(columns, place, pitch, length, flip, word, keys, sums)
+            _scan_columns(columns, first, stride_bytes, length, mask, storage, keys, sums)
         else:
             for row in range(count):
-                words = words_at(place + row * pitch, length, word)
-                keys[0, row], keys[1, row], keys[2, row], sums[row] = survey(words, flip)
-        all_exact = _find_sigmas(keys, count, flip, constants[0], operation, word, ends, sigmas)
+                words = words_at(first + row * stride_bytes, length, storage)
+                keys[0, row], keys[1, row], keys[2, row], sums[row] = scan_row(words, mask)
+        all_exact = _find_sigmas(keys, count, mask, constants[0], operation, storage, ends, sigmas)
         if centered and not all_exact:
             if in_columns:
                 _fold_columns(columns, length, sigmas, constants, operation, ends[1], sums, fold_sums)
             else:
-                _fold_rows(place, pitch, length, count, flip, keys, sigmas, constants, operation, word, ends[1], sums)
+                _fold_rows(
+                    first, stride_bytes, length, count, mask, keys, sigmas, constants, operation, storage, ends[1], sums
+                )
         for row in indices(0, count):
             low, high, mean64 = ends[0, row], ends[1, row], sums[row] / np.float64(length)
             means[start + row], ranges[start + row] = mean_and_range(low, high, mean64, centered, operation)
 
 
 @compiled
-def _measure_long_row(words, flip, constants, operation, word):
-    """Return the mean and the range of a row that is centered in pieces."""
-    # Its folds are two, which may be split (NOTE: [what is settled]): beyond `schedule.BLOCK` a row is cut in parts.
-    low_key, high_key, sigma, sums = survey_in_pieces(words, flip, operation, word, constants, _LARGEST, _SMALLEST)
-    low, high = limits(low_key, high_key, flip, operation)
-    mean64 = total(sums, words.size, sigma, constants[1], constants[2], np.float64(high)) / np.float64(words.size)
-    return mean_and_range(low, high, mean64, True, operation)
+def _measure_long_row(words, mask, constants, operation, storage):
+    """Return the mean and the range of a long row that is centered."""
+    # It has two folds, so the split is safe: rows longer than `schedule.BLOCK` are divided among tasks instead.
+    low_key, high_key, sigma, sums = scan_in_pieces(words, mask, operation, storage, constants, _NO_LOW, _NO_HIGH)
+    low, high = extrema(low_key, high_key, mask, operation)
+    total = sum_of_folds(sums, words.size, sigma, constants[1], constants[2], np.float64(high))
+    return mean_and_range(low, high, total / np.float64(words.size), True, operation)
 
 
 @compiled
-def _find_sigmas(keys, count, flip, scale, operation, word, ends, sigmas):
-    """Write the ends of each row and the s of its first fold; return whether all sums are exact."""
+def _find_sigmas(keys, count, mask, scale, operation, storage, ends, sigmas):
+    """Write the extrema and the s of each row of a strip, and return whether all plain sums are exact."""
     all_exact = True
     for row in indices(0, count):
-        low, high = limits(keys[0, row], keys[1, row], flip, operation)
-        ends[0, row], ends[1, row], sigmas[row] = low, high, sigma_of_row(low, high, scale)
-        all_exact &= _is_exact(keys[2, row], sigmas[row], word)
+        low, high = extrema(keys[0, row], keys[1, row], mask, operation)
+        ends[0, row], ends[1, row], sigmas[row] = low, high, row_sigma(low, high, scale)
+        all_exact &= _is_exact(keys[2, row], sigmas[row], storage)
     return all_exact
 
 
 @compiled
-def _is_exact(least, sigma, word):
-    """Tell whether the sum of a row, in whatever order, is exact: its first fold leaves nothing of any element."""
-    return quantum(least, word) >= last_place(sigma)
+def _is_exact(least, sigma, storage):
+    """Tell whether the plain sum of a row is exact, from its smallest magnitude key (NOTE: [plain sums])."""
+    return smallest_ulp(least, storage) >= ulp(sigma)
 
 
 @compiled
-def _fold_rows(address, pitch, length, count, flip, keys, sigmas, constants, operation, word, highs, sums):
-    """Write the sums that are not exact yet."""
+def _fold_rows(address, stride_bytes, length, count, mask, keys, sigmas, constants, operation, storage, highs, sums):
+    """Overwrite the plain sums that are not exact by reproducible sums."""
     _, ratio, folds = constants
     for row in range(count):
         if math.isnan(sigmas[row]):
             sums[row] = np.nan
-        elif not _is_exact(keys[2, row], sigmas[row], word):
-            words = words_at(address + row * pitch, length, word)
-            own = fold_row(words, flip, operation, sigmas[row], constants)
-            sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))
-
-
-def _keys(word: Any) -> Any:
-    """Return room for three ordered integers of each row of a strip."""
-    raise NotImplementedError
-
-
-@overload(_keys)
-def _compiled_keys(word):
-    key = key_type(word.instance_type)
-    return lambda word: np.empty((3, _STRIP), key)
+        elif not _is_exact(keys[2, row], sigmas[row], storage):
+            words = words_at(address + row * stride_bytes, length, storage)
+            fold_sums = fold_row(words, mask, operation, sigmas[row], constants)
+            sums[row] = sum_of_folds(fold_sums, length, sigmas[row], ratio, folds, np.float64(highs[row]))
 
 
 @compiled
-def _survey_columns(columns, address, pitch, length, flip, word, keys, sums):
-    """Transpose a strip, so that what belongs to different rows lies side by side, and look at its rows (`survey`)."""
+def _scan_columns(columns, address, stride_bytes, length, mask, storage, keys, sums):
+    """Transpose a strip into `columns`, and write what `scan_row` returns for each row to `keys` and `sums`."""
     lows, highs, leasts = keys[0], keys[1], keys[2]
     for i in indices(0, length):
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
-        place = address + np.int64(i) * itemsize_of(word)
-        prefetch_l2(words_at(address, 1, word), i * _STRIP, _STRIP, _STRIP * pitch)
+        element = address + np.int64(i) * itemsize_of(storage)
+        prefetch_l2(words_at(address, 1, storage), i * _STRIP, _STRIP, _STRIP * stride_bytes)
         for row in indices(0, _STRIP):
-            column[row] = xor(words_at(place + np.int64(row) * pitch, 1, word)[0], flip)
+            column[row] = xor(words_at(element + np.int64(row) * stride_bytes, 1, storage)[0], mask)
         if i == 0:
             sums[:] = 0.0
             for row in indices(0, _STRIP):
@@ -237,7 +271,7 @@ def _survey_columns(columns, address, pitch, length, flip, word, keys, sums):
 
 @compiled
 def _fold_columns(columns, length, sigmas, constants, operation, highs, sums, fold_sums):
-    """Write the sums of all rows of a strip, each of which has two folds."""
+    """Overwrite the sums of all rows of a transposed strip by reproducible sums; short rows have two folds."""
     _, ratio, folds = constants
     first, second = fold_sums[0], fold_sums[1]
     first[:] = 0
@@ -246,9 +280,9 @@ def _fold_columns(columns, length, sigmas, constants, operation, highs, sums, fo
         column = columns[i * np.uintp(_STRIP) : (i + np.uintp(1)) * np.uintp(_STRIP)]
         for row in indices(0, _STRIP):
             x, sigma = np.float64(load(column[row], operation)), sigmas[row]
-            word, rest = fold(x, sigma)
-            first[row] += word
+            bits, rest = fold(x, sigma)
+            first[row] += bits
             second[row] += bits_of(rest + sigma * ratio)
     for row in indices(0, _STRIP):
-        own = first[row], second[row], np.int64(0)
-        sums[row] = total(own, length, sigmas[row], ratio, folds, np.float64(highs[row]))
+        row_sums = first[row], second[row], np.int64(0)
+        sums[row] = sum_of_folds(row_sums, length, sigmas[row], ratio, folds, np.float64(highs[row]))

@@ -1,10 +1,15 @@
-"""Exact sums in compiled code (ROSE-7): the folds of `rose_core.summation`, added up as integers.
+"""Reproducible sums in compiled code (ROSE-7): the folds of `rose_core.summation`, added as integers.
 
-`r + s` stays within the binade of `s`, so that a fold, a sum of differences of such floats, is the sum of their
-words less those of `s`, in units in the last place of `s`. Integers may be added in any order, modulo 2**64, which
-a compiler turns into vectors without leave to reassociate floats.
+NOTE: [folds as integers] A fold rounds each summand r to q = (r + s) - s. Every r + s lies in the binade of s. There
+neighbouring floats are ulp(s) apart, and their bits, read as integers, differ by 1. So the sum of n values q is
 
-Where the sum of the summands themselves is known to be exact, `split` makes of it what their folds add up to.
+    (sum of the bits of r + s, minus n times the bits of s) * ulp(s)
+
+Integer additions are exact modulo 2**64 in every order. A compiler vectorizes them without reassociating floats, and
+threads combine their parts of a sum by atomic additions.
+
+In this file a *fold sum* is the sum of the bits of r + s in one fold. Functions pass three of them as `sums`. `sigma`
+is the s of the first fold; `scale`, `ratio` and `folds` come from `fold_constants`.
 """
 
 import math
@@ -16,21 +21,21 @@ from rose_kernels.llvm.bits import bits_of, float_of
 from rose_kernels.llvm.compilation import compiled, indices
 
 __all__ = [
-    "constants_of",
     "first_sigma",
     "fold",
+    "fold_constants",
     "fold_sums_of",
-    "is_settled",
-    "last_place",
-    "split",
-    "total",
+    "split_exact_sum",
+    "split_is_safe",
+    "sum_of_folds",
+    "ulp",
 ]
 
 
-def constants_of(count: int) -> tuple[float, float, int]:
-    """Return the scale of the first s for so many summands, the ratio of each s to the one before, and how many.
+def fold_constants(count: int) -> tuple[float, float, int]:
+    """Return the scale 1.5 * 2**L, the ratio 2**(L - 54) and the number of folds F for `count` summands (ROSE-7.2).
 
-    These are 1.5 * 2**L, 2**(L - 54) and F (ROSE-7.2).
+    The first s is P times the scale; each further s is the one before times the ratio.
     """
     level = max(2, (count - 1).bit_length())
     return 1.5 * 2.0**level, 2.0 ** (level - 54), 2 if level <= 20 else 3
@@ -38,7 +43,7 @@ def constants_of(count: int) -> tuple[float, float, int]:
 
 @compiled
 def first_sigma(magnitude, scale):
-    """Return the s of the first fold; `scale` is that of `constants_of`, and `magnitude` is not NaN."""
+    """Return the s of the first fold, given the largest magnitude of the summands, which must not be NaN."""
     if magnitude == 0.0:
         return 0.0
     below = float_of(bits_of(magnitude) - 1)
@@ -47,55 +52,53 @@ def first_sigma(magnitude, scale):
 
 @compiled
 def fold(x, sigma):
-    """Return the word of x + s, and what is left of x."""
+    """Return the bits of x + s, and the rest of x for the next fold."""
     raised = x + sigma
     return bits_of(raised), x - (raised - sigma)
 
 
 def fold_sums_of(term: Any) -> Any:
-    """Return a compiled function that sums the folds of the summands `term(a, b, c, i)`."""
+    """Return a compiled function that computes the fold sums of the summands `term(a, b, c, i)`."""
 
     def fold_sums(a, b, c, count, sigma, ratio, folds):
-        """Return the sums of the words of r + s in each of two or three folds, of the summands below `count`.
-
-        `ratio` and `folds` are two of `constants_of`.
-        """
+        """Return three fold sums over i from 0 to `count`; the third is 0 if there are two folds."""
         first = second = third = np.int64(0)
         sigma2 = sigma * ratio
         sigma3 = sigma2 * ratio
         if folds == 2:
             for i in indices(0, count):
-                word, rest = fold(term(a, b, c, i), sigma)
-                first += word
+                bits, rest = fold(term(a, b, c, i), sigma)
+                first += bits
                 second += bits_of(rest + sigma2)
         else:
             for i in indices(0, count):
-                word, rest = fold(term(a, b, c, i), sigma)
-                first += word
-                word, rest = fold(rest, sigma2)
-                second += word
+                bits, rest = fold(term(a, b, c, i), sigma)
+                first += bits
+                bits, rest = fold(rest, sigma2)
+                second += bits
                 third += bits_of(rest + sigma3)
         return first, second, third
 
-    # NOTE: [one name a function] What was compiled and kept by another process is linked by its name, which is made
-    # of the function's name, the types of its arguments and a count of the process. All but the name may coincide.
+    # NOTE: [unique names] Numba links cached functions by qualified name, argument types and a counter of the process
+    # that compiled them. Two closures of one function can agree in all three, so each gets a different name.
     fold_sums.__qualname__ = f"fold_sums_of_{term.py_func.__name__}"
     return compiled(fold_sums)
 
 
 @compiled
-def last_place(sigma):
-    """Return the unit in the last place of an s: what the summands are rounded to in its fold."""
+def ulp(sigma):
+    """Return the unit in the last place of an s: its fold rounds the summands to multiples of this."""
     return float_of(bits_of(sigma) + 1) - sigma
 
 
 @compiled
-def split(exact, count, sigma, ratio):
-    """Return sums of folds, for `total`, of so many summands whose sum is known and a multiple of the second's place.
+def split_exact_sum(exact, count, sigma, ratio):
+    """Return fold sums whose total is a sum that is known exactly.
 
-    They are not those that the summands have, but they add up to the same.
+    The sum must be a multiple of the ulp of the second s. The result differs from the fold sums of the summands, but
+    `sum_of_folds` gives the same for both if `split_is_safe`.
     """
-    first, second = last_place(sigma), last_place(sigma * ratio)
+    first, second = ulp(sigma), ulp(sigma * ratio)
     units = np.int64(exact / first)
     rest = np.int64((exact - np.float64(units) * first) / second)
     return (
@@ -106,8 +109,8 @@ def split(exact, count, sigma, ratio):
 
 
 @compiled
-def total(sums, count, sigma, ratio, folds, highest):
-    """Return the exact sum of so many summands, the largest of which is `highest`, from the sums of their words."""
+def sum_of_folds(sums, count, sigma, ratio, folds, highest):
+    """Return the reproducible sum of `count` summands, the largest of which is `highest`, from their fold sums."""
     if not math.isfinite(highest + sigma):  # ROSE-7.3
         return np.nan
     rest = _fold_value(sums[1], count, sigma * ratio)
@@ -117,21 +120,22 @@ def total(sums, count, sigma, ratio, folds, highest):
 
 
 @compiled
-def _fold_value(words, count, sigma):
-    return np.float64(words - count * bits_of(sigma)) * last_place(sigma)
+def _fold_value(fold_sum, count, sigma):
+    """Return S_f of ROSE-7.2: the sum of the values q of one fold."""
+    return np.float64(fold_sum - count * bits_of(sigma)) * ulp(sigma)
 
 
 @compiled
-def is_settled(sums, count, sigma, ratio, folds):
-    """Tell whether `total` is the exact sum, of `sums` some of which `split` may have made.
+def split_is_safe(sums, count, sigma, ratio, folds):
+    """Tell whether `sum_of_folds` keeps its bits although `split_exact_sum` made some of the fold sums.
 
-    NOTE: [what is settled] Two folds are added with one rounding, however the sum is divided between them. Of three
-    the smaller two are rounded first, and how depends on the division; by less than `error`, which mostly moves no
-    result.
+    NOTE: [safe splits] A split moves multiples of ulp(s) between the folds, but keeps their exact total. Two folds are
+    added with one rounding, so their sum keeps its bits. Of three folds the smaller two are added first. That rounding
+    depends on the split, by less than `error`, and mostly does not change the final sum.
     """
     third = _fold_value(sums[2], count, sigma * ratio * ratio)
     if folds == 2 or third == 0.0 or math.isnan(sigma):
         return True
     first, rest = _fold_value(sums[0], count, sigma), _fold_value(sums[1], count, sigma * ratio) + third
-    error = count * last_place(sigma) * 2.0**-51
+    error = count * ulp(sigma) * 2.0**-51
     return first + (rest - error) == first + (rest + error)
