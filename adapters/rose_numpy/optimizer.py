@@ -10,7 +10,7 @@ from rose_arrays import Addresses, ArrayOptimizer, Updates
 from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
-from rose_kernels import Kernel, Kernels, Kind, Requests, Threads, get_num_threads, layout_of, resolve_fused
+from rose_kernels import Kernel, Kernels, Kind, Launch, Threads, get_num_threads, layout_of, resolve_fused
 from rose_numpy.addresses import addresses_of
 
 __all__ = ["Rose"]
@@ -109,19 +109,19 @@ class Rose(ArrayOptimizer):
         super()._run(updates, addresses, [place for place in places if kernels[place] is None])
 
 
-def _requests(updates: Updates, addresses: Addresses, places: Sequence[int]) -> Requests:
+def _requests(updates: Updates, addresses: Addresses, places: Sequence[int]) -> Launch:
     """Return what is asked of kernels for the parts of a step at some places."""
 
     def own(column: Sequence[Any]) -> Sequence[Any]:
         return column if len(places) == len(column) else [column[place] for place in places]
 
     options = own(updates.options)
-    return Requests(
+    return Launch(
         kernels=own(updates.found.kernels),
         params=own(addresses.params),
         grads=own(addresses.grads),
-        rates=[one.lr for one in options],
-        factors=own(updates.factors),
-        negated=[one.maximize for one in options],
+        lr=[one.lr for one in options],
+        decay=own(updates.factors),
+        maximize=[one.maximize for one in options],
         noise=own(updates.noise),
     )

@@ -14,7 +14,7 @@ from rose_core.gradient import Gradient
 from rose_core.namespace import block_elements, quiet
 from rose_core.noise import noise_of_many
 from rose_core.overlap import Sharing, sharing
-from rose_kernels import Kernels, Requests
+from rose_kernels import Kernels, Launch
 from rose_torch.checks import is_of_no_subclass
 from rose_torch.collectives import in_lockstep
 from rose_torch.generators import drawn_words
@@ -70,7 +70,7 @@ def run_updates(groups: Sequence[Updates], kernels: Kernels) -> None:
 
 def _run_in_order(
     updates: Mapping[int, Update],
-    requests: Requests,
+    requests: Launch,
     kernels: Kernels,
     statistics: Mapping[int, Statistics],
     in_turn: Collection[int],
@@ -112,23 +112,23 @@ def _summed(grad: Tensor, part: "Part | None") -> "tuple[Tensor, Part | None]":
     return part.reduced(), part if part.within or part.across else None
 
 
-def _requests(groups: Sequence[Updates]) -> Requests:
+def _requests(groups: Sequence[Updates]) -> Launch:
     """Return what is asked of kernels. Where there is none, it only keeps the place: the core does that part."""
     options = [(group.options.lr, group.factor, group.options.maximize) for group in groups]
     counts = np.asarray([len(group.params) for group in groups], np.intp)
     rates, factors, negated = np.repeat(np.reshape(options, (-1, 3)), counts, axis=0).T
-    return Requests(
+    return Launch(
         kernels=_column(group.found.kernels for group in groups),  # type: ignore[misc]
         params=[param.data_ptr() for group in groups for param in group.params],
         grads=[grad.data_ptr() for group in groups for grad in group.grads],
-        rates=rates,
-        factors=factors,
-        negated=negated != 0.0,
+        lr=rates,
+        decay=factors,
+        maximize=negated != 0.0,
         noise=_column(group.noise for group in groups),  # type: ignore[misc]
     )
 
 
-def _sharing(groups: Sequence[Updates], requests: Requests) -> Sharing:
+def _sharing(groups: Sequence[Updates], requests: Launch) -> Sharing:
     """Return the places of the parameters and the gradients that share memory."""
     param_extents = tuple(_column(group.found.param_extents for group in groups))
     grad_extents = tuple(_column(group.found.grad_extents for group in groups))
@@ -161,7 +161,7 @@ def _joins_others(update: Update) -> bool:
     return is_of_no_subclass(update.param) and is_of_no_subclass(update.grad)
 
 
-def _run_alone(update: Update, requests: Requests, kernels: Kernels) -> None:
+def _run_alone(update: Update, requests: Launch, kernels: Kernels) -> None:
     """Do the part of one parameter, which the requests are of, in turn."""
     if update.kernel is None:
         _run_by_core([update])
@@ -171,7 +171,7 @@ def _run_alone(update: Update, requests: Requests, kernels: Kernels) -> None:
         kernels.run(requests, threads_of_torch())
 
 
-def _run_drawing(update: Update, requests: Requests, kernels: Kernels) -> None:
+def _run_drawing(update: Update, requests: Launch, kernels: Kernels) -> None:
     words = drawn_words(update.param, update.noise.generator)  # type: ignore[union-attr]
 
     def draw(start: int, stop: int) -> tuple[int, Any]:
@@ -195,11 +195,11 @@ def _statistics_of_parts(updates: Mapping[int, Update]) -> dict[int, Statistics]
     return {place: found for (place, *_), found in zip(parts, statistics, strict=True)}
 
 
-def _run_together(updates: Mapping[int, Update], requests: Requests, kernels: Kernels) -> None:
+def _run_together(updates: Mapping[int, Update], requests: Launch, kernels: Kernels) -> None:
     """Do the parts of parameters that lie apart, those by kernels at once and of the others those that are alike."""
     if at_once := [place for place, update in updates.items() if update.kernel is not None]:
         words = [updates[place].noise.words.data_ptr() for place in at_once]  # type: ignore[union-attr]
-        kernels.run(requests.at(at_once)._replace(words=words), threads_of_torch())
+        kernels.run(requests.at(at_once)._replace(drawn_noise=words), threads_of_torch())
     for own in alike([update for update in updates.values() if update.kernel is None]):
         _run_by_core(own)
 

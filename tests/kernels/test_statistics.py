@@ -1,4 +1,4 @@
-"""The kernels' means and ranges are those of the core to the last bit, where plain sums are exact and where not."""
+"""Means and ranges have the bits of the core, whether the plain sums are exact or not."""
 
 from typing import Any
 
@@ -17,12 +17,14 @@ from tests.strategies import DTYPES
 
 
 @njit(error_model="numpy")
-def measure_all(address: Any, length: Any, maximize: Any, constants: Any, word: Any, means: Any, ranges: Any) -> None:
-    """Write the mean and the range of each row."""
-    stride_bytes, buffers = length * itemsize_of(word), strip_buffers(word, np.float64)
-    flip = sign_mask(maximize, word)
+def measure_all(
+    address: Any, length: Any, maximize: Any, constants: Any, storage: Any, means: Any, ranges: Any
+) -> None:
+    """Measure all rows of a contiguous matrix."""
+    stride_bytes, buffers = length * itemsize_of(storage), strip_buffers(storage, np.float64)
+    mask = sign_mask(maximize, storage)
     measure_rows(
-        address, stride_bytes, means.size, length, flip, True, constants, np.float64, word, means, ranges, buffers
+        address, stride_bytes, means.size, length, mask, True, constants, np.float64, storage, means, ranges, buffers
     )
 
 
@@ -38,7 +40,7 @@ def measured(grad: np.ndarray, dtype: str, *, maximize: bool) -> tuple[np.ndarra
 @pytest.mark.parametrize("length", [1, 5, 30, 40, 300, 2048, 2049, 5000])
 @pytest.mark.parametrize("dtype", STORAGE_TYPES)
 def test_means_and_ranges(dtype: str, length: int, maximize: bool) -> None:
-    """Most elements lie between 1 and 2, the others down to where no sum with them is exact."""
+    """Most elements lie between 1 and 2. The others are smaller by up to a factor that makes plain sums inexact."""
     rng = np.random.default_rng(7)
     rows = 2 * 64 + 3
     for exponent in range(0, 24 if dtype == "float16" else 64, 1 if length < 1000 else 4):
@@ -52,10 +54,10 @@ def test_means_and_ranges(dtype: str, length: int, maximize: bool) -> None:
         assert_same_bits(ranges, np.asarray(expected.range), backend="kernels", what=f"ranges of {what}")
 
 
-def test_subnormal_elements_hide_no_others_where_they_are_taken_for_zero() -> None:
+def test_subnormals_that_the_processor_treats_as_zero_hide_no_small_elements() -> None:
     grad = np.asarray([[1e-45, 1.0, -1.0, 2.0**-60], [1e-45, 1.0, 2.0**-60, -1.0]], np.float32)
     if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot take subnormal floats for zero")
+        pytest.skip("this processor cannot treat subnormals as zero")
     try:
         means, _ = measured(grad, "float32", maximize=False)
     finally:

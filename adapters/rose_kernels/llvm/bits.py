@@ -23,7 +23,7 @@ _FLOATS: Final = {64: types.float64, 32: types.float32}
 def _integer_operation(build: Any) -> Any:
     """Return an operation on two integers, computed modulo 2**bits in the type of the first.
 
-    Numba's own operators widen 32-bit and 16-bit integers to 64 bits, so that a vector holds half as many or fewer.
+    The operators of Numba widen 32-bit and 16-bit integers to 64 bits, so that a vector holds half as many or fewer.
     """
 
     @intrinsic
@@ -61,8 +61,8 @@ def cast_like(typing_context: Any, value: Any, like: Any) -> Any:
 def order_key(typing_context: Any, bits: Any) -> Any:
     """Return the signed integer that sorts like the float with these bits; its own inverse.
 
-    The key of -0.0 is below that of 0.0. The keys of NaN lie beyond those of both infinities: above with a positive
-    sign, below with a negative one. So the extrema of keys show a NaN without a comparison for it.
+    -0.0 sorts below 0.0. A NaN sorts above infinity if its sign is positive, and below -infinity if it is negative. So
+    a NaN always shows in the extrema of the keys.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

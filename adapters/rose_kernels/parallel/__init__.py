@@ -1,1 +1,1 @@
-"""A step divide into tasks for several threads: tables, schedule, tasks, worker, threads and plan."""
+"""One step as tasks for several threads: the tables of a plan, its schedule, its tasks, and the threads."""

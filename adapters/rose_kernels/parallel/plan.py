@@ -1,4 +1,4 @@
-"""A batch: tensors of one kind that are updated together, with the tables that their kernels read."""
+"""A plan: the tables and the compiled kernel for a list of tensors of one kind, built once and run at every step."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -6,130 +6,146 @@ from typing import Any, Final
 
 import numpy as np
 
-from rose_kernels.entry import entry
+from rose_kernels.entry import entry_point
 from rose_kernels.layout import Layout
 from rose_kernels.llvm.storage import STORAGE_TYPES
 from rose_kernels.parallel import tables
-from rose_kernels.parallel.schedule import Wave, in_queues, waves
+from rose_kernels.parallel.schedule import Batch, batches, into_queues
 from rose_kernels.parallel.threads import Threads
 from rose_kernels.rule.summation import fold_constants
 
-__all__ = ["Batch"]
+__all__ = ["Plan"]
 
 Queued = tuple[np.ndarray, np.ndarray]
-"""Tickets by queue, and the queues (`schedule.in_queues`)."""
+"""Tasks, and the queues that hold them (`schedule.into_queues`)."""
 
 _OPERATIONS: Final = {"fp64": np.float64, "fp32": np.float32}
-# Below so many elements another thread comes too late.
-_ALONE: Final = 2**15
-# So many words are drawn at once, 4 MiB.
-_DRAWN: Final = 2**20
+# A batch of fewer elements than this runs in the calling thread: a helper would start too late.
+_SINGLE_THREADED: Final = 2**15
+# Noise is drawn for this many elements at a time, 4 MiB.
+_DRAWN_ELEMENTS: Final = 2**20
 
 
-class Batch:
-    """Tensors whose parameters are of one dtype, and whose gradients are.
+class Plan:
+    """The update of tensors that share a dtype of parameters, a dtype of gradients and a compute dtype.
 
     Attributes
     ----------
     tensors : array of `tables.TENSOR`
-        A row a tensor; who runs the batch first sets what its step brings.
+        A record for each tensor. The caller sets the fields of a step before each run.
     """
 
     def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
-        self._work = entry(STORAGE_TYPES[param_dtype], STORAGE_TYPES[grad_dtype], _OPERATIONS[compute])
-        self._waves = list(waves(layouts))
-        self._initial = [_initial(wave) for wave in self._waves]
-        self._queued: dict[tuple[int, int], Queued] = {}  # by wave and how many of its tickets
-        self.tensors = np.zeros(len(layouts), tables.TENSOR)
-        for place, field in enumerate(Layout._fields):
-            if field in (tables.TENSOR.names or ()):
-                self.tensors[field] = [layout[place] for layout in layouts]
-        for prefix, counts in (("", self.tensors["length"]), ("gate_", self.tensors["rows"])):
-            constants = np.reshape([fold_constants(int(n)) for n in counts], (-1, 3)).T
-            for field, values in zip(("scale", "ratio", "folds"), constants, strict=True):
-                self.tensors[prefix + field] = values
-        for wave in self._waves:
-            own = self.tensors[wave.start : wave.stop]
-            own["number"] = np.arange(len(own))
-            own["first_row"], own["first_part"] = wave.first_row, wave.first_part
-            own["first_draft"], own["block"] = wave.first_draft, wave.block
+        self._run_tasks = entry_point(STORAGE_TYPES[param_dtype], STORAGE_TYPES[grad_dtype], _OPERATIONS[compute])
+        self._batches = list(batches(layouts))
+        self._initial = [_initial_state(batch) for batch in self._batches]
+        self._queued: dict[tuple[int, int], Queued] = {}  # by the start of a batch and the number of its tasks
+        self.tensors = _table(layouts)
+        for batch in self._batches:
+            records = self.tensors[batch.start : batch.stop]
+            records["index"] = np.arange(len(records))
+            records["first_row"], records["first_partial"] = batch.first_row, batch.first_partial
+            records["first_speculative"], records["block"] = batch.first_speculative, batch.block
 
     def run(self, threads: Threads) -> None:
         """Update all tensors."""
-        for wave, initial in zip(self._waves, self._initial, strict=True):
-            queued = self._kept(wave, len(wave.tickets), threads)
-            # No name here keeps the memory of one wave while that of the next is taken.
-            self._run(wave, _working_memory(wave, initial), queued, threads)
+        for batch, initial in zip(self._batches, self._initial, strict=True):
+            queued = self._cached_queues(batch, len(batch.tasks), threads)
+            # The workspace is an argument, not a variable: it is freed before the next batch allocates.
+            self._run(batch, _workspace(batch, initial), queued, threads)
 
     def run_drawing(self, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
-        """Update the only tensor with noise that is drawn in the order of its elements.
+        """Update the only tensor of the plan with noise that `draw` returns, in the order of the elements.
 
-        `draw(start, stop)` returns the address of the int32 words of some elements, and what keeps them there.
+        `draw(start, stop)` returns the address of int32 noise words for these elements, and an object that owns them.
         """
-        (wave,), (initial,) = self._waves, self._initial
-        memory, first = _working_memory(wave, initial), int(np.searchsorted(wave.tickets["phase"], tables.UPDATE))
-        self._run(wave, memory, self._kept(wave, first, threads), threads)
-        for tickets, start, stop in _drawings(wave, wave.tickets[first:]):
-            address, words = draw(start, stop)
-            self.tensors["noise_address"], self.tensors["noise_start"] = address, start
-            self._run(wave, memory, in_queues(tickets, _lanes(wave, tickets, threads)), threads)
-            del words
+        (batch,), (initial,) = self._batches, self._initial
+        workspace, first = _workspace(batch, initial), int(np.searchsorted(batch.tasks["phase"], tables.UPDATE))
+        self._run(batch, workspace, self._cached_queues(batch, first, threads), threads)
+        for tasks, start, stop in _draws(batch, batch.tasks[first:]):
+            # The noise is an argument, not a variable: it is freed before the next is drawn.
+            self._run_drawn(batch, workspace, tasks, start, draw(start, stop), threads)
 
-    def _kept(self, wave: Wave, count: int, threads: Threads) -> Queued:
-        """Return the first tickets of a wave in queues, which are kept until the number of threads is another."""
-        tickets = wave.tickets[:count]
-        lanes = _lanes(wave, tickets, threads)
-        queued = self._queued.get((wave.start, count))
-        if queued is None or len(queued[1]) != lanes * tables.LANE:
-            queued = self._queued[wave.start, count] = in_queues(tickets, lanes)
+    def _run_drawn(
+        self,
+        batch: Batch,
+        workspace: tuple[np.ndarray, ...],
+        tasks: np.ndarray,
+        start: int,
+        drawn: tuple[int, Any],
+        threads: Threads,
+    ) -> None:
+        """Run tasks of UPDATE with noise drawn from element `start` on."""
+        self.tensors["noise_address"], self.tensors["noise_start"] = drawn[0], start
+        self._run(batch, workspace, into_queues(tasks, _thread_count(batch, tasks, threads)), threads)
+
+    def _cached_queues(self, batch: Batch, count: int, threads: Threads) -> Queued:
+        """Return the first `count` tasks of a batch in queues, cached until the number of threads changes."""
+        tasks = batch.tasks[:count]
+        thread_count = _thread_count(batch, tasks, threads)
+        queued = self._queued.get((batch.start, count))
+        if queued is None or len(queued[1]) != thread_count * tables.QUEUE_SIZE:
+            queued = self._queued[batch.start, count] = into_queues(tasks, thread_count)
         return queued
 
-    def _run(self, wave: Wave, memory: tuple[np.ndarray, ...], queued: Queued, threads: Threads) -> None:
-        """Do tickets that are in queues."""
-        tickets, queues = queued
+    def _run(self, batch: Batch, workspace: tuple[np.ndarray, ...], queued: Queued, threads: Threads) -> None:
+        tasks, queues = queued
         work = functools.partial(
-            self._work,
-            self.tensors[wave.start : wave.stop],
-            tickets,
+            self._run_tasks,
+            self.tensors[batch.start : batch.stop],
+            tasks,
             queues.copy(),
             np.zeros(1, np.int64),
-            *memory,
-            wave.rows_not_kept,
+            *workspace,
+            batch.recomputed_rows,
         )
-        threads.run(work, len(queues) // tables.LANE)
+        threads.run(work, len(queues) // tables.QUEUE_SIZE)
 
 
-def _lanes(wave: Wave, tickets: np.ndarray, threads: Threads) -> int:
-    """Return how many threads some tickets are for."""
-    return 1 if wave.size < _ALONE else max(1, min(threads.count, len(tickets)))
+def _table(layouts: Sequence[Layout]) -> np.ndarray:
+    """Return a record for each tensor, with its layout and its fold constants."""
+    tensors = np.zeros(len(layouts), tables.TENSOR)
+    for index, field in enumerate(Layout._fields):
+        tensors[field] = [layout[index] for layout in layouts]
+    for prefix, counts in (("", tensors["length"]), ("gate_", tensors["rows"])):
+        constants = np.reshape([fold_constants(int(n)) for n in counts], (-1, 3)).T
+        for field, values in zip(("scale", "ratio", "folds"), constants, strict=True):
+            tensors[prefix + field] = values
+    return tensors
 
 
-def _drawings(wave: Wave, updates: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield some of the tickets of the updates at a time, and their elements from one to before another."""
+def _thread_count(batch: Batch, tasks: np.ndarray, threads: Threads) -> int:
+    """Return the number of threads that run these tasks of a batch."""
+    return 1 if batch.size < _SINGLE_THREADED else max(1, min(threads.count, len(tasks)))
+
+
+def _draws(batch: Batch, updates: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield the tasks of UPDATE in runs of about `_DRAWN_ELEMENTS`, each with its first element and its end."""
     if updates["phase"][0] == tables.WHOLE:
-        yield updates, 0, wave.size
+        yield updates, 0, batch.size
         return
     starts, stops = updates["start"], updates["stop"]
     first = 0
     while first < len(updates):
-        last = first + max(1, int(np.searchsorted(stops[first:], starts[first] + _DRAWN, side="right")))
+        last = first + max(1, int(np.searchsorted(stops[first:], starts[first] + _DRAWN_ELEMENTS, side="right")))
         yield updates[first:last], int(starts[first]), int(stops[last - 1])
         first = last
 
 
-def _working_memory(wave: Wave, initial: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return what `_initial` does, anew, and the memory of a wave's means and ranges."""
-    shared, parts = initial
-    return shared.copy(), parts.copy(), np.empty(wave.kept_rows), np.empty(wave.kept_rows)
+def _workspace(batch: Batch, initial: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return new arrays `shared`, `partials`, `means` and `ranges` for one run of a batch."""
+    shared, partials = initial
+    return shared.copy(), partials.copy(), np.empty(batch.stored_rows), np.empty(batch.stored_rows)
 
 
-def _initial(wave: Wave) -> tuple[np.ndarray, np.ndarray]:
-    """Return what threads share and the partial results of a wave at its beginning."""
-    shared = np.zeros((wave.stop - wave.start, tables.SHARED), np.int64)
-    shared[:, tables.PENDING : tables.OPEN] = wave.pending
-    shared[:, [tables.OPEN + tables.EXTREMA, tables.OPEN + tables.WHOLE]] = 1  # they wait for nothing
-    shared[:, tables.LOW_RANGE] = np.iinfo(np.int64).max
-    parts = np.zeros((wave.parts, tables.PART), np.int64)
-    parts[:, tables.LOW], parts[:, tables.HIGH] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    parts = np.concatenate([parts.ravel(), np.zeros(wave.drafts * tables.DRAFT, np.int64)])
-    return shared.ravel(), parts
+def _initial_state(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Return the arrays `shared` and `partials` as they are before any task has run."""
+    smallest, largest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    shared = np.zeros((batch.stop - batch.start, tables.SHARED_SIZE), np.int64)
+    shared[:, tables.PENDING : tables.OPEN] = batch.pending
+    shared[:, [tables.OPEN + tables.MEASURE, tables.OPEN + tables.WHOLE]] = 1
+    shared[:, tables.MIN_RANGE] = largest
+    partials = np.zeros((batch.partial_rows, tables.PARTIAL_SIZE), np.int64)
+    partials[:, tables.LOW], partials[:, tables.HIGH] = largest, smallest
+    speculative = np.zeros(batch.speculative * tables.SPECULATIVE_SIZE, np.int64)
+    return shared.ravel(), np.concatenate([partials.ravel(), speculative])

@@ -1,4 +1,4 @@
-"""The tickets of a batch, which are blocks of rows, phase by phase; and the queues that threads take them from."""
+"""The schedule of a step: tensors in batches, batches as tasks, and tasks in one queue for each thread."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -8,152 +8,170 @@ import numpy as np
 from rose_kernels.layout import Layout
 from rose_kernels.parallel import tables
 
-__all__ = ["Wave", "in_queues", "waves"]
+__all__ = ["Batch", "batches", "into_queues"]
 
-# A ticket of so many elements is long beside the taking of it, and what it reads twice stays in the cache.
+# Elements per task. It takes much longer to run a task of this size than to take it, and data that a task reads twice
+# stays in the second-level cache.
 BLOCK: Final = 2**16
-# Whole tensors are put together up to so many elements.
+# Small tensors share a task up to this many elements.
 BUNDLE: Final = 2**14
-# Of so many rows the means and ranges are kept, 8 MiB; of tensors that have more each phase measures anew.
-KEPT_ROWS: Final = 2**19
-ROWS_NOT_KEPT: Final = 2**13
-# The sums of the gate over more rows than this are divide among threads.
+# Means and ranges are stored for this many rows per batch, in 8 MiB. A tensor of more rows recomputes them in each
+# phase, for RECOMPUTED_ROWS per task.
+STORED_ROWS: Final = 2**19
+RECOMPUTED_ROWS: Final = 2**13
+# The gate of a tensor of more rows than this is divided into tasks.
 GATE_ROWS: Final = 2**14
-# The table of tickets stays small.
-WAVE_ELEMENTS: Final = 2**28
+# Elements per batch, which bounds the number of tasks.
+BATCH_ELEMENTS: Final = 2**28
 
 
-class Wave(NamedTuple):
-    """Tensors that are updated together, from one to before another, with their tickets."""
+class Batch(NamedTuple):
+    """Consecutive tensors of a plan that are updated together, and their tasks.
 
-    start: int
+    The arrays `first_row`, `first_partial` and `first_speculative` have one entry for each tensor, as in
+    `tables.TENSOR`.
+    """
+
+    start: int  # index of the first tensor in the plan, and the end
     stop: int
-    size: int  # elements of all
-    tickets: np.ndarray  # by phase, tensor and place
-    pending: np.ndarray  # of each tensor and phase, its tickets
+    size: int  # elements of all tensors
+    tasks: np.ndarray  # sorted by phase, then tensor, then start; tasks of WHOLE come last
+    pending: np.ndarray  # number of tasks for each tensor and phase
     first_row: np.ndarray
-    first_part: np.ndarray
-    first_draft: np.ndarray
-    kept_rows: int
-    parts: int
-    drafts: int
+    first_partial: np.ndarray
+    first_speculative: np.ndarray
+    stored_rows: int  # rows whose means and ranges are stored
+    partial_rows: int  # rows longer than a block
+    speculative: int  # tasks that have speculative sums
     block: int
-    rows_not_kept: int
+    recomputed_rows: int  # rows of a task whose means and ranges are not stored, at most
 
 
-def waves(layouts: Sequence[Layout]) -> Iterator[Wave]:
-    """Divide a batch into waves whose working memory is bounded, whatever the tensors."""
+def batches(layouts: Sequence[Layout]) -> Iterator[Batch]:
+    """Yield batches of consecutive tensors, so that the workspace of each is bounded."""
     start = rows = elements = 0
-    for number, layout in enumerate(layouts):
-        kept = _kept_rows(layout)
-        if number > start and (rows + kept > KEPT_ROWS or elements + layout.size > WAVE_ELEMENTS):
-            yield _wave(layouts, start, number)
-            start, rows, elements = number, 0, 0
-        rows, elements = rows + kept, elements + layout.size
+    for index, layout in enumerate(layouts):
+        stored = _stored_rows(layout)
+        if index > start and (rows + stored > STORED_ROWS or elements + layout.size > BATCH_ELEMENTS):
+            yield _batch(layouts, start, index)
+            start, rows, elements = index, 0, 0
+        rows, elements = rows + stored, elements + layout.size
     if len(layouts) > start:
-        yield _wave(layouts, start, len(layouts))
+        yield _batch(layouts, start, len(layouts))
 
 
-def _wave(layouts: Sequence[Layout], start: int, stop: int) -> Wave:
-    own = layouts[start:stop]
-    kept = np.asarray([_kept_rows(layout) for layout in own])
-    parts = np.asarray([layout.rows if layout.length > BLOCK else 0 for layout in own])
-    drafts = np.asarray([n * -(-layout.length // BLOCK) for n, layout in zip(parts, own, strict=True)])
-    phases = [_phases(layout) if layout.size > BLOCK else {} for layout in own]
-    pending = np.zeros((len(own), tables.PHASES), np.int64)
-    for t, tickets in enumerate(phases):
-        for phase, pairs in tickets.items():
-            pending[t, phase] = len(pairs)
-    return Wave(
+def _batch(layouts: Sequence[Layout], start: int, stop: int) -> Batch:
+    layouts = layouts[start:stop]
+    stored = np.asarray([_stored_rows(layout) for layout in layouts])
+    partial = np.asarray([layout.rows if layout.length > BLOCK else 0 for layout in layouts])
+    speculative = np.asarray([n * -(-layout.length // BLOCK) for n, layout in zip(partial, layouts, strict=True)])
+    phases = [_phases(layout) if layout.size > BLOCK else {} for layout in layouts]
+    return Batch(
         start=start,
         stop=stop,
-        size=sum(layout.size for layout in own),
-        tickets=np.concatenate([*_large(phases), *_bundles(own)]),
-        pending=pending,
-        first_row=np.where(kept > 0, np.cumsum(kept) - kept, -1),
-        first_part=np.where(parts > 0, np.cumsum(parts) - parts, -1),
-        first_draft=int(parts.sum()) * tables.PART + (np.cumsum(drafts) - drafts) * tables.DRAFT,
-        kept_rows=int(kept.sum()),
-        parts=int(parts.sum()),
-        drafts=int(drafts.sum()),
+        size=sum(layout.size for layout in layouts),
+        tasks=np.concatenate([*_tasks_of_large(phases), _tasks_of_small(layouts)]),
+        pending=_pending(phases),
+        first_row=np.where(stored > 0, _offsets(stored), -1),
+        first_partial=np.where(partial > 0, _offsets(partial), -1),
+        first_speculative=int(partial.sum()) * tables.PARTIAL_SIZE + _offsets(speculative) * tables.SPECULATIVE_SIZE,
+        stored_rows=int(stored.sum()),
+        partial_rows=int(partial.sum()),
+        speculative=int(speculative.sum()),
         block=BLOCK,
-        rows_not_kept=0 if kept.all() else ROWS_NOT_KEPT,
+        recomputed_rows=0 if stored.all() else RECOMPUTED_ROWS,
     )
 
 
-def in_queues(tickets: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the tickets of a wave, or some of them, among lanes, one for each thread.
+def into_queues(tasks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide tasks, sorted by phase and tensor, into one queue for each of `count` threads.
 
-    A lane has the same part of a tensor in every phase: what a thread has read of a gradient may be in its cache still.
-    Returned are the tickets, which are given by phase and tensor, those of a queue side by side, and the queues, as
-    `tables.LANE` tells.
+    Return the tasks, sorted by queue and phase, and the array `queues` of `tables`. A queue has the same part of a
+    tensor in every phase, because that part of the gradient may still be in the cache of its thread.
     """
-    tensors, phases = tickets["tensor"], tickets["phase"]
+    tensors, phases = tasks["tensor"], tasks["phase"]
     firsts = np.flatnonzero(np.diff(phases, prepend=-1) | np.diff(tensors, prepend=-1))
-    counts = np.diff(firsts, append=len(tickets))
-    part = (np.arange(len(tickets)) - np.repeat(firsts, counts)) * lanes // np.repeat(counts, counts)
-    # Tensors of few tickets do not all begin with the first lane.
-    queue = (part + tensors) % lanes * (tables.LANE // 2) + phases
-    ends = np.cumsum(np.bincount(queue, minlength=lanes * (tables.LANE // 2)))
-    return tickets[np.argsort(queue, kind="stable")], np.stack([np.append(0, ends[:-1]), ends], axis=1).ravel()
+    counts = np.diff(firsts, append=len(tasks))
+    part = (np.arange(len(tasks)) - np.repeat(firsts, counts)) * count // np.repeat(counts, counts)
+    # The tensor is added so that tensors of few tasks do not all begin with the first queue.
+    slot = (part + tensors) % count * (tables.QUEUE_SIZE // 2) + phases
+    ends = np.cumsum(np.bincount(slot, minlength=count * (tables.QUEUE_SIZE // 2)))
+    return tasks[np.argsort(slot, kind="stable")], np.stack([np.append(0, ends[:-1]), ends], axis=1).ravel()
 
 
-def _kept_rows(layout: Layout) -> int:
-    """Return of how many rows the means and ranges are kept: of all, or of none; of long ones always."""
-    return layout.rows if layout.rows <= KEPT_ROWS or layout.length > BLOCK else 0
+def _stored_rows(layout: Layout) -> int:
+    """Return for how many rows the means and ranges are stored: for all or for none."""
+    return layout.rows if layout.rows <= STORED_ROWS or layout.length > BLOCK else 0
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    """Return the sum of the counts before each."""
+    offsets: np.ndarray = np.cumsum(counts) - counts
+    return offsets
 
 
 def _phases(layout: Layout) -> dict[int, np.ndarray]:
-    """Return the tickets of each phase of a large tensor, in the order of the phases, as pairs of start and stop."""
+    """Return the tasks of each phase of a large tensor, as pairs of start and stop."""
     blocks = _blocks(layout)
-    phases = {tables.EXTREMA: blocks}
+    phases = {tables.MEASURE: blocks}
     if layout.length > BLOCK and layout.centered:
         phases[tables.FOLD] = blocks
     if layout.gated and layout.rows > GATE_ROWS:
-        rows = GATE_ROWS if _kept_rows(layout) else ROWS_NOT_KEPT
-        phases[tables.RANGES] = phases[tables.DEVIATIONS] = _cut(layout.rows, rows)
+        rows = GATE_ROWS if _stored_rows(layout) else RECOMPUTED_ROWS
+        phases[tables.RANGES] = phases[tables.DEVIATIONS] = _intervals(layout.rows, rows)
     return phases | {tables.UPDATE: blocks}
 
 
 def _blocks(layout: Layout) -> np.ndarray:
+    """Return the blocks of a tensor: whole rows, or parts of one row if a row is longer than `BLOCK`."""
     if layout.length > BLOCK:
-        in_row = _cut(layout.length, BLOCK)
+        in_row = _intervals(layout.length, BLOCK)
         return np.concatenate([in_row + row * layout.length for row in range(layout.rows)])
     rows = BLOCK // layout.length
-    return _cut(layout.size, (rows if _kept_rows(layout) else min(rows, ROWS_NOT_KEPT)) * layout.length)
+    return _intervals(layout.size, (rows if _stored_rows(layout) else min(rows, RECOMPUTED_ROWS)) * layout.length)
 
 
-def _cut(length: int, step: int) -> np.ndarray:
+def _intervals(length: int, step: int) -> np.ndarray:
+    """Return the range from 0 to `length` in pieces of `step`, as pairs of start and stop."""
     starts = np.arange(0, length, step)
     return np.stack([starts, np.minimum(starts + step, length)], axis=1)
 
 
-def _large(phases: Sequence[dict[int, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Yield the tickets of each phase of each large tensor."""
+def _pending(phases: Sequence[dict[int, np.ndarray]]) -> np.ndarray:
+    """Return the number of tasks for each tensor and phase."""
+    pending = np.zeros((len(phases), tables.PHASES), np.int64)
+    for index, tasks in enumerate(phases):
+        for phase, pairs in tasks.items():
+            pending[index, phase] = len(pairs)
+    return pending
+
+
+def _tasks_of_large(phases: Sequence[dict[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Yield the tasks of each phase of each large tensor."""
     for phase in range(tables.PHASES):
-        for t, tickets in enumerate(phases):
-            if phase in tickets:
-                yield _tickets(t, phase, tickets[phase])
+        for index, tasks in enumerate(phases):
+            if phase in tasks:
+                yield _tasks(index, phase, tasks[phase])
 
 
-def _bundles(layouts: Sequence[Layout]) -> Iterator[np.ndarray]:
-    """Bundle small tensors that follow each other."""
+def _tasks_of_small(layouts: Sequence[Layout]) -> np.ndarray:
+    """Return the tasks of WHOLE, each for one small tensor or several consecutive ones."""
     pairs: list[tuple[int, int]] = []
     elements = 0
-    for t, layout in enumerate(layouts):
+    for index, layout in enumerate(layouts):
         if layout.size > BLOCK:
             continue
-        if pairs and pairs[-1][1] == t and elements + layout.size <= BUNDLE:
-            pairs[-1] = pairs[-1][0], t + 1
+        if pairs and pairs[-1][1] == index and elements + layout.size <= BUNDLE:
+            pairs[-1] = pairs[-1][0], index + 1
             elements += layout.size
         else:
-            pairs.append((t, t + 1))
+            pairs.append((index, index + 1))
             elements = layout.size
-    yield _tickets(0, tables.WHOLE, np.asarray(pairs, np.int64).reshape(-1, 2))
+    return _tasks(0, tables.WHOLE, np.asarray(pairs, np.int64).reshape(-1, 2))
 
 
-def _tickets(tensor: int, phase: int, pairs: np.ndarray) -> np.ndarray:
-    tickets = np.empty(len(pairs), tables.TICKET)
-    tickets["tensor"], tickets["phase"] = tensor, phase
-    tickets["start"], tickets["stop"] = pairs[:, 0], pairs[:, 1]
-    return tickets
+def _tasks(tensor: int, phase: int, pairs: np.ndarray) -> np.ndarray:
+    tasks = np.empty(len(pairs), tables.TASK)
+    tasks["tensor"], tasks["phase"] = tensor, phase
+    tasks["start"], tasks["stop"] = pairs[:, 0], pairs[:, 1]
+    return tasks

@@ -1,4 +1,9 @@
-"""The tables that a batch hands to its kernels, and the names of what is in them."""
+"""The tables that the host hands to a kernel: their record types, and the layout of the integer arrays.
+
+A kernel is called with addresses, not with arrays of parameters. The host writes one record per tensor and one per
+task, and allocates three integer arrays: `queues`, `shared` and `partials`. This file has no formula and loads no
+compiler, so that both sides can import it.
+"""
 
 from typing import Final
 
@@ -6,93 +11,102 @@ import numpy as np
 
 __all__ = [
     "DEVIATIONS",
-    "DRAFT",
+    "DEVIATION_SUMS",
     "DRAWN",
-    "EXTREMA",
     "FOLD",
-    "LANE",
+    "HIGH",
+    "LOW",
+    "MAX_RANGE",
+    "MEASURE",
+    "MIN_RANGE",
     "NEAREST",
-    "PART",
+    "OPEN",
+    "PARTIAL_SIZE",
+    "PENDING",
     "PHASES",
     "PORTABLE",
+    "QUEUE_SIZE",
     "RANGES",
-    "SHARED",
+    "RANGE_SUMS",
+    "SHARED_SIZE",
+    "SPECULATIVE_SIZE",
+    "SUMS",
+    "TASK",
     "TENSOR",
-    "TICKET",
     "UPDATE",
     "WHOLE",
 ]
 
-# The phases of a tensor, in their order, and the one that does all of a small tensor.
-EXTREMA, FOLD, RANGES, DEVIATIONS, UPDATE, WHOLE = range(6)
+# The phases of a tensor in their order (see `tasks`). A task of WHOLE runs all phases of several small tensors.
+MEASURE, FOLD, RANGES, DEVIATIONS, UPDATE, WHOLE = range(6)
 PHASES: Final = 5
 
-# Where the noise comes from.
+# How a parameter is rounded: to nearest, or stochastically with portable noise or with noise drawn by the caller.
 NEAREST, PORTABLE, DRAWN = range(3)
 
 _TENSOR_FIELDS: Final = {
-    # How it lies in memory, as rows that are contiguous, and what is done with it. These stay from step to step.
+    # The layout, as contiguous rows, and the options that are the same at every step.
     "rank": np.int64,
     "rows": np.int64,
-    "length": np.int64,  # elements of a row
+    "length": np.int64,  # elements per row
     "param_stride_bytes": np.int64,  # bytes from one row to the next
     "grad_stride_bytes": np.int64,
     "centered": np.int64,
     "gated": np.int64,
-    "first_row": np.int64,  # the place of its means and ranges, -1 where they are not kept
-    "first_part": np.int64,  # the place of its rows' partial results, -1 where no row is measured in parts
-    "first_draft": np.int64,  # the place of the first draft of its tickets then
-    "block": np.int64,  # elements of a ticket then
-    "number": np.int64,  # its place in the wave
-    # The constants of the folds of a row and of the ranges (`folds.fold_constants`).
+    # Indices into the arrays of a batch.
+    "first_row": np.int64,  # of its first mean and range; -1 if these are not stored
+    "first_partial": np.int64,  # of its first row in `partials`; -1 unless its rows are longer than a block
+    "first_speculative": np.int64,  # of its first speculative sums in `partials`
+    "block": np.int64,  # elements per task of a row longer than a block
+    "index": np.int64,  # of the tensor in its batch
+    # The fold constants of a row and of the gate (`summation.fold_constants`).
     "folds": np.int64,
     "scale": np.float64,
     "ratio": np.float64,
     "gate_folds": np.int64,
     "gate_scale": np.float64,
     "gate_ratio": np.float64,
-    # What each step sets: addresses, -lr, the decay factor, maximize, and the noise.
-    "param": np.int64,
+    # Set by the host for each step.
+    "param": np.int64,  # address
     "grad": np.int64,
     "negative_lr": np.float64,
     "decay": np.float64,
     "maximize": np.int64,
-    "noise": np.int64,
+    "noise": np.int64,  # NEAREST, PORTABLE or DRAWN
     "key0": np.uint32,
     "key1": np.uint32,
-    "noise_address": np.int64,  # the address of drawn words
-    "noise_start": np.int64,  # the element that the first of them is for
-    # What the gate finds.
-    "highest_range": np.float64,
+    "noise_address": np.int64,  # of drawn noise words
+    "noise_start": np.int64,  # the element that the first drawn word is for
+    # Set by the kernel in the gate.
+    "max_range": np.float64,
     "mean64": np.float64,
-    "highest_deviation": np.float64,
+    "max_deviation": np.float64,
     "mean_range": np.float64,
     "trust": np.float64,
 }
 TENSOR: Final = np.dtype(list(_TENSOR_FIELDS.items()))
 
-# From which element to before which; rows in the two phases of the gate, tensors in the phase that does whole ones.
-TICKET: Final = np.dtype([(name, np.int64) for name in ("tensor", "phase", "start", "stop")])
+# A task covers `start` to `stop`: elements of a tensor; rows in RANGES and DEVIATIONS; tensors in WHOLE.
+TASK: Final = np.dtype([(name, np.int64) for name in ("tensor", "phase", "start", "stop")])
 
-# Of each lane, and of each phase in it, the next ticket to take and the one after the last; and room that keeps lanes
-# out of each other's cache lines.
-LANE: Final = 16
+# `queues` has QUEUE_SIZE integers for each thread. At 2 * phase is the index of the next task of this phase, and after
+# it the end of these tasks. The rest is padding against false sharing between threads.
+QUEUE_SIZE: Final = 16
 
-# What threads write together, as integers. Of each tensor: for each phase how many tickets are not done, and whether
-# it may begin; the extrema of the ranges, as words; the sums of the folds of ranges and of squared deviations.
-PENDING: Final = 0
-OPEN: Final = PHASES
-LOW_RANGE: Final = OPEN + PHASES + 1  # whole tensors, too, are open
-HIGH_RANGE: Final = LOW_RANGE + 1
-RANGE_SUMS: Final = HIGH_RANGE + 1
-DEVIATION_SUMS: Final = RANGE_SUMS + 3
-SHARED: Final = DEVIATION_SUMS + 3
+# `shared` has SHARED_SIZE integers for each tensor, which all threads update by atomic operations.
+PENDING: Final = 0  # for each phase, the number of unfinished tasks
+OPEN: Final = PHASES  # for each phase, and for WHOLE, 1 when its tasks may run
+MIN_RANGE: Final = OPEN + PHASES + 1  # extrema of the ranges, as the bits of float64
+MAX_RANGE: Final = MIN_RANGE + 1
+RANGE_SUMS: Final = MAX_RANGE + 1  # three fold sums of the ranges
+DEVIATION_SUMS: Final = RANGE_SUMS + 3  # three fold sums of the squared deviations
+SHARED_SIZE: Final = DEVIATION_SUMS + 3
 
-# Of each row that is measured in parts: its extrema as ordered integers, and the sums of its folds.
-LOW: Final = 0
+# `partials` has PARTIAL_SIZE integers for each row longer than a block, whose tasks combine their results here.
+LOW: Final = 0  # order keys of the extrema
 HIGH: Final = 1
-SUMS: Final = 2
-PART: Final = SUMS + 3
-
-# Behind these the drafts, one of each ticket for a part of a row: the word of a first s, and the sums with it.
-DRAFT: Final = 4
+SUMS: Final = 2  # three fold sums
+PARTIAL_SIZE: Final = SUMS + 3
+# After the rows, `partials` has SPECULATIVE_SIZE integers for each of their tasks: the bits of an s, and the three fold
+# sums made with it. NOTE: [speculative sums] in rule/statistics.py explains them.
+SPECULATIVE_SIZE: Final = 4

@@ -38,7 +38,7 @@ _MAX_DIVISOR: Final = 2.0**300
 
 
 def can_multiply(grad_storage: Any, operation: Any) -> Any:
-    """Return whether this machine can replace the divisions of such a gradient; a constant in compiled code."""
+    """Return whether `divide` may multiply on this machine, for these dtypes; a constant in compiled code."""
     raise NotImplementedError
 
 

@@ -5,9 +5,9 @@ elements are multiples of the ulp of the first s, no addition rounds and the fir
 sum is the first fold sum, the second is 0, and the plain sum is the reproducible sum (ROSE-7.2). That holds for most
 rows of float32 and of 16-bit dtypes. Only the other rows are read again, and folded.
 
-NOTE: [strips] Rows are measured in strips of up to 64. What is one value per row (extrema, s, mean, range) is computed
-for the strip in one vector loop, and rows that must be folded are still in the cache. Rows too short for vector loops
-are transposed: element i of all rows of a strip forms a column, and vector lanes hold different rows.
+NOTE: [strips] Rows are measured in strips of up to 64. Values that a row has once, such as its extrema and its range,
+are computed for the whole strip in one vector loop. Rows that must be folded are still in the cache. Rows too short for
+vector loops are transposed: element i of all rows of a strip forms a column, and vector lanes hold different rows.
 """
 
 import math
@@ -32,7 +32,6 @@ from rose_kernels.rule.summation import (
 )
 
 __all__ = [
-    "StripBuffers",
     "extrema",
     "fold_row",
     "mean_and_range",
@@ -118,7 +117,7 @@ _fold_sums = fold_sums_of(_element_term)
 
 @compiled
 def fold_row(words, mask, operation, sigma, constants):
-    """Return the fold sums of a row, or of a part of one; `constants` are those of the whole row."""
+    """Return the fold sums of a row or a part of it; `constants` are the fold constants of the whole row."""
     _, ratio, folds = constants
     return _fold_sums(words, mask, operation, words.size, sigma, ratio, folds)
 

@@ -110,7 +110,7 @@ def split_exact_sum(exact, count, sigma, ratio):
 
 @compiled
 def sum_of_folds(sums, count, sigma, ratio, folds, highest):
-    """Return the reproducible sum of `count` summands, the largest of which is `highest`, from their fold sums."""
+    """Return the reproducible sum of `count` summands from their fold sums; `highest` is the largest summand."""
     if not math.isfinite(highest + sigma):  # ROSE-7.3
         return np.nan
     rest = _fold_value(sums[1], count, sigma * ratio)

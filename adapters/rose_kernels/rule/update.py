@@ -15,7 +15,7 @@ from rose_kernels.rule.division import can_multiply, divide, has_reciprocal, val
 from rose_kernels.rule.gate import denominator
 from rose_kernels.rule.noise import CHUNK, fill_noise, noise_buffer
 
-__all__ = ["UpdateBuffers", "update_buffers", "update_elements", "update_scalar"]
+__all__ = ["update_buffers", "update_elements", "update_scalar"]
 
 _TO_NEAREST: Final = -1
 # Rows shorter than this are updated several at a time. The limit is higher for 16-bit parameters, whose update in
@@ -72,11 +72,8 @@ def update_elements(tensor, start, stop, means, ranges, param_storage, grad_stor
     """
     length, first_row = tensor.length, start // tensor.length
     row, column = first_row, start - first_row * length
-    x_size, g_size, multiplies = (
-        itemsize_of(param_storage),
-        itemsize_of(grad_storage),
-        can_multiply(grad_storage, operation),
-    )
+    x_size, g_size = itemsize_of(param_storage), itemsize_of(grad_storage)
+    multiplies = can_multiply(grad_storage, operation)
     dense = tensor.param_stride_bytes == length * x_size and tensor.grad_stride_bytes == length * g_size
     many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
