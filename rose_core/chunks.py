@@ -10,7 +10,7 @@ from rose_core.namespace import Array, array_namespace, quiet
 __all__ = ["NoiseSource", "advance_in_place", "chunks_of_slices", "statistics_in_chunks", "update_in_place"]
 
 # On a CPU the temporaries of a chunk stay in the cache. On a GPU a chunk is large enough to be worth its launches.
-_CPU_ELEMENTS: Final = 2**17
+_CPU_ELEMENTS: Final = 2**16
 _GPU_ELEMENTS: Final = 2**24
 
 NoiseSource = Callable[[int, int], Any]

@@ -125,11 +125,11 @@ def fold_sums(x: Array, sigmas: Folds, axes: tuple[int, ...]) -> Folds:
     xp = array_namespace(x)
     if not sigmas:
         return (xp.sum(x, axis=axes, keepdims=True),)
-    r, sums = x, []
+    r, q, sums = x, None, []
     for s in sigmas:
+        r = r if q is None else r - q
         q = (r + s) - s
         sums.append(xp.sum(q, axis=axes, keepdims=True))
-        r = r - q
     return tuple(sums)
 
 

@@ -1,22 +1,31 @@
-"""Compiled kernels for arrays on the CPU, with the bits of `rose_core`; `rose_numpy` and `rose_torch` call them.
+"""Compiled kernels that update arrays on the CPU, to the bits of `rose_core`.
 
-Importing the package loads no compiler; the first step does.
+This module is the front door: the optimizers import from here only. Importing it loads no compiler; the first step
+does. `README.md` explains how the kernels work.
+
+- `kernels` takes launches, `layout` describes parameters, `entry` compiles, `availability` resolves `fused`.
+- `rule/` has the formulas of Rose in compiled code.
+- `parallel/` divides a step into tasks and runs them in threads.
+- `llvm/` has everything that enters Numba's internals or llvmlite.
+
+Kernels for GPUs will come beside them, in a folder `cuda/`.
 """
 
 from rose_kernels.availability import resolve_fused
-from rose_kernels.kernels import Kernels, Requests
+from rose_kernels.kernels import Kernels, Launch
 from rose_kernels.layout import Kernel, Kind, Layout, layout_of
-from rose_kernels.threads import Threads, get_num_threads, set_num_threads
+from rose_kernels.parallel.threads import Threads, get_num_threads, run_in_threads, set_num_threads
 
 __all__ = [
     "Kernel",
     "Kernels",
     "Kind",
+    "Launch",
     "Layout",
-    "Requests",
     "Threads",
     "get_num_threads",
     "layout_of",
     "resolve_fused",
+    "run_in_threads",
     "set_num_threads",
 ]

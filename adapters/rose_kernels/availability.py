@@ -1,4 +1,4 @@
-"""Whether there are kernels: they need Numba, which is optional, and memory that holds the lower half first."""
+"""Whether the kernels can run here: they need Numba, which is optional, and a little-endian machine."""
 
 import functools
 import importlib.util
@@ -13,7 +13,7 @@ def resolve_fused(fused: bool | None) -> bool:
     Parameters
     ----------
     fused : bool or None
-        What its owner asks for; None is the best that is available.
+        The option of the optimizer; None means the kernels if they are available.
 
     Returns
     -------
@@ -22,9 +22,9 @@ def resolve_fused(fused: bool | None) -> bool:
     Raises
     ------
     TypeError
-        If it is neither True, False nor None.
+        If `fused` is neither True, False nor None.
     RuntimeError
-        If it is True and there are no kernels.
+        If `fused` is True and there are no kernels.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def resolve_fused(fused: bool | None) -> bool:
 
 @functools.cache
 def _reason_of_absence() -> str:
-    """Return why there are no kernels, empty where there are."""
+    """Return why there are no kernels, or an empty string if there are."""
     if importlib.util.find_spec("numba") is None:
         return "Numba is not installed (pip install 'rose-core[fast]')"
     return "" if sys.byteorder == "little" else "this machine is big-endian"

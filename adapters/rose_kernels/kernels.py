@@ -1,111 +1,126 @@
-"""The updates of one optimizer by kernels: requests of a step, sorted by kind into batches that stay."""
+"""The kernels of one optimizer: launches, divided by kind and matched to plans that are built once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from rose_core.noise import noise_keys
-from rose_kernels import tables
+from rose_core.noise import NoiseKey, noise_keys
 from rose_kernels.layout import Kernel, Kind
-from rose_kernels.threads import Threads
+from rose_kernels.parallel import tables
+from rose_kernels.parallel.threads import Threads
 
-__all__ = ["Kernels", "Requests"]
+__all__ = ["Kernels", "Launch"]
 
-# Parameters that have no gradient in some steps make other batches; so many stay.
-_KEPT_BATCHES: Final = 256
-
-
-class Requests(NamedTuple):
-    """Parts of a step that are checked, one parameter's at each place of the columns."""
-
-    kernels: Sequence[Kernel]
-    params: Sequence[int]  # addresses
-    grads: Sequence[int]
-    rates: Sequence[float] | np.ndarray  # lr
-    factors: Sequence[float] | np.ndarray  # of the decay
-    negated: Sequence[bool] | np.ndarray  # maximize
-    noise: Sequence[tuple[int, int, int] | None]  # seed, step and index of portable noise
-    words: Sequence[int] | None = None  # addresses of drawn words, which stand for `noise` where they are given
-
-    def at(self, places: Sequence[int]) -> "Requests":
-        """Return those of some places."""
-        columns: Iterable[Any] = (column if column is None else [column[place] for place in places] for column in self)
-        return Requests(*columns)
+# Each set of parameters that have gradients needs its plans. Plans are cached for this many sets.
+_CACHED_SETS: Final = 256
+_NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 
-_Part = tuple[Any, list[int]]
-"""A batch, and the places of its tensors among all."""
+class Launch(NamedTuple):
+    """The arguments of one launch: columns with one entry for each parameter. The caller has checked them.
+
+    Attributes
+    ----------
+    kernels : the kernel of each parameter.
+    params, grads : addresses.
+    lr, decay, maximize : the options of each parameter; `decay` is the factor of the weight decay.
+    noise : the key of the portable noise (ROSE-9.2), or None to round to nearest.
+    drawn_noise : addresses of int32 noise words that were drawn before; replaces `noise` if given.
+    """
+
+    kernels: Sequence[Kernel | None]
+    params: Sequence[int] | np.ndarray
+    grads: Sequence[int] | np.ndarray
+    lr: Sequence[float] | np.ndarray
+    decay: Sequence[float] | np.ndarray
+    maximize: Sequence[bool] | np.ndarray
+    noise: Sequence[NoiseKey | None]
+    drawn_noise: Sequence[int] | None = None
+
+    def at(self, indices: Sequence[int]) -> "Launch":
+        """Return a launch of the parameters at these indices."""
+        columns: Iterable[Any] = (column if column is None else [column[index] for index in indices] for column in self)
+        return Launch(*columns)
+
+
+_Planned = tuple[Any, list[int]]
+"""A plan, and the indices of its parameters in the launch."""
 
 
 class Kernels:
-    """Compiled updates, with the tables that are built once for each set of tensors."""
+    """The compiled kernels of an optimizer, and the plans of its launches."""
 
     def __init__(self) -> None:
-        self._batches: dict[tuple[Kernel, ...], list[_Part]] = {}
-        self._last: tuple[tuple[Kernel, ...], list[_Part]] = (), []
+        self._plans: dict[tuple[Kernel, ...], list[_Planned]] = {}
+        self._last: tuple[tuple[Kernel, ...], list[_Planned]] = (), []
         self._prepared: set[Kind] = set()
         self._prepared_last: Sequence[Kernel | None] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Kernels, ()  # a copy makes tables of its own
+        return Kernels, ()  # a copy builds new plans
 
     def prepare(self, kernels: Sequence[Kernel | None]) -> None:
-        """Compile these kernels, or find what was compiled before, so that nothing can fail once a step writes."""
-        if kernels == self._prepared_last:  # mostly the same objects, which is quick to see
+        """Compile these kernels or load them from the cache, so that a launch cannot fail halfway through a step."""
+        if kernels == self._prepared_last:  # fast, since the elements are mostly the same objects
             return
         if new := {kernel.kind for kernel in kernels if kernel is not None} - self._prepared:
-            from rose_kernels.batch import Batch  # noqa: PLC0415  (it loads Numba, which is optional and slow to load)
+            from rose_kernels.parallel.plan import LaunchPlan  # noqa: PLC0415  (it loads Numba: optional, and slow to load)
 
             for kind in new:
-                Batch((), *kind)
+                LaunchPlan((), *kind)
             self._prepared |= new
         self._prepared_last = kernels
 
-    def run(self, requests: Requests, threads: Threads) -> None:
-        """Update all parameters."""
-        parts = self._parts(tuple(requests.kernels))
-        for batch, places in parts:
-            _set(batch, requests if len(parts) == 1 else requests.at(places))
-        for batch, _ in parts:
-            batch.run(threads)
+    def run(self, launch: Launch, threads: Threads) -> None:
+        """Update all parameters of a launch."""
+        planned = self._planned(tuple(launch.kernels))
+        for plan, indices in planned:
+            _set(plan, launch if len(planned) == 1 else launch.at(indices))
+        for plan, _ in planned:
+            plan.run(threads)
 
-    def run_drawing(self, requests: Requests, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
-        """Update the one parameter requested with noise that `draw` draws (`Batch.run_drawing`)."""
-        ((batch, _),) = self._parts(tuple(requests.kernels))
-        _set(batch, requests)
-        batch.tensors["noise"] = tables.DRAWN
-        batch.run_drawing(draw, threads)
+    def run_drawing(self, launch: Launch, draw: Callable[[int, int], tuple[int, Any]], threads: Threads) -> None:
+        """Update the only parameter of a launch with noise that `draw` returns (see `LaunchPlan.run_drawing`)."""
+        ((plan, _),) = self._planned(tuple(launch.kernels))
+        _set(plan, launch)
+        plan.tensors["noise"] = tables.DRAWN
+        plan.run_drawing(draw, threads)
 
-    def _parts(self, kernels: tuple[Kernel, ...]) -> list[_Part]:
-        """Return the batches of some kernels, one for each kind; they are those of the last step as a rule."""
+    def _planned(self, kernels: tuple[Kernel, ...]) -> list[_Planned]:
+        """Return one plan for each kind of these kernels. Mostly they are the same kernels as in the last launch."""
         if kernels == self._last[0]:
             return self._last[1]
-        parts = self._batches.get(kernels)
-        if parts is None:
-            from rose_kernels.batch import Batch  # noqa: PLC0415  (see `prepare`)
-
-            places: dict[Kind, list[int]] = {}
-            for place, kernel in enumerate(kernels):
-                places.setdefault(kernel.kind, []).append(place)
-            parts = [(Batch([kernels[place].layout for place in own], *kind), own) for kind, own in places.items()]
-            if len(self._batches) >= _KEPT_BATCHES:
-                del self._batches[next(iter(self._batches))]
-            self._batches[kernels] = parts
-        self._last = kernels, parts
-        return parts
+        planned = self._plans.get(kernels)
+        if planned is None:
+            if len(self._plans) >= _CACHED_SETS:
+                del self._plans[next(iter(self._plans))]
+            planned = self._plans[kernels] = _plans_of(kernels)
+        self._last = kernels, planned
+        return planned
 
 
-def _set(batch: Any, requests: Requests) -> None:
-    """Set a batch to this step."""
-    tensors = batch.tensors
-    tensors["param"], tensors["grad"] = requests.params, requests.grads
-    tensors["rate"], tensors["decay"] = np.negative(requests.rates), requests.factors
-    tensors["negated"] = requests.negated
-    if requests.words is not None:
-        tensors["noise"], tensors["words"], tensors["words_start"] = tables.DRAWN, requests.words, 0
+def _plans_of(kernels: Sequence[Kernel]) -> list[_Planned]:
+    """Return new plans, one for each kind."""
+    from rose_kernels.parallel.plan import LaunchPlan  # noqa: PLC0415  (see `prepare`)
+
+    by_kind: dict[Kind, list[int]] = {}
+    for index, kernel in enumerate(kernels):
+        by_kind.setdefault(kernel.kind, []).append(index)
+    return [(LaunchPlan([kernels[i].layout for i in indices], *kind), indices) for kind, indices in by_kind.items()]
+
+
+def _set(plan: Any, launch: Launch) -> None:
+    """Write the arguments of a launch to the table of its plan."""
+    tensors = plan.tensors
+    tensors["param"], tensors["grad"] = launch.params, launch.grads
+    tensors["negative_lr"], tensors["decay"] = np.negative(launch.lr), launch.decay
+    tensors["maximize"] = launch.maximize
+    if launch.drawn_noise is not None:
+        tensors["noise"], tensors["noise_address"], tensors["noise_start"] = tables.DRAWN, launch.drawn_noise, 0
         return
-    tensors["noise"] = [tables.NEAREST if own is None else tables.PORTABLE for own in requests.noise]
+    tensors["noise"] = [tables.NEAREST if source is None else tables.PORTABLE for source in launch.noise]
     if tensors["noise"].any():
-        sources = [own or (0, 0, 0) for own in requests.noise]
-        tensors["key0"], tensors["key1"] = noise_keys(*zip(*sources, strict=True))
+        keys = [key or _NO_KEY for key in launch.noise]
+        seeds, steps, indices = ([getattr(key, part) for key in keys] for part in ("seed", "step", "index"))
+        tensors["key0"], tensors["key1"] = noise_keys(seeds, steps, indices)

@@ -1,4 +1,4 @@
-"""What a parameter and its gradient are made of, and how they lie in memory, seen as rows: one row a slice."""
+"""The kernel that updates a parameter: the dtypes it is compiled for, and the layout it walks."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ __all__ = ["Kernel", "Kind", "Layout", "layout_of"]
 
 
 class Kind(NamedTuple):
-    """What the tensors of a batch have in common: names of dtypes, and the compute dtype."""
+    """The dtypes that a kernel is compiled for: parameter and gradient by name, and the compute dtype."""
 
     param: str
     grad: str
@@ -16,22 +16,28 @@ class Kind(NamedTuple):
 
     @property
     def has_kernels(self) -> bool:
-        """Whether there are kernels: for a gradient of the parameter's dtype or float32, at fp64 and fp32."""
+        """Whether there are kernels: the gradient must have the dtype of the parameter or float32."""
         return self.grad in (self.param, "float32") and self.compute in ("fp64", "fp32")
 
 
 class Layout(NamedTuple):
-    """Rows whose elements lie side by side, and what is done with them."""
+    """A parameter and its gradient as rows of contiguous elements, one row for each slice.
+
+    Attributes
+    ----------
+    rank : the number of axes.
+    rows, length : the number of rows, and of elements in each.
+    param_stride_bytes, grad_stride_bytes : bytes from one row to the next.
+    centered, gated : whether `centralize` and `stabilize` act on it.
+    """
 
     rank: int
     rows: int
-    length: int  # elements of a row
-    param_pitch: int  # bytes from one row to the next
-    grad_pitch: int
+    length: int
+    param_stride_bytes: int
+    grad_stride_bytes: int
     centered: bool
     gated: bool
-    param_extent: int  # bytes from the lowest element to the end of the highest
-    grad_extent: int
 
     @property
     def size(self) -> int:
@@ -40,7 +46,7 @@ class Layout(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """What a parameter is updated by, and how it lies in memory."""
+    """The kernel that updates a parameter: its kind, and the layout that it walks."""
 
     kind: Kind
     layout: Layout
@@ -56,60 +62,54 @@ def layout_of(
     stabilize: bool,
     in_c_order: bool,
 ) -> Layout | None:
-    """Return the layout of a parameter and its gradient, None if their rows are not what a kernel can walk.
+    """Return the layout of a parameter and its gradient, or None if no kernel can walk it.
 
     Parameters
     ----------
     shape : sequence of int
         The shape of both.
     param_strides, grad_strides : sequence of int
-        Their strides, in elements.
+        The strides of each, in elements.
     itemsizes : tuple of int
         The size of an element of each, in bytes.
     centralize, stabilize : bool
         As in `rose_core.Hyperparameters`; they act at rank 2 and above (ROSE-4.2, ROSE-5.1).
     in_c_order : bool
-        Whether the elements of a row must lie in C order, as portable noise counts them (ROSE-9.3). Otherwise any
-        order will do that is the same in both, channels_last for one.
+        Whether the elements of a row must be in C order, in which portable noise counts them (ROSE-9.3). Otherwise any
+        contiguous order will do that both have, for example channels_last.
 
     Examples
     --------
     >>> layout = layout_of((3, 4), (8, 1), (4, 1), (4, 4), centralize=True, stabilize=True, in_c_order=True)
-    >>> layout.rows, layout.length, layout.param_pitch, layout.grad_pitch
+    >>> layout.rows, layout.length, layout.param_stride_bytes, layout.grad_stride_bytes
     (3, 4, 32, 16)
     >>> layout_of((3, 4), (1, 3), (1, 3), (4, 4), centralize=True, stabilize=True, in_c_order=True) is None
     True
     """
-    if 0 in shape:  # there is nothing to do (ROSE-1.4)
+    if 0 in shape:  # an empty parameter is left alone (ROSE-1.4)
         return None
     split = 1 if len(shape) >= 2 else 0
     inner = [axis for axis in range(split, len(shape)) if shape[axis] > 1]
     if any(param_strides[axis] != grad_strides[axis] for axis in inner):
         return None
-    if not _side_by_side([(param_strides[axis], shape[axis]) for axis in inner], in_c_order=in_c_order):
+    if not _is_contiguous([(param_strides[axis], shape[axis]) for axis in inner], in_c_order=in_c_order):
         return None
     rows, length = math.prod(shape[:split]), math.prod(shape[split:])
-    sliced = split == 1
-
-    first = param_strides[0] if shape else 0, grad_strides[0] if shape else 0
-    # A single row has no pitch, and gets that of rows side by side.
-    pitches = [(stride if rows > 1 else length) * size for stride, size in zip(first, itemsizes, strict=True)]
-    extents = [(rows - 1) * abs(pitch) + length * size for pitch, size in zip(pitches, itemsizes, strict=True)]
+    # The stride of a single row means nothing; it counts as contiguous.
+    strides = (param_strides[0], grad_strides[0]) if rows > 1 else (length, length)
     return Layout(
         rank=len(shape),
         rows=rows,
         length=length,
-        param_pitch=pitches[0],
-        grad_pitch=pitches[1],
-        centered=centralize and sliced,
-        gated=stabilize and sliced,
-        param_extent=extents[0],
-        grad_extent=extents[1],
+        param_stride_bytes=strides[0] * itemsizes[0],
+        grad_stride_bytes=strides[1] * itemsizes[1],
+        centered=centralize and split == 1,
+        gated=stabilize and split == 1,
     )
 
 
-def _side_by_side(axes: list[tuple[int, int]], *, in_c_order: bool) -> bool:
-    """Tell whether axes of some strides and lengths have their elements one after another, without gaps."""
+def _is_contiguous(axes: list[tuple[int, int]], *, in_c_order: bool) -> bool:
+    """Tell whether the elements of axes, given as pairs of stride and length, are contiguous."""
     extent = 1
     for stride, length in reversed(axes if in_c_order else sorted(axes, reverse=True)):
         if stride != extent:

@@ -12,7 +12,7 @@ from rose_core import Hyperparameters
 from rose_core.chunks import NoiseSource, update_in_place
 from rose_core.noise import NoiseKey
 from rose_core.rule import StepOptions
-from rose_kernels import Requests as Launch
+from rose_kernels import Launch
 from rose_plan.cache import Checked
 
 __all__ = ["Group", "Plan", "Update", "update_by_core"]
@@ -82,10 +82,10 @@ class Plan:
             kernels=self.checked.kernels,
             params=param_addresses,
             grads=grad_addresses,
-            rates=rates,
-            factors=decays,
-            negated=maximize != 0.0,
-            noise=[(key.seed, key.step, key.index) if isinstance(key, NoiseKey) else None for key in self.noise],
+            lr=rates,
+            decay=decays,
+            maximize=maximize != 0.0,
+            noise=[key if isinstance(key, NoiseKey) else None for key in self.noise],
         )
         return launch if positions is None or len(positions) == len(self.params) else launch.at(positions)
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from rose_kernels import Threads
-from rose_kernels.threads import run_in_threads
+from rose_kernels import Threads, run_in_threads
 
 __all__ = ["threads_of_torch"]
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from rose_core.chunks import NoiseSource, advance_in_place
 from rose_core.noise import noise_in_range
-from rose_kernels import Kernels
-from rose_kernels import Requests as Launch
+from rose_kernels import Kernels, Launch
 from rose_plan import Update, update_by_core
 from rose_torch.memory import find_overlap
 from rose_torch.noise import DrawnNoise, drawn_words
@@ -140,7 +139,7 @@ class _Launcher:
         """Launch the updates whose words are drawn ahead."""
         if self._words:
             words = [drawn.data_ptr() for drawn in self._words.values()]
-            self._kernels.run(self._launch.at(list(self._words))._replace(words=words), threads_of_torch())
+            self._kernels.run(self._launch.at(list(self._words))._replace(drawn_noise=words), threads_of_torch())
         self._words, self._count = {}, 0
 
     def _run_drawing(self, position: int, draw: NoiseSource) -> None:

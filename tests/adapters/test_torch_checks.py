@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from rose_kernels import Kernels, Requests, Threads
+from rose_kernels import Kernels, Launch, Threads
 from rose_torch import Rose
 from tests.bits import assert_same_bits
 
@@ -223,7 +223,7 @@ def test_groups_that_are_taken_away_leave_nothing_to_do() -> None:
 def test_a_gradient_that_becomes_a_subclass_is_left_to_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer, counted, run = Rose(made(), lr=0.1, fused=True), [], Kernels.run
 
-    def counting(self: Kernels, requests: Requests, threads: Threads) -> None:
+    def counting(self: Kernels, requests: Launch, threads: Threads) -> None:
         counted.append(len(requests.kernels))
         run(self, requests, threads)
 

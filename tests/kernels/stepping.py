@@ -1,4 +1,4 @@
-"""An update by the kernels, of NumPy arrays, with the arguments of `rose_core.update`."""
+"""Update NumPy arrays by the kernels, with the arguments of `rose_core.update`."""
 
 from typing import Any, Final
 
@@ -7,7 +7,8 @@ import numpy as np
 from rose_core import decay_factor
 from rose_core.hyperparameters import resolve_compute_dtype
 from rose_core.namespace import dtype_name
-from rose_kernels import Kernel, Kernels, Kind, Layout, Requests, Threads, layout_of
+from rose_core.noise import NoiseKey
+from rose_kernels import Kernel, Kernels, Kind, Launch, Layout, Threads, layout_of
 
 __all__ = ["KINDS", "layout_of_arrays", "update_by_kernels"]
 
@@ -22,7 +23,7 @@ KINDS: Final = [
 
 
 def layout_of_arrays(param: np.ndarray, grad: np.ndarray, *, in_c_order: bool, **options: bool) -> Layout | None:
-    """Return the layout of NumPy arrays."""
+    """Return the layout of a parameter and its gradient, which are NumPy arrays."""
     strides = ([stride // x.itemsize for stride in x.strides] for x in (param, grad))
     return layout_of(param.shape, *strides, (param.itemsize, grad.itemsize), in_c_order=in_c_order, **options)
 
@@ -33,7 +34,7 @@ def update_by_kernels(
     /,
     *,
     threads: int = 1,
-    noise: np.ndarray | tuple[int, int, int] | None = None,
+    noise: np.ndarray | NoiseKey | None = None,
     lr: float,
     weight_decay: float | None = 1e-4,
     lr_reference: float | None = None,
@@ -42,36 +43,28 @@ def update_by_kernels(
     compute_dtype: Any = "fp64",
     maximize: bool = False,
 ) -> bool:
-    """Update the parameter in place; return False, and leave it, where its layout is not one for kernels.
+    """Update the parameter in place, or return False and leave it unchanged if no kernel can walk its layout.
 
-    `noise` is an array of words, or the seed, step and index of portable noise.
+    `noise` is an array of noise words, or the key of portable noise.
     """
     layout = layout_of_arrays(param, grad, centralize=centralize, stabilize=stabilize, in_c_order=noise is not None)
     if layout is None:
         return False
-    compute = resolve_compute_dtype(compute_dtype, param, stochastic=noise is not None)
+    compute = resolve_compute_dtype(compute_dtype, param, dtype_name(param), stochastic=noise is not None)
     kind = Kind(dtype_name(param), dtype_name(grad), compute)
     factor = decay_factor(lr, weight_decay=weight_decay, lr_reference=lr_reference)
-    portable = noise if isinstance(noise, tuple) else None
+    portable = noise if isinstance(noise, NoiseKey) else None
     kernels, address, grad_address = Kernels(), param.ctypes.data, grad.ctypes.data
-    requests = Requests(
-        [Kernel(kind, layout)],
-        [address],
-        [grad_address],
-        [lr],
-        [factor],
-        [maximize],
-        [portable],
-    )
+    launch = Launch([Kernel(kind, layout)], [address], [grad_address], [lr], [factor], [maximize], [portable])
     if isinstance(noise, np.ndarray):
-        kernels.run_drawing(requests, _Words(noise), Threads(threads))
+        kernels.run_drawing(launch, _Words(noise), Threads(threads))
     else:
-        kernels.run(requests, Threads(threads))
+        kernels.run(launch, Threads(threads))
     return True
 
 
 class _Words:
-    """Draws the given words in C order."""
+    """Noise that is drawn from an array, in C order."""
 
     def __init__(self, words: np.ndarray) -> None:
         self._words = np.ascontiguousarray(words, dtype=np.int32).ravel()

@@ -1,4 +1,4 @@
-"""Division by multiplication gives the bits of division, for all that may be divided so."""
+"""Division by multiplication has the bits of division, for all operands that `has_reciprocal` allows."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from numba import njit
 from numba.core.registry import cpu_target
 
 import rose_core
-from rose_kernels.compilation import indices
-from rose_kernels.division import divided, has_reciprocal, with_reciprocal
+from rose_kernels.llvm.compilation import indices
+from rose_kernels.rule.division import divide, has_reciprocal, with_reciprocal
 from tests.bits import assert_same_bits
 from tests.core.test_same_bits import OPTIONS
 from tests.kernels.stepping import update_by_kernels
@@ -25,25 +25,25 @@ BITS: Final = 53
 
 
 @njit(error_model="numpy")
-def divided_all(x: Any, divisor: Any, quotients: Any) -> None:
+def divide_all(x: Any, divisor: Any, quotients: Any) -> None:
     """Divide each element by one divisor, by multiplication."""
     by = with_reciprocal(divisor, np.float64)
     for i in indices(0, x.size):
-        quotients[i] = divided(x[i], by, i)
+        quotients[i] = divide(x[i], by, i)
 
 
 def quotients_of(x: np.ndarray, divisor: float) -> np.ndarray:
-    """Return the quotients, by multiplication."""
+    """Return x / divisor, computed by multiplication."""
     quotients = np.empty_like(x)
-    divided_all(x, divisor, quotients)
+    divide_all(x, divisor, quotients)
     return quotients
 
 
 def hard_dividends(divisor: int) -> list[int]:
-    """Return integers of 53 bits whose quotients by another lie as near to a tie as they can, but are none.
+    """Return integers of 53 bits whose quotients by the divisor are as near to a float or a tie as possible.
 
-    The quotient is a float, or half way between two, and one part in 2 * divisor: its significand with a last bit more,
-    m, is the solution of m * divisor = +-1 modulo a power of 2.
+    The quotient is close to m / 2**shift, where m * divisor = rest modulo 2**shift for a small rest. An m of 53 bits is
+    a float, and one of 54 bits is a float or a tie.
     """
     dividends = []
     odd = divisor // (divisor & -divisor)
@@ -56,7 +56,7 @@ def hard_dividends(divisor: int) -> list[int]:
 
 @given(significand=st.integers(2**52, 2**53 - 1) | st.integers(1, 64).map(lambda n: 2**53 - n), rng=generators())
 @examples(300)
-def test_quotients_that_are_nearly_ties(significand: int, rng: np.random.Generator) -> None:
+def test_quotients_near_a_tie(significand: int, rng: np.random.Generator) -> None:
     x = np.asarray(hard_dividends(significand), float)
     x = np.concatenate([x, rng.integers(2**52, 2**53, 500).astype(float), significand + np.arange(-9, 9)])
     divisor = float(significand)
@@ -77,7 +77,7 @@ def test_quotients_of_every_magnitude(divisor: float, exponents: tuple[int, int]
 
 
 @pytest.mark.parametrize("divisor", [0.0, -1.0, np.nan, np.inf, 5e-324, 2.0**-301, 2.0**301])
-def test_divisors_that_have_no_reciprocal(divisor: float) -> None:
+def test_divisors_without_a_reciprocal(divisor: float) -> None:
     assert not has_reciprocal.py_func(divisor, 1.0)
 
 
@@ -92,20 +92,20 @@ def test_updates_at_the_ends_of_the_exponents(shape: tuple[int, int], scale: flo
     for centralize in (True, False):
         options = OPTIONS | {"lr": lr, "weight_decay": 0.0, "centralize": centralize, "stabilize": False}
         expected = rose_core.update(param, grad, **options)
-        own = param.copy()
-        assert update_by_kernels(own, grad, **options)
-        assert_same_bits(own, expected, backend="kernels", what=f"{options}")
+        updated = param.copy()
+        assert update_by_kernels(updated, grad, **options)
+        assert_same_bits(updated, expected, backend="kernels", what=f"{options}")
 
 
 BY_DIVISION: Final = """
 import numpy as np
 from numba import njit
 import rose_core
-from rose_kernels.division import multiplies
+from rose_kernels.rule.division import can_multiply
 from tests.bits import assert_same_bits
 from tests.kernels.stepping import update_by_kernels
 
-assert not njit(lambda: multiplies(np.int32, np.float64))()
+assert not njit(lambda: can_multiply(np.int32, np.float64))()
 rng = np.random.default_rng(5)
 for shape in [(3, 100), (9, 5), (70,)]:
     param, grad = rng.standard_normal((2, *shape)).astype(np.float32)
@@ -116,7 +116,7 @@ print("same bits")
 """
 
 
-def test_a_processor_that_cannot_multiply_and_add_at_once_divides(tmp_path: Path) -> None:
+def test_a_processor_without_fused_multiply_add_divides(tmp_path: Path) -> None:
     processor = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-c", BY_DIVISION],
@@ -130,7 +130,7 @@ def test_a_processor_that_cannot_multiply_and_add_at_once_divides(tmp_path: Path
     assert run.stdout == "same bits\n", run.stderr
 
 
-def test_loops_are_made_of_the_widest_vectors() -> None:
-    (ir,) = divided_all.inspect_llvm().values()
+def test_loops_use_512_bit_vectors_where_they_are_fast() -> None:
+    (ir,) = divide_all.inspect_llvm().values()
     has_wide = "+avx512vbmi2" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     assert ('"prefer-vector-width"="512"' in ir) == has_wide

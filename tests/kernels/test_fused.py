@@ -1,4 +1,4 @@
-"""The option `fused`: who updates, what is said without kernels, and what a copy or a forked process does."""
+"""The option `fused`: when kernels update, errors, copies of optimizers, forked processes, threads and the cache."""
 
 import copy
 import importlib
@@ -38,13 +38,13 @@ NO_NUMBA = (
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the parameters that kernels update."""
+    """Record the number of parameters of each launch."""
     counted: list[int] = []
     run = Kernels.run
 
-    def counting(self: Kernels, requests: Any, threads: Threads) -> None:
-        counted.append(len(requests.kernels))
-        run(self, requests, threads)
+    def counting(self: Kernels, launch: Any, threads: Threads) -> None:
+        counted.append(len(launch.kernels))
+        run(self, launch, threads)
 
     monkeypatch.setattr(Kernels, "run", counting)
     return counted
@@ -67,7 +67,7 @@ steps = pytest.mark.parametrize("step", [step_of_numpy, step_of_torch])
 
 @steps
 @pytest.mark.parametrize(("fused", "by_kernels"), [(None, [1]), (True, [1]), (False, [])])
-def test_kernels_update_unless_told_otherwise(
+def test_kernels_update_unless_fused_is_false(
     step: Callable, fused: bool | None, by_kernels: list[int], calls: list[int]
 ) -> None:
     assert_same_bits(step(fused), AFTER, backend="kernels")
@@ -119,7 +119,7 @@ def test_a_copy_is_fused_as_the_original(copied: Callable, fused: bool, calls: l
     assert calls == ([1] if fused else [])
 
 
-def test_a_gradient_of_another_layout_or_dtype_is_seen_at_the_next_step() -> None:
+def test_a_gradient_of_another_layout_gets_another_kernel() -> None:
     param = parameter(A, B)
     optimizer = rose_torch.Rose([param], lr=0.1)
     expected = A
@@ -136,7 +136,7 @@ def test_a_gradient_of_another_layout_or_dtype_is_seen_at_the_next_step() -> Non
     assert_same_bits(param, expected, backend="kernels")
 
 
-def test_autograd_is_told_of_a_step() -> None:
+def test_autograd_notices_a_step() -> None:
     param = parameter(A, B)
     loss = (param * param).sum()
     rose_torch.Rose([param], lr=0.1, fused=True).step()
@@ -150,7 +150,7 @@ def _stepped_in_a_child(queue: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_steps_with_threads_of_its_own() -> None:
+def test_a_forked_process_starts_new_threads() -> None:
     large = normal(2, (300, 1000))
     set_num_threads(4)
     try:
@@ -168,7 +168,7 @@ def test_a_forked_process_steps_with_threads_of_its_own() -> None:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """Let torch have two threads, whatever the machine has."""
+    """Set torch to two threads, whatever the machine has."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -198,7 +198,7 @@ def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has another OpenMP, or none")
-def test_steps_run_in_torchs_own_threads() -> None:
+def test_steps_run_in_the_threads_of_torch() -> None:
     threads = threads_of_torch()
     both_are_here, members = threading.Barrier(2, timeout=60), []
 
@@ -209,17 +209,17 @@ def test_steps_run_in_torchs_own_threads() -> None:
     threads.run(work, threads.count)
     assert len(set(members)) == 2
     assert threading.current_thread() in members
-    assert not any(member.name.startswith("rose") for member in members), "those of the pool"
+    assert not any(member.name.startswith("rose") for member in members), "a helper of the pool"
 
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_goes_wrong_in_torchs_threads_is_raised(count: int) -> None:
+def test_errors_in_the_threads_of_torch_are_raised(count: int) -> None:
     with raises(ZeroDivisionError, "integer division or modulo by zero"):
         threads_of_torch().run(lambda: 1 // 0, count)
 
 
-def test_the_number_of_threads_is_numbas_until_it_is_set() -> None:
+def test_the_number_of_threads_is_that_of_numba_until_it_is_set() -> None:
     import numba
 
     assert get_num_threads() == numba.config.NUMBA_NUM_THREADS
@@ -237,9 +237,9 @@ CACHED_STEP = (
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/none", "there"])
-def test_a_folder_that_cannot_hold_the_compiled_kernels_is_no_error(folder: str, tmp_path: Path) -> None:
-    place = tmp_path / folder if folder == "there" else Path(folder)
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(place)}
+def test_a_folder_that_cannot_hold_the_cache_is_no_error(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / folder if folder == "there" else Path(folder)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(path)}
     done = subprocess.run(
         [sys.executable, "-c", CACHED_STEP], env=environment, capture_output=True, text=True, check=False
     )
@@ -248,9 +248,9 @@ def test_a_folder_that_cannot_hold_the_compiled_kernels_is_no_error(folder: str,
 
 
 def test_no_two_compiled_functions_have_one_name() -> None:
-    """What one process has compiled and kept, another links by name: with two of one name it took either."""
+    """Another process links cached functions by name, and would take either of two with one name."""
     modules = [
-        importlib.import_module(f"rose_kernels.{module.name}") for module in pkgutil.iter_modules(rose_kernels.__path__)
+        importlib.import_module(module.name) for module in pkgutil.walk_packages(rose_kernels.__path__, "rose_kernels.")
     ]
     found = {id(f): f for module in modules for f in vars(module).values() if hasattr(f, "py_func")}
     names = Counter(f"{f.py_func.__module__}.{f.py_func.__qualname__}" for f in found.values())

@@ -1,13 +1,13 @@
-"""The portable noise in compiled code: `rose_core.noise`, a chunk of a parameter at a time (ROSE-9)."""
+"""Portable noise in compiled code: `rose_core.noise`, one chunk of a parameter at a time (ROSE-9)."""
 
 import numpy as np
 
-from rose_kernels.compilation import compiled, indices
-from rose_kernels.words import add, rotate_left, xor
+from rose_kernels.llvm.bits import add, rotate_left, xor
+from rose_kernels.llvm.compilation import compiled, indices
 
 __all__ = ["CHUNK", "fill_noise", "noise_buffer"]
 
-# So many elements at once: their words stay in the first-level cache.
+# Elements per chunk: their noise words stay in the first-level cache.
 CHUNK = 1024
 
 _PARITY = 0x1BD11BDA
@@ -15,13 +15,16 @@ _PARITY = 0x1BD11BDA
 
 @compiled
 def noise_buffer():
-    """Return room for the words of a chunk that begins within a block of four."""
+    """Return a buffer for the noise words of a chunk, which may begin within a block of four words."""
     return np.empty(CHUNK // 2 + 4, np.uint32)
 
 
 @compiled
 def fill_noise(buffer, start, count, key0, key1):
-    """Write the words of so many elements from `start` on, and return the place of the first among 16-bit words."""
+    """Write the noise words of elements `start` to `start + count` into the buffer (ROSE-9.3).
+
+    Return the index of the first word in the buffer, read as 16-bit words.
+    """
     key2 = xor(xor(key0, key1), _PARITY)
     first = np.uint64(start // 4)
     low, high = np.uint32(first), np.uint32(first >> np.uint64(32))
@@ -35,7 +38,7 @@ def fill_noise(buffer, start, count, key0, key1):
 
 @compiled
 def _threefry(x0, x1, key0, key1, key2):
-    """Encrypt a counter to which the key is added already, in 20 rounds."""
+    """Apply the 20 rounds of Threefry-2x32 to a counter that already has the key added (ROSE-9.1)."""
     x0, x1 = _four_rounds(x0, x1, 13, 15, 26, 6)
     x0, x1 = add(x0, key1), add(add(x1, key2), 1)
     x0, x1 = _four_rounds(x0, x1, 17, 29, 16, 24)

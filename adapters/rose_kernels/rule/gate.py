@@ -1,21 +1,21 @@
-"""The gate over all slices in compiled code: `rose_core.gate`, from the ranges of the rows (ROSE-5)."""
+"""The gate over all slices in compiled code: the gate of `rose_core.rule`, from the ranges of the rows (ROSE-5)."""
 
 import math
 
-from rose_kernels.compilation import compiled
+from rose_kernels.llvm.compilation import compiled
 
 __all__ = ["denominator", "deviation_term", "range_term", "trust_factor"]
 
 
 @compiled
 def range_term(ranges, mean, unused, i):
-    """Return the range of a row, as a summand."""
+    """Return the range of row i, as a summand of `summation.fold_sums_of`."""
     return ranges[i]
 
 
 @compiled
 def deviation_term(ranges, mean, unused, i):
-    """Return the squared deviation of a row's range from the mean range."""
+    """Return the squared deviation of the range of row i from the mean range, as a summand."""
     deviation = ranges[i] - mean
     return deviation * deviation
 
@@ -29,7 +29,7 @@ def trust_factor(mean64, variance, operation):
 
 @compiled
 def denominator(range_, gated, trust, mean, operation):
-    """Return what a row is divided by: its range, blended with the mean where there is a gate (ROSE-5.4, ROSE-5.5)."""
+    """Return the divisor of a row: its range, blended with the mean range if `gated` (ROSE-5.4, ROSE-5.5)."""
     if gated:
         distance = range_ - mean
         from_mean, from_range = mean + trust * distance, range_ - distance * (operation(1.0) - trust)

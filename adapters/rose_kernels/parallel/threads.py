@@ -1,9 +1,10 @@
-"""The threads that help the caller: started when first needed, and again in a process that was forked."""
+"""The threads that run a step: how many, and a pool of helpers that survives `fork`."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Threads", "get_num_threads", "run_in_threads", "set_num_threads"]
 
@@ -13,17 +14,17 @@ _pool_size = 0
 
 
 def set_num_threads(count: int | None) -> None:
-    """Set how many threads update NumPy arrays, the caller's included.
+    """Set how many threads update NumPy arrays, the calling thread included.
 
     Parameters
     ----------
     count : int or None
-        A number >= 1; None goes back to Numba's setting.
+        A number >= 1; None restores the setting of Numba.
 
     Raises
     ------
     ValueError
-        If it is below 1.
+        If `count` is below 1.
 
     Examples
     --------
@@ -32,20 +33,20 @@ def set_num_threads(count: int | None) -> None:
     1
     >>> set_num_threads(None)
     """
-    global _chosen  # noqa: PLW0603  (a setting of the process, like that of the libraries)
+    global _chosen  # noqa: PLW0603  (a setting of the process, as in NumPy and PyTorch)
     if count is not None and count < 1:
         raise ValueError(f"count must be None or an integer >= 1, got {count!r}")
     _chosen = count
 
 
 def get_num_threads() -> int:
-    """Return how many threads update NumPy arrays: what was set here, else what is set for Numba.
+    """Return how many threads update NumPy arrays: the number that was set, or the setting of Numba.
 
     Returns
     -------
     int
-        ``numba.get_num_threads()`` where Numba's own threads run already, else the environment's NUMBA_NUM_THREADS,
-        by default the number of processors.
+        The setting of Numba is ``numba.get_num_threads()`` if its threads run already. Otherwise it is the environment
+        variable NUMBA_NUM_THREADS, by default the number of processors.
     """
     if _chosen is not None:
         return _chosen
@@ -53,33 +54,42 @@ def get_num_threads() -> int:
 
     try:
         numba.threading_layer()
-    except ValueError:  # not started, and asking for the number would start it
+    except ValueError:  # Numba's threads do not run, and numba.get_num_threads() would start them
         return int(numba.config.NUMBA_NUM_THREADS)
     return int(numba.get_num_threads())
 
 
 def run_in_threads(work: Callable[[], Any], count: int) -> None:
-    """Run `work` in so many threads at once, of which the caller is one; it must be right with fewer, too."""
+    """Run `work` in up to `count` threads at once: the calling thread, and helpers from a pool.
+
+    Parameters
+    ----------
+    work : callable
+        Called once in each thread. Its result must be right even if fewer threads call it.
+    count : int
+        The number of threads, the calling thread included.
+    """
     helpers = _start(work, count - 1)
     try:
         work()
     finally:
-        # Who has not begun has nothing left to do; who has must end before the memory it works on may go.
+        # Cancel helpers that have not started; wait for the others, which still use the buffers of `work`.
         wait([helper for helper in helpers if not helper.cancel()])
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
 
 
-class Threads(NamedTuple):
-    """How many threads run the kernels, and what runs work in them, which must be right with fewer, too."""
+@dataclass(frozen=True)
+class Threads:
+    """How many threads run a launch, and the function that runs work in them, by default `run_in_threads`."""
 
-    count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
+    count: int
     run: Callable[[Callable[[], Any], int], None] = run_in_threads
 
 
 def _start(work: Callable[[], Any], count: int) -> list[Future[Any]]:
-    """Hand the work to helpers, to fewer where the system has no more threads to give or is about to exit."""
+    """Submit the work to `count` helpers, or to fewer if the system has no more threads or Python is about to exit."""
     helpers: list[Future[Any]] = []
     try:
         while len(helpers) < count:
@@ -97,7 +107,7 @@ def _helpers(count: int) -> ThreadPoolExecutor:
 
 
 def _forget_pool() -> None:
-    """Leave the threads to the process that has them: a forked child has none of them."""
+    """Drop the pool in a forked child, which has none of its threads."""
     global _pool  # noqa: PLW0603
     _pool = None
 
