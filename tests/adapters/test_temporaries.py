@@ -74,7 +74,7 @@ def test_temporaries_of_kernels_are_below_the_limit(
 
 
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("rows", [2**12, 2**14])
+@pytest.mark.parametrize("rows", [2**12, pytest.param(2**14, marks=pytest.mark.slow)])
 def test_temporaries_of_the_core_are_below_the_limit_for_matrices(
     rows: int, dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
@@ -86,6 +86,7 @@ def test_temporaries_of_kernels_are_below_the_limit_for_several_tensors_of_many_
     assert 2**22 < peak_of_many(3, (2**19, 8), torch.float32, {}) < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
 def test_temporaries_of_kernels_are_below_the_limit_for_20000_tensors(
     dtype: torch.dtype, options: dict[str, Any]

@@ -13,6 +13,8 @@ import torch
 
 __all__ = ["World"]
 
+_START: Final = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_PRELOADED: Final = ["torch.distributed.fsdp", "torch.distributed.tensor.parallel", "rose_torch", "tests.bits"]
 # A rank that waits longer for another rank raises.
 _TIMEOUT: Final = datetime.timedelta(seconds=60)
 
@@ -21,7 +23,8 @@ class World:
     """Processes of one process group over gloo. Each is a rank."""
 
     def __init__(self, size: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(_START)
+        context.set_forkserver_preload(_PRELOADED)  # all processes share these imports
         self._folder = tempfile.TemporaryDirectory()
         address = f"file://{Path(self._folder.name) / 'store'}"
         self._pipes, self._processes = [], []
