@@ -1,13 +1,20 @@
-"""Readers of arguments on the command line."""
+"""Types and default values of command-line arguments, for `argparse`."""
 
 import argparse
 from collections.abc import Callable
 
-__all__ = ["integer_in"]
+__all__ = ["Listed", "integer_in"]
+
+
+class Listed(tuple):
+    """Default values. The help shows them as they are typed on the command line."""
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self))
 
 
 def integer_in(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of integers in [least, most]."""
+    """Return a function that parses an integer in [least, most]."""
 
     def integer(text: str) -> int:
         try:

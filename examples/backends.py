@@ -1,10 +1,10 @@
-"""The array libraries that the examples run on, each with its Rose and the way to and from the host.
+"""The array libraries that `train_digits.py` runs on: for each, the optimizer and the copies from and to the host.
 
-Host arrays are NumPy's, bfloat16 being that of `ml_dtypes`. Each `rose` is used in the same way:
+Host arrays are NumPy arrays, with the bfloat16 of `ml_dtypes`. All optimizers are used in the same way:
 `optimizer = rose(parameters, lr, sr_seed=seed)`, then `optimizer.param_groups[0]["lr"] = lr` and
-`optimizer.step(gradients)`, both mappings having the same names.
+`optimizer.step(gradients)`. Parameters and gradients are mappings with the same names.
 """
-# ruff: noqa: PLC0415  (torch, CuPy and array-api-strict are imported only where they are asked for)
+# ruff: noqa: PLC0415  (torch, CuPy and array-api-strict are imported only when their backend is opened)
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -23,15 +23,15 @@ __all__ = ["BACKENDS", "Backend", "MissingBackendError", "open_backend"]
 
 @dataclass(frozen=True)
 class Backend:
-    """One array library on one kind of device.
+    """An array library on one kind of device.
 
     Attributes
     ----------
-    name : its key in BACKENDS.
-    array : copies a host array into the library.
-    host : copies an array of the library back.
+    name : the key in BACKENDS.
+    array : copies a host array to the library.
+    host : copies an array of the library to the host.
     rose : the optimizer for arrays of the library.
-    has_bfloat16 : whether the library has such arrays.
+    has_bfloat16 : whether the library has bfloat16 arrays.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Backend:
 
 
 class MissingBackendError(Exception):
-    """A backend that cannot run here; the message is the reason."""
+    """Raised for a backend that cannot run here. The message is the reason."""
 
 
 def open_backend(name: str) -> Backend:
-    """Return the backend of that name, one of BACKENDS, or raise MissingBackendError."""
+    """Return the backend with this name, a key of BACKENDS, or raise MissingBackendError."""
     return BACKENDS[name]()
 
 
@@ -84,8 +84,8 @@ def _torch_on(device: str, name: str) -> Backend:
 
     from rose_torch import Rose
 
-    class RoseOfGradients:
-        """PyTorch's Rose with the gradients as an argument, where an ordinary model has them in `.grad`."""
+    class RoseWithGradients:
+        """Rose for PyTorch, whose `step` takes the gradients as an argument instead of reading `.grad`."""
 
         def __init__(self, parameters: Mapping[str, torch.Tensor], lr: float, *, sr_seed: int) -> None:
             self.parameters = parameters
@@ -97,7 +97,7 @@ def _torch_on(device: str, name: str) -> Backend:
                 parameter.grad = gradients[parameter_name]
             self.optimizer.step()
 
-    # torch does not know ml_dtypes: bfloat16 crosses as integer words, in both directions.
+    # torch does not know the bfloat16 of ml_dtypes, so bfloat16 is copied as 16-bit integers in both directions.
     def array(x: np.ndarray) -> torch.Tensor:
         if x.dtype == ml_dtypes.bfloat16:
             return torch.tensor(x.view(np.int16), device=device).view(torch.bfloat16)
@@ -107,7 +107,7 @@ def _torch_on(device: str, name: str) -> Backend:
         bits: np.ndarray = x.view(torch.int16 if x.dtype == torch.bfloat16 else x.dtype).numpy(force=True)
         return bits.view(ml_dtypes.bfloat16).copy() if x.dtype == torch.bfloat16 else bits.copy()
 
-    return Backend(name, array, host, RoseOfGradients)
+    return Backend(name, array, host, RoseWithGradients)
 
 
 def _array_api_strict() -> Backend:
@@ -115,10 +115,10 @@ def _array_api_strict() -> Backend:
     import array_api_strict
 
     class CoreRose:
-        """Rose for a library that has no adapter: a loop over `rose_core.update`."""
+        """Rose for a library without an adapter: a loop over `rose_core.update`."""
 
         def __init__(self, parameters: Mapping[str, Any], lr: float, *, sr_seed: int) -> None:
-            del sr_seed  # the seed of rounding to bfloat16, which the library does not have
+            del sr_seed  # it seeds the rounding to bfloat16, and the library has no bfloat16
             self.parameters, self.param_groups = parameters, [{"lr": lr}]
 
         def step(self, gradients: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""What the benchmark measures: lists of shapes as real models have them, and the optimizers that step through them.
+"""The cases of the benchmark, which are the shapes of real models, and its contenders, which are optimizers.
 
-A case that is made smaller keeps the length of its rows, on which the speed of Rose depends: it has fewer
-rows, or fewer tensors.
+The speed of Rose depends on the length of the rows. A case that is scaled down therefore keeps this length, and has
+fewer rows or fewer tensors.
 """
-# ruff: noqa: PLC0415  (rose-opt is imported only where it is measured)
+# ruff: noqa: PLC0415  (rose-opt is imported only if it is measured)
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,30 +34,30 @@ class Case:
 
     Attributes
     ----------
-    title : what it is.
-    shapes : their shapes, given a factor that the number of parameters is multiplied with, about.
+    title : a short description.
+    shapes : returns the shapes, given an approximate factor for the number of parameters.
     """
 
     title: str
     shapes: Callable[[float], list[Shape]]
 
     def up_to(self, elements: float) -> list[Shape]:
-        """Return the shapes, scaled down if they have more parameters than that."""
+        """Return the shapes, scaled down to about this number of elements if they have more."""
         return self.shapes(min(1.0, elements / parameters_in(self.shapes(1.0))))
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What is measured, with the options it is measured with.
+    """An optimizer with its options, or the reference operation `torch.add`.
 
     Attributes
     ----------
     name : the library and its variant.
-    compute : the compute dtype, empty where there is no choice.
-    build : makes a step from parameters, which it may keep and change, and their gradients.
-    needs : the module without which it cannot run.
-    dtypes : the dtypes of parameters that it is measured for.
-    is_optimizer : whether it is one, and not a yardstick.
+    compute : the compute dtype, empty if there is no choice.
+    build : returns a step, given parameters, which the step may change, and their gradients.
+    needs : the module that must be installed.
+    dtypes : the dtypes of parameters to measure.
+    is_optimizer : False for `torch.add`.
     """
 
     name: str
@@ -74,17 +74,17 @@ class Contender:
 
 
 def parameters_in(shapes: Sequence[Shape]) -> int:
-    """Return the number of parameters, each element counted."""
+    """Return the number of elements of all shapes together."""
     return sum(math.prod(shape) for shape in shapes)
 
 
 def _rows(shapes: Sequence[Shape], scale: float) -> list[Shape]:
-    """Return the shapes with axis 0 multiplied by the scale."""
+    """Return the shapes with the length of axis 0 multiplied by the scale."""
     return [(max(1, round(shape[0] * scale)), *shape[1:]) for shape in shapes]
 
 
 def _copies_of(shapes: Sequence[Shape], count: int, scale: float) -> list[Shape]:
-    """Return `count` times the scale copies of the shapes."""
+    """Return `count * scale` copies of the shapes."""
     return list(shapes) * max(1, round(count * scale))
 
 
@@ -101,7 +101,7 @@ def _resnet50() -> list[Shape]:
 
 
 def _bottlenecks() -> Iterator[Shape]:
-    """Yield the convolutions of the four stages, each with the weight and bias of its batch norm."""
+    """Yield the convolutions of the four stages, each with the weight and the bias of its batch norm."""
     channels = 64
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
         for block in range(blocks):
@@ -130,20 +130,20 @@ CASES: Final = {
 
 
 def _add(dtype: torch.dtype, parameters: list[Tensor], grads: list[Tensor]) -> Step:
-    """Return the yardstick: it reads two arrays and writes one, as fast as memory allows."""
+    """Return the reference operation, which reads two arrays and writes one."""
     del parameters
     x = torch.cat([grad.flatten() for grad in grads]).to(dtype)
     return partial(torch.add, x, x.clone(), out=torch.empty_like(x))
 
 
 def _torch_step(optimizer: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[..., Step]:
-    """Return what builds a step of a PyTorch optimizer."""
+    """Return a function that builds a step of a PyTorch optimizer."""
 
     def build(parameters: list[Tensor], grads: list[Tensor]) -> Step:
-        owned = [torch.nn.Parameter(parameter) for parameter in parameters]
-        for parameter, grad in zip(owned, grads, strict=True):
+        params = [torch.nn.Parameter(parameter) for parameter in parameters]
+        for parameter, grad in zip(params, grads, strict=True):
             parameter.grad = grad
-        return optimizer(owned, lr=LR, **options).step
+        return optimizer(params, lr=LR, **options).step
 
     return build
 
@@ -155,7 +155,7 @@ def _rose_opt(*args: Any, **options: Any) -> torch.optim.Optimizer:
 
 
 def _numpy_step(**options: Any) -> Callable[..., Step]:
-    """Return what builds a step of the NumPy optimizer, over the same memory."""
+    """Return a function that builds a step of the NumPy optimizer, over the memory of the tensors."""
 
     def build(parameters: list[Tensor], grads: list[Tensor]) -> Step:
         optimizer = rose_numpy.Rose([_array(parameter) for parameter in parameters], lr=LR, **options)
@@ -165,7 +165,7 @@ def _numpy_step(**options: Any) -> Callable[..., Step]:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    # NumPy does not know torch's bfloat16: it crosses as integer words.
+    # NumPy does not know the bfloat16 of torch, so it is viewed as 16-bit integers first.
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
@@ -175,7 +175,7 @@ def _contenders() -> Iterator[Contender]:
     yield Contender(ADD, "", partial(_add, torch.float32), is_optimizer=False)
     yield Contender("torch.add bfloat16", "", partial(_add, torch.bfloat16), dtypes=("bfloat16",), is_optimizer=False)
     for compute in ("fp64", "fp32"):
-        # The portable noise: of the two kinds that rose_torch has, the one that every library has.
+        # Of the two kinds of noise in rose_torch, the portable one, which rose_numpy has too.
         ours = {"compute_dtype": compute, "sr_seed": 0}
         yield Contender("rose_numpy fused", compute, _numpy_step(fused=True, **ours), "numba")
         yield Contender("rose_torch fused", compute, _torch_step(rose_torch.Rose, fused=True, **ours), "numba")

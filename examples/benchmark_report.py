@@ -1,4 +1,4 @@
-"""What came of a benchmark: its arithmetic, tables for a terminal or in Markdown, a JSON file, and a plot."""
+"""The results of a benchmark as tables for a terminal or in Markdown, as a JSON file, and as a plot."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from rich.table import Table
 __all__ = ["environment", "legend", "plot", "save", "scaling_table", "summary", "table"]
 
 PACKAGES: Final = ("numpy", "torch", "numba", "rose-core", "rose-opt")
-# The bars and curves of the plot; the tables have all.
+# The contenders in the plot, with their colours. The tables have all contenders.
 DRAWN: Final = {
     "rose_torch fused fp64": "C3",
     "rose_torch fp64": "C1",
@@ -34,17 +34,18 @@ DRAWN: Final = {
 
 
 def legend(rounds: int) -> str:
-    """Return what the columns of the tables mean."""
+    """Return an explanation of the columns of the tables."""
     return (
-        "Time in adds: the time of a step over that of torch.add(x, y, out=z) in float32 of as many elements, "
-        f"12 bytes each; median, least and most of {rounds} interleaved rounds. Speed: against rose-opt at the same "
-        "compute dtype. MiB in a step: memory used while a step runs; MiB kept: between steps. Rose rounds bfloat16 "
-        "parameters stochastically, AdamW and SGD to nearest."
+        "Time in adds: the time of a step divided by the time of torch.add(x, y, out=z) in float32 for as many "
+        f"elements; median, minimum and maximum of {rounds} interleaved rounds. Speed: relative to rose-opt at the "
+        "same compute dtype. MiB in a step: memory that a step allocates and frees. MiB kept: memory between steps "
+        "besides parameters and gradients. Rose rounds bfloat16 parameters stochastically, AdamW and SGD round to "
+        "nearest."
     )
 
 
 def table(result: Result, *, markdown: bool = False) -> Table:
-    """Return the table of a result, ratios first; where tensors are small, with the time for each."""
+    """Return the table of a result. If the tensors are small, it has a column for the time per tensor."""
     small = ["µs a\ntensor"] if result.parameters < 1000 * result.tensors else []
     grid = _table(
         f"{CASES[result.case].title}, {result.dtype}, {_threads(result.threads)}\n"
@@ -52,16 +53,16 @@ def table(result: Result, *, markdown: bool = False) -> Table:
         ["time\nin adds", "least\nto most", "speed vs\nrose-opt", "ms", *small, "MiB in\na step", "MiB\nkept"],
         markdown,
     )
-    for own in result.measurements:
-        adds, seconds = result.in_adds(own), median(own.seconds)
-        cells = [_number(adds.median), f"{_number(adds.least)}-{_number(adds.most)}", _number(result.speed(own))]
+    for row in result.measurements:
+        adds, seconds = result.in_adds(row), median(row.seconds)
+        cells = [_number(adds.median), f"{_number(adds.least)}-{_number(adds.most)}", _number(result.speed(row))]
         cells += [_number(1e3 * seconds), *[_number(1e6 * seconds / result.tensors) for _ in small]]
-        grid.add_row(own.label, *cells, _mebibytes(own.step_bytes), _mebibytes(own.kept_bytes), style=_style(own))
+        grid.add_row(row.label, *cells, _mebibytes(row.step_bytes), _mebibytes(row.kept_bytes), style=_style(row))
     return grid
 
 
 def summary(results: Sequence[Result], *, markdown: bool = False) -> Table:
-    """Return the times in adds of results with one dtype and number of threads, a column for each case."""
+    """Return a table of the times in adds with a column for each case. All results have one dtype and thread count."""
     first = results[0]
     title = f"Time of a step in adds: {first.dtype}, {_threads(first.threads)}"
     grid = _table(title, [result.case for result in results], markdown)
@@ -72,22 +73,22 @@ def summary(results: Sequence[Result], *, markdown: bool = False) -> Table:
 
 
 def _cell(result: Result, row: Measurement) -> str:
-    own = result.find(row.contender, row.compute)
-    return _number(None if own is None else result.in_adds(own).median)
+    measured = result.find(row.contender, row.compute)
+    return _number(None if measured is None else result.in_adds(measured).median)
 
 
 def scaling_table(results: Sequence[Result], *, markdown: bool = False) -> Table:
-    """Return the times against the number of parameters, a column for each."""
+    """Return a table of the times with a column for each number of parameters."""
     title = f"Milliseconds a step, by the number of parameters: float32, {_threads(results[0].threads)}"
     grid = _table(title, [_millions(result.parameters) for result in results], markdown)
     for row in results[0].measurements:
-        own = [result.find(row.contender, row.compute) for result in results]
-        grid.add_row(row.label, *(_number(1e3 * median(m.seconds)) for m in own), style=_style(row))
+        measured = [result.find(row.contender, row.compute) for result in results]
+        grid.add_row(row.label, *(_number(1e3 * median(m.seconds)) for m in measured), style=_style(row))
     return grid
 
 
 def _table(title: str, headers: list[str], markdown: bool) -> Table:
-    """Return a table of numbers, empty; many columns move together, to fit into 80 characters."""
+    """Return an empty table of numbers. Many columns are packed closely, to fit into 80 characters."""
     if markdown:
         title, headers = title.replace("\n", ": "), [header.replace("\n", " ") for header in headers]
         grid = Table("", title=title, title_justify="left", box=box.MARKDOWN)
@@ -100,10 +101,10 @@ def _table(title: str, headers: list[str], markdown: bool) -> Table:
     return grid
 
 
-def _style(own: Measurement) -> str:
-    if own.contender.startswith("rose_"):
+def _style(row: Measurement) -> str:
+    if row.contender.startswith("rose_"):
         return "bold"
-    return "dim" if own.contender.startswith("torch.add") else ""
+    return "dim" if row.contender.startswith("torch.add") else ""
 
 
 def _threads(count: int) -> str:
@@ -115,19 +116,19 @@ def _millions(count: int) -> str:
 
 
 def _mebibytes(count: int | None) -> str:
-    # The kernel counts pages in batches, so that less than a MiB is not told apart from nothing.
+    # Linux counts pages in batches, so less than a MiB cannot be distinguished from nothing.
     return "-" if count is None else f"{max(0, count) / 2**20:,.0f}"
 
 
 def _number(value: float | None) -> str:
-    """Return three digits of a value, fewer where they are thousandths."""
+    """Return a value with three significant digits, and with at most three decimals."""
     if value is None:
         return "-"
     return f"{value:,.{next((d for d, least in enumerate((100, 10, 1)) if value >= least), 3)}f}"
 
 
 def environment() -> dict[str, Any]:
-    """Return what the times depend on besides the code."""
+    """Return the versions and the hardware, on which the times depend."""
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
@@ -146,7 +147,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    """Return the processor's name: on Linux it stands in a file, elsewhere the platform knows it."""
+    """Return the name of the processor. Linux has it in a file, and `platform` knows it elsewhere."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -154,7 +155,7 @@ def _cpu() -> str:
 
 
 def save(path: Path, options: dict[str, Any], results: list[Result], scaling: list[Result], notes: list[str]) -> None:
-    """Write all that was measured as JSON, every round of it."""
+    """Write all measurements to a JSON file, with the time of every round."""
     content = {
         "environment": environment(),
         "command": sys.argv,
@@ -167,20 +168,20 @@ def save(path: Path, options: dict[str, Any], results: list[Result], scaling: li
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    """Return a result with what the tables show of it."""
+    """Return a result in plain values, with the ratios of the tables."""
     plain = asdict(result)
-    for entry, own in zip(plain["measurements"], result.measurements, strict=True):
-        entry |= {"in_adds": result.in_adds(own)._asdict(), "speed_vs_rose_opt": result.speed(own)}
+    for entry, measured in zip(plain["measurements"], result.measurements, strict=True):
+        entry |= {"in_adds": result.in_adds(measured)._asdict(), "speed_vs_rose_opt": result.speed(measured)}
     return plain
 
 
 def plot(path: Path, results: list[Result], scaling: list[Result]) -> None:
-    """Save bars of the time in adds, for each dtype at most threads, beside the time against the size."""
+    """Save a plot: bars of the time in adds for each dtype, and curves of the time against the size."""
     threads = max(result.threads for result in results)
     results = [result for result in results if result.threads == threads]
     dtypes = list(dict.fromkeys(result.dtype for result in results))
     figure = Figure(figsize=(14 if scaling else 10, 3.4 + 2.4 * len(dtypes)), layout="constrained")
-    figure.suptitle(f"A step of Rose, and of others ({_cpu()}, {_threads(threads)})")
+    figure.suptitle(f"Time of a step ({_cpu()}, {_threads(threads)})")
     left = [[dtype, "scaling"] if scaling else [dtype] for dtype in dtypes]
     axes = figure.subplot_mosaic(left, width_ratios=(5, 3) if scaling else (1,))
     for dtype in dtypes:
@@ -188,7 +189,7 @@ def plot(path: Path, results: list[Result], scaling: list[Result]) -> None:
     if scaling:
         _curves(axes["scaling"], scaling)
     handles = {}
-    for each in reversed(axes.values()):  # bars show a colour better than lines do
+    for each in reversed(axes.values()):  # bars last, since they show a colour better than lines
         handles |= dict(zip(*reversed(each.get_legend_handles_labels()), strict=True))
     names = [name for name in DRAWN if name in handles]
     figure.legend(
@@ -206,10 +207,10 @@ def _bars(axes: Any, results: list[Result], dtype: str) -> None:
     names = [name for name in DRAWN if name != ADD and any(name == m.label for m in results[0].measurements)]
     width = 0.84 / len(names)
     for number, name in enumerate(names):
-        own = [next(m for m in result.measurements if m.label == name) for result in results]
-        heights = [result.in_adds(m).median for result, m in zip(results, own, strict=True)]
-        places = [place + (number - (len(names) - 1) / 2) * width for place in range(len(results))]
-        bars = axes.bar(places, heights, 0.92 * width, color=DRAWN[name], label=name)
+        rows = [next(m for m in result.measurements if m.label == name) for result in results]
+        heights = [result.in_adds(row).median for result, row in zip(results, rows, strict=True)]
+        positions = [case + (number - (len(names) - 1) / 2) * width for case in range(len(results))]
+        bars = axes.bar(positions, heights, 0.92 * width, color=DRAWN[name], label=name)
         axes.bar_label(bars, [_number(height) for height in heights], fontsize=7, rotation=90, padding=2)
     axes.axhline(1.0, color=DRAWN[ADD], linewidth=0.8, label=ADD)
     axes.set(title=f"{dtype} parameters", ylabel="time in adds", yscale="log")
@@ -221,7 +222,7 @@ def _bars(axes: Any, results: list[Result], dtype: str) -> None:
 
 
 def _curves(axes: Any, scaling: list[Result]) -> None:
-    """Draw the median of each contender over a band from its least to its most."""
+    """Draw the median of each contender, and a band from its minimum to its maximum."""
     sizes = [result.parameters for result in scaling]
     for number, row in enumerate(scaling[0].measurements):
         rounds = [[1e3 * second for second in result.measurements[number].seconds] for result in scaling]

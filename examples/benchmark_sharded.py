@@ -1,12 +1,12 @@
-"""Measure a step on parameters that are sharded over processes: its time, and what crosses between them.
+"""Measure a step on parameters that are sharded over processes: its time, its collectives and the bytes sent.
 
     python examples/benchmark_sharded.py
     python examples/benchmark_sharded.py --ranks 4 --width 512 --dtype bfloat16
 
-The parameters are those of normalised layers of two linear ones, six a block, 102 by default. Processes talk over gloo,
-each with one thread. FSDP2 shards rows, HSDP has replicas of them besides, and tensor parallelism shards columns. AdamW
-stands for a step that tells others nothing, the first rows for one that has no others; only the first of these may run
-compiled kernels.
+Each block has a layer norm and two linear layers, with six parameters; the default is 17 blocks. The processes
+communicate over gloo, and each has one thread. FSDP2 shards rows, HSDP also replicates these shards, and tensor
+parallelism shards columns. AdamW is an example of a step without communication. The first two rows of the table are
+a single process, with and without the compiled kernels. Sharded parameters are updated without the kernels.
 """
 
 import argparse
@@ -45,18 +45,18 @@ def rose(params: list[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def rose_of_core(params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return Rose without compiled kernels, as it is on shards."""
+    """Return Rose without compiled kernels, as for sharded parameters."""
     return rose_torch.Rose(params, lr=1e-3, sr_seed=0, fused=False)
 
 
 def adamw(params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return AdamW, the parameters one by one."""
+    """Return AdamW with a loop over the parameters."""
     return torch.optim.AdamW(params, lr=1e-3, foreach=False)
 
 
 @dataclass
 class Contender:
-    """An optimizer over parameters of a layout, None being one process that has all, and what was measured of it."""
+    """An optimizer, the layout of its parameters, and its measurements. A layout of None is a single process."""
 
     name: str
     make: Make
@@ -67,14 +67,14 @@ class Contender:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the collectives, and the bytes that a rank gives to them."""
+    """Counts the collectives, and the bytes that a rank sends in them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.collectives = self.sent = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and do what is asked."""
+        """Count the operation if it is a collective, and run it."""
         if func.namespace == "c10d":
             self.collectives += 1
             self.sent += sum(leaf.nbytes for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
@@ -82,7 +82,7 @@ class Traffic(TorchDispatchMode):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start the processes, of which the first shows the table, and return the exit status."""
+    """Start the processes, and return the exit status. The first process prints the table."""
     args = build_parser().parse_args(argv)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(rank: int, address: str, args: argparse.Namespace) -> None:
-    """Be one of the processes."""
+    """Run one of the processes."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=args.ranks)
     contenders = measured(list(contenders_on(args.ranks)), args)
@@ -103,7 +103,7 @@ def run(rank: int, address: str, args: argparse.Namespace) -> None:
 
 
 def contenders_on(ranks: int) -> Iterator[Contender]:
-    """Yield what is measured on so many ranks."""
+    """Yield the contenders for this number of ranks."""
     yield Contender("Rose, one process", rose, None)
     yield Contender("Rose, one process, core", rose_of_core, None)
     yield Contender("Rose, FSDP2", rose, ((ranks,), (Shard(0),)))
@@ -114,7 +114,7 @@ def contenders_on(ranks: int) -> Iterator[Contender]:
 
 
 def measured(contenders: list[Contender], args: argparse.Namespace) -> list[Contender]:
-    """Let every contender take steps in turn, and return them with what was measured."""
+    """Run steps of all contenders in interleaved rounds, and return the contenders with their measurements."""
     rank = torch.distributed.get_rank()
     optimizers = [_optimizer(contender, args) for contender in contenders]
     pairs = list(zip(contenders, optimizers, strict=True))
@@ -134,7 +134,7 @@ def measured(contenders: list[Contender], args: argparse.Namespace) -> list[Cont
 
 
 def _optimizer(contender: Contender, args: argparse.Namespace) -> torch.optim.Optimizer:
-    """Return an optimizer over parameters that have gradients, the same ones for all contenders."""
+    """Return an optimizer whose parameters have gradients. All contenders have the same values."""
     generator = torch.Generator().manual_seed(0)
     params = []
     for shape in _shapes(args.blocks, args.width):
@@ -153,8 +153,8 @@ def _laid_out(whole: Tensor, contender: Contender, args: argparse.Namespace) -> 
     if contender.layout is None:
         return whole
     mesh, placements = contender.layout
-    own = [Shard(p.dim % whole.ndim) if isinstance(p, Shard) else p for p in placements]
-    return distribute_tensor(whole, _mesh(mesh), own, src_data_rank=None)
+    of_rank = [Shard(p.dim % whole.ndim) if isinstance(p, Shard) else p for p in placements]
+    return distribute_tensor(whole, _mesh(mesh), of_rank, src_data_rank=None)
 
 
 @functools.cache
@@ -163,7 +163,7 @@ def _mesh(shape: tuple[int, ...]) -> DeviceMesh:
 
 
 def _step(contender: Contender, optimizer: torch.optim.Optimizer) -> float:
-    """Take a step, on the first rank alone if there is one process, and return the seconds."""
+    """Run a step and return the seconds. A contender of a single process runs on the first rank only."""
     start = perf_counter()
     if contender.layout is not None or torch.distributed.get_rank() == 0:
         optimizer.step()
@@ -171,7 +171,7 @@ def _step(contender: Contender, optimizer: torch.optim.Optimizer) -> float:
 
 
 def table(contenders: Sequence[Contender], args: argparse.Namespace) -> Table:
-    """Return the table of what was measured."""
+    """Return the table of the measurements."""
     count, elements = 6 * args.blocks, sum(map(_elements, _shapes(args.blocks, args.width)))
     grid = Table(
         "",
@@ -181,9 +181,9 @@ def table(contenders: Sequence[Contender], args: argparse.Namespace) -> Table:
     )
     for header in ("ms", "least to most", "collectives", "KiB sent"):
         grid.add_column(header, justify="right")
-    for own in contenders:
-        ms, least, most = (f"{1e3 * of(own.seconds):,.1f}" for of in (median, min, max))
-        grid.add_row(own.name, ms, f"{least}-{most}", str(own.collectives), f"{own.sent / 1024:,.1f}")
+    for row in contenders:
+        ms, least, most = (f"{1e3 * of(row.seconds):,.1f}" for of in (median, min, max))
+        grid.add_row(row.name, ms, f"{least}-{most}", str(row.collectives), f"{row.sent / 1024:,.1f}")
     return grid
 
 
@@ -198,11 +198,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add, count = parser.add_argument, integer_in(1, 10**6)
-    add("--ranks", type=count, default=2, help="processes")
-    add("--blocks", type=count, default=17, help="blocks of six parameters")
+    add("--ranks", type=count, default=2, help="number of processes")
+    add("--blocks", type=count, default=17, help="number of blocks, of six parameters each")
     add("--width", type=count, default=256, help="width of the layers")
     add("--dtype", choices=tuple(DTYPES), default="float32", help="dtype of the parameters")
-    add("--rounds", type=count, default=9, help="rounds, of which the median is taken")
+    add("--rounds", type=count, default=9, help="number of rounds; the table shows their median")
     add("--markdown", action="store_true", help="print the table in Markdown")
     return parser
 

@@ -1,13 +1,15 @@
-"""Rose in a CuPy training loop: softmax regression on scikit-learn's digits, wholly on the GPU.
+"""Train a softmax regression on scikit-learn's digits with Rose and CuPy, entirely on the GPU.
 
     python examples/cupy_loop.py
 
-The loop takes the array module and the optimizer as arguments, since CuPy and NumPy share their functions:
-`train(numpy, rose_numpy.Rose)` is the same training on the CPU. Without CuPy or a CUDA device the exit
-status is 2.
+CuPy and NumPy have the same functions, so `train` takes the array module and the optimizer as arguments:
+`train(numpy, rose_numpy.Rose)` is the same training on the CPU. The exit status is 2 without CuPy or without a CUDA
+device.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from sklearn.datasets import load_digits
@@ -16,10 +18,11 @@ from tqdm import trange
 __all__ = ["main", "train"]
 
 
-def main() -> int:
-    """Train on the GPU and print the accuracy; return the exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train on the GPU, print the accuracy, and return the exit status."""
+    argparse.ArgumentParser(description="Train a softmax regression with Rose and CuPy on the GPU.").parse_args(argv)
     try:
-        import cupy  # noqa: PLC0415  (its absence is to be explained)
+        import cupy  # noqa: PLC0415  (an error here is reported below)
     except ImportError as error:
         print(f"cupy_loop.py: CuPy cannot be imported: {error}", file=sys.stderr)
         return 2
@@ -28,12 +31,12 @@ def main() -> int:
         return 2
     from rose_cupy import Rose  # noqa: PLC0415  (it needs CuPy)
 
-    print(f"accuracy {train(cupy, Rose):.1%} on the 1,797 images trained on")
+    print(f"accuracy {train(cupy, Rose):.1%} on the 1,797 training images")
     return 0
 
 
 def train(xp: Any, rose: Any, steps: int = 200, peak_lr: float = 0.1) -> float:
-    """Fit a weight for each pixel and digit to all images at once, and return the accuracy."""
+    """Train with all images in one batch, and return the accuracy on them."""
     pixels, digits = load_digits(return_X_y=True)
     images = xp.asarray(pixels / 8.0 - 1.0, dtype=xp.float32)
     labels = xp.asarray(digits)
@@ -49,7 +52,7 @@ def train(xp: Any, rose: Any, steps: int = 200, peak_lr: float = 0.1) -> float:
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         error = (probabilities - targets) / len(images)
         optimizer.step({"weight": error.T @ images, "bias": error.sum(axis=0)})
-        if step % 20 == 0:  # a look at the loss waits for the device
+        if step % 20 == 0:  # reading the loss waits for the device
             loss = -xp.log((probabilities * targets).sum(axis=1)).mean()
             progress.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
     return float((logits.argmax(axis=1) == labels).mean())

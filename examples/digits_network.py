@@ -1,7 +1,7 @@
-"""A small network for handwritten digits, forward and backward written out over the array API.
+"""A small network for handwritten digits: the forward and the backward pass, written with the array API.
 
-It uses only the functions that `array_api_compat.array_namespace` finds for its arrays, so it runs
-unchanged on NumPy, PyTorch and CuPy. Weights are (out, in): axis 0 counts what Rose calls slices.
+It calls only functions of `array_api_compat.array_namespace`, so it runs unchanged on NumPy, PyTorch and CuPy.
+Weights have shape (out, in), so the slices of Rose, along axis 0, are the output units.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ _SIZES: Final = (64, 128, 64, 10)
 
 
 def initial_parameters(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return the weight and the bias of each layer, float32; tanh keeps their outputs near unit variance."""
+    """Return the weight and the bias of each layer, in float32, scaled for outputs of unit variance."""
     parameters = {}
     for layer, (fan_in, fan_out) in zip(LAYERS, pairwise(_SIZES), strict=True):
         parameters[f"{layer} weight"] = rng.normal(0.0, fan_in**-0.5, (fan_out, fan_in)).astype(np.float32)
@@ -26,10 +26,10 @@ def initial_parameters(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def loss_and_gradients(parameters: dict[str, Any], images: Any, targets: Any) -> tuple[float, dict[str, Any]]:
-    """Return the mean cross-entropy and its gradients, which have the parameters' dtype.
+    """Return the mean cross-entropy and its gradients, in the dtype of the parameters.
 
-    `images` is (batch, 64), `targets` one-hot (batch, 10), both float32: parameters of another dtype are
-    converted, so that bfloat16 is how they are stored and not how they are computed with.
+    `images` has shape (batch, 64). `targets` has shape (batch, 10) and is one-hot. Both are float32. Parameters of
+    another dtype are converted to float32 for the computation.
     """
     xp = array_namespace(images)
     weights = {layer: xp.astype(parameters[f"{layer} weight"], images.dtype) for layer in LAYERS}
@@ -43,13 +43,13 @@ def loss_and_gradients(parameters: dict[str, Any], images: Any, targets: Any) ->
     for layer in reversed(LAYERS):
         gradients[f"{layer} weight"] = xp.matmul(xp.matrix_transpose(delta), inputs[layer])
         gradients[f"{layer} bias"] = xp.sum(delta, axis=0)
-        # The derivative of tanh is 1 - tanh**2. (The last of these, for the images, is not used.)
+        # The derivative of tanh is 1 - tanh**2. The last delta belongs to the images and is not used.
         delta = xp.matmul(delta, weights[layer]) * (1.0 - inputs[layer] ** 2)
     return float(loss), {name: xp.astype(gradients[name], value.dtype) for name, value in parameters.items()}
 
 
 def accuracy(parameters: dict[str, Any], images: Any, labels: Any) -> float:
-    """Return the fraction of images whose largest logit is that of their label."""
+    """Return the fraction of the images for which the label has the largest logit."""
     xp = array_namespace(images)
     weights = {layer: xp.astype(parameters[f"{layer} weight"], images.dtype) for layer in LAYERS}
     _, logits = _forward(parameters, weights, images)

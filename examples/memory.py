@@ -1,16 +1,16 @@
-"""Measure the memory that training takes with rose_torch.attach, beside ordinary steps of Rose, SGD and AdamW.
+"""Measure the peak memory of training with rose_torch.attach, and with ordinary steps of Rose, SGD and AdamW.
 
     MALLOC_MMAP_THRESHOLD_=1048576 python examples/memory.py
     python examples/memory.py --dtypes bfloat16 --width 1024 --layers 8
 
-The model is a transformer, of 100 M parameters by default, and its batch a short sequence, so that parameters,
-gradients and what an optimizer keeps are nearly all. Measured is the peak of a whole training step: forward, backward
-and update. The gradient of the largest weight, which embeds the tokens and foretells them, is a sum that autograd holds
-together with both of its summands.
+The model is a transformer with 100 M parameters by default. Its batch is one short sequence, so parameters, gradients
+and the state of the optimizer take nearly all of the memory. The result is the peak during a whole training step:
+forward, backward and update. The embedding is also the output layer, so its gradient is a sum. Autograd holds this
+sum and both of its summands at the same time.
 
-NOTE: [the heap in pieces] By default glibc keeps freed memory of up to 32 MiB in its heap, where what is allocated next
-comes to lie in it, so that a large gradient does not fit there again. With MALLOC_MMAP_THRESHOLD_=1048576 in the
-environment every chunk above 1 MiB is given back when it is freed.
+NOTE: [heap fragmentation] By default glibc keeps freed blocks of up to 32 MiB in its heap. Small allocations then
+fragment them, so a large gradient does not fit there again. With MALLOC_MMAP_THRESHOLD_=1048576 in the environment,
+glibc returns each block above 1 MiB to the system when it is freed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
-from arguments import integer_in
+from arguments import Listed, integer_in
 from benchmark_measurement import DTYPES, memory_obstacle, peak, reset_peak
 from rich import box
 from rich.console import Console
@@ -41,7 +41,7 @@ _STEPS: Final = 3
 
 
 class Measured(NamedTuple):
-    """Bytes: of the parameters, of the largest one, and of all that training takes at its peak."""
+    """The bytes of all parameters, of the largest parameter, and of the peak during training."""
 
     parameters: int
     largest: int
@@ -49,7 +49,7 @@ class Measured(NamedTuple):
 
 
 class Transformer(nn.Module):
-    """An encoder whose output layer has the weights of its embedding."""
+    """A transformer encoder. Its output layer and its embedding share one weight."""
 
     def __init__(self, vocabulary: int, width: int, layers: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class Transformer(nn.Module):
         self.layers = nn.Sequential(*layer)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the loss of foretelling the next token."""
+        """Return the loss of predicting the next token."""
         logits = self.layers(self.embedding(tokens)) @ self.embedding.weight.T
         return nn.functional.cross_entropy(logits[0, :-1].float(), tokens[0, 1:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, show a table for each dtype, and return the exit status."""
+    """Measure, print a table for each dtype, and return the exit status."""
     args = build_parser().parse_args(argv)
     if obstacle := memory_obstacle():
         print(f"memory cannot be measured: {obstacle}", file=sys.stderr)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for dtype in args.dtypes:
         results = {}
         for name, make in tqdm(OPTIMIZERS.items(), dtype, leave=False):
-            measured(make, args.vocabulary, 64, 1, dtype)  # what libraries load when first used is not the training's
+            measured(make, args.vocabulary, 64, 1, dtype)  # warm-up: libraries allocate on first use
             results[name] = measured(make, args.vocabulary, args.width, args.layers, dtype)
         console.print(title(dtype, results), "", table(results, markdown=args.markdown), "", sep="\n", soft_wrap=True)
     return 0
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measured(
     make: Callable[[nn.Module], torch.optim.Optimizer], vocabulary: int, width: int, layers: int, dtype: str
 ) -> Measured:
-    """Train a model for some steps, and return what the last one takes, with all that there is since before."""
+    """Train a model for a few steps, and return the peak of the last step above the memory before the training."""
     gc.collect()
     before = reset_peak()
     model = Transformer(vocabulary, width, layers, DTYPES[dtype])
@@ -101,22 +101,22 @@ def measured(
 
 
 def title(dtype: str, results: dict[str, Measured]) -> str:
-    """Return the title of the table of a dtype; all models in it are the same."""
+    """Return the title of a table. All of its models have the same size."""
     size = next(iter(results.values()))
     return (
         f"Peak memory of training, {dtype}: {size.parameters // DTYPES[dtype].itemsize / 1e6:,.1f} M parameters take "
-        f"{_mebibytes(size.parameters)} MiB, the largest gradient {_mebibytes(size.largest)} MiB"
+        f"{_mebibytes(size.parameters)} MiB, the largest gradient takes {_mebibytes(size.largest)} MiB"
     )
 
 
 def table(results: dict[str, Measured], *, markdown: bool = False) -> Table:
-    """Return the table of a dtype."""
+    """Return the table of the optimizers for a dtype."""
     grid = Table("", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for header in ("peak, MiB", "beyond parameters, MiB", "x parameters"):
         grid.add_column(header, justify="right")
-    for name, own in results.items():
-        times = f"{own.peak / own.parameters:.2f}"
-        grid.add_row(name, _mebibytes(own.peak), _mebibytes(own.peak - own.parameters), times)
+    for name, result in results.items():
+        ratio = f"{result.peak / result.parameters:.2f}"
+        grid.add_row(name, _mebibytes(result.peak), _mebibytes(result.peak - result.parameters), ratio)
     return grid
 
 
@@ -127,14 +127,21 @@ def _mebibytes(count: int) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        description="Measure the peak memory of training with Rose, attached or not, SGD and AdamW.",
+        description="Measure the peak memory of training with Rose, with rose_torch.attach, SGD and AdamW.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--dtypes", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES), help="dtypes of the parameters")
+    add(
+        "--dtypes",
+        nargs="+",
+        metavar="DTYPE",
+        choices=tuple(DTYPES),
+        default=Listed(DTYPES),
+        help="dtypes of the parameters",
+    )
     add("--width", type=_width, default=768, help="width of the model, a multiple of 64")
-    add("--layers", type=integer_in(1, 10**6), default=12, help="layers of the model")
-    add("--vocabulary", type=integer_in(1, 10**6), default=20000, help="tokens that the embedding knows")
+    add("--layers", type=integer_in(1, 10**6), default=12, help="number of layers of the model")
+    add("--vocabulary", type=integer_in(1, 10**6), default=20000, help="number of tokens in the vocabulary")
     add("--markdown", action="store_true", help="print the tables in Markdown")
     return parser
 

@@ -1,8 +1,8 @@
-"""Recorded gradients, replayed through every installed array library, give the same bits.
+"""Replay recorded gradients on every installed array library, and compare the bits of the final parameters.
 
-A matrix product may differ in its last bits from one library to the next, so trainings on two of them
-drift apart. The optimizer has no part in that: from the same parameters and the same gradients, Rose
-arrives at the same parameters on every library, and one hash is enough to see it.
+The last bits of a matrix product may differ between libraries, so the same training on two libraries drifts apart.
+The optimizer does not add to that. Given the same parameters and the same gradients, Rose computes the same new
+parameters on every library, so the final parameters have the same hash.
 """
 
 import hashlib
@@ -19,15 +19,16 @@ Parameters = dict[str, np.ndarray]
 
 @dataclass
 class Recording:
-    """All that the optimizer was given in a training, as host arrays, and where it ended.
+    """The inputs of the optimizer in a training run, and the final parameters. Arrays are host arrays.
 
     Attributes
     ----------
-    backend : name of the backend that trained.
-    seed : seed of the stochastic rounding.
-    initial, final : the parameters before the first step and after the last.
-    learning_rates, gradients : those of each step, the gradients in the parameters' dtype.
-    losses : the loss before each step; a replay has no use for it.
+    backend : the name of the backend that trained.
+    seed : the seed of the stochastic rounding.
+    initial, final : the parameters before the first step and after the last step.
+    learning_rates : the learning rate of each step.
+    gradients : the gradients of each step, in the dtype of the parameters.
+    losses : the loss before each step. A replay does not use it.
     """
 
     backend: str
@@ -40,17 +41,17 @@ class Recording:
 
     @property
     def dtype(self) -> str:
-        """The name of the parameters' dtype."""
+        """The name of the dtype of the parameters."""
         return str(next(iter(self.initial.values())).dtype)
 
     @property
     def size(self) -> int:
-        """The number of parameters, each element counted."""
+        """The number of elements of all parameters."""
         return sum(value.size for value in self.initial.values())
 
 
 def replay(recording: Recording, backend: Backend) -> Parameters:
-    """Return the parameters that Rose on the backend arrives at with the recorded gradients."""
+    """Return the final parameters of a run of Rose on the backend, with the recorded gradients."""
     parameters = {name: backend.array(value) for name, value in recording.initial.items()}
     optimizer = backend.rose(parameters, recording.learning_rates[0], sr_seed=recording.seed)
     steps = zip(recording.learning_rates, recording.gradients, strict=True)
@@ -61,10 +62,10 @@ def replay(recording: Recording, backend: Backend) -> Parameters:
 
 
 def digest(parameters: Parameters) -> str:
-    """Return the SHA-256 of all parameters in order: of each the name and the little-endian words."""
+    """Return the SHA-256 of the names and the little-endian values of all parameters, in order."""
     sha = hashlib.sha256()
     for name, value in parameters.items():
-        # Should a training diverge: the sign and the payload of a NaN may vary (ROSE-12.1).
+        # If the training diverges, the sign and the payload of a NaN may differ between libraries (ROSE-12.1).
         canonical = np.where(np.isnan(value), np.asarray(np.nan, value.dtype), value)
         bits = 8 * value.dtype.itemsize
         sha.update(name.encode())
@@ -73,14 +74,14 @@ def digest(parameters: Parameters) -> str:
 
 
 def replay_everywhere(recording: Recording) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the digest of the replay on each backend, and of those that cannot run the reason."""
+    """Return the digest of the replay on each backend, and the reason for each backend that cannot run."""
     digests, reasons = {}, {}
     for name in BACKENDS:
         try:
             backend = open_backend(name)
             if recording.dtype == "bfloat16" and not backend.has_bfloat16:
-                raise MissingBackendError("it has no bfloat16")
-        except MissingBackendError as reason:  # noqa: PERF203  (the loop is of five)
+                raise MissingBackendError("the library has no bfloat16")
+        except MissingBackendError as reason:  # noqa: PERF203  (a loop over five backends)
             reasons[name] = str(reason)
         else:
             digests[name] = digest(replay(recording, backend))
@@ -88,7 +89,7 @@ def replay_everywhere(recording: Recording) -> tuple[dict[str, str], dict[str, s
 
 
 def report(recording: Recording, digests: dict[str, str], reasons: dict[str, str]) -> bool:
-    """Print a line for each backend and then the verdict, which is returned: whether all hashes are one."""
+    """Print the hash of each backend and the verdict, and return whether all hashes are equal."""
     steps = len(recording.gradients)
     print(f"replayed {steps:,} steps of recorded gradients ({recording.size:,} parameters, {recording.dtype})")
     trained = digest(recording.final)

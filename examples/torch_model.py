@@ -1,13 +1,15 @@
-"""Rose in an ordinary PyTorch training: bfloat16 weights, two parameter groups, a schedule, a resumed run.
+"""Train a PyTorch model with Rose: bfloat16 weights, two parameter groups, a schedule, and a resumed run.
 
     python examples/torch_model.py
 
 A small convolutional network learns scikit-learn's digits. Its weights are stored in bfloat16 and rounded
-stochastically, without a float32 copy. With `sr_seed` the rounding noise is a function of the step, so that
-a run resumed from a checkpoint continues as if it had never stopped.
+stochastically, without a float32 copy. With `sr_seed` the rounding noise depends only on the step, so a run that
+is resumed from a checkpoint has the same bits as an uninterrupted run.
 """
 
+import argparse
 import io
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -25,15 +27,17 @@ MAX_LR: Final = 0.01
 
 
 class Run(NamedTuple):
-    """A training and all that has a state in it."""
+    """The parts of a training run that have a state."""
 
     model: nn.Module
     optimizer: Rose
     schedule: OneCycleLR
 
 
-def main() -> None:
-    """Train, then resume the second half from a checkpoint and compare."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, save a checkpoint halfway, resume from it, and compare the final weights."""
+    parser = argparse.ArgumentParser(description="Train a small PyTorch network with Rose, and resume the run.")
+    parser.parse_args(argv)
     images, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
     images = (images / 8.0 - 1.0).to(torch.bfloat16).reshape(-1, 1, 8, 8)
     train_rows, test_rows = train_test_split(torch.arange(len(labels)), test_size=0.2, random_state=0)
@@ -41,7 +45,7 @@ def main() -> None:
 
     run = build()
     train(run, images[train_rows], labels[train_rows], first_half)
-    checkpoint = io.BytesIO()  # a file, where it is to last
+    checkpoint = io.BytesIO()  # in memory here; a real run saves a file
     torch.save({name: part.state_dict() for name, part in run._asdict().items()}, checkpoint)
     train(run, images[train_rows], labels[train_rows], second_half)
 
@@ -65,26 +69,26 @@ def build() -> Run:
     model = nn.Sequential(block(1, 16), block(16, 32), nn.Flatten(), nn.Linear(128, 10)).to(torch.bfloat16)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]  # biases and norms
-    # With wd_schedule=True the decay follows the schedule: a step at its peak shrinks by weight_decay.
+    # With wd_schedule=True the decay follows the schedule: at the peak, a step multiplies by 1 - weight_decay.
     optimizer = Rose(
         [{"params": matrices, "weight_decay": 1e-3}, {"params": vectors, "weight_decay": 0.0}],
         lr=MAX_LR,
         wd_schedule=True,
         sr_seed=0,
     )
-    # There is no momentum in Rose to cycle.
+    # Rose has no momentum, so OneCycleLR cannot cycle it.
     schedule = OneCycleLR(optimizer, max_lr=MAX_LR, total_steps=STEPS, cycle_momentum=False)
     return Run(model, optimizer, schedule)
 
 
 def block(channels_in: int, channels_out: int) -> nn.Module:
-    """Return a convolution that halves the image's height and width."""
+    """Return a convolution with pooling, which halves the height and the width of an image."""
     convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
     return nn.Sequential(convolution, nn.GroupNorm(4, channels_out), nn.ReLU(), nn.MaxPool2d(2))
 
 
 def train(run: Run, images: Tensor, labels: Tensor, steps: range) -> None:
-    """Do the given steps; the batch of a step depends on its number alone."""
+    """Run the given steps. The batch of a step depends only on the number of the step."""
     progress = tqdm(steps, "training", initial=steps.start, total=steps.stop, unit="step")
     for step in progress:
         batch = torch.randint(len(labels), (BATCH_SIZE,), generator=torch.Generator().manual_seed(step))

@@ -4,9 +4,9 @@
     python examples/train_digits.py --backend torch --dtype bfloat16
 
 Rose (Range-Of-Slice Equilibration) is an optimizer by Matthew E. Kieren. The data are the 1,797 images of
-8 x 8 pixels that come with scikit-learn. At the end stand the accuracy on images that were not trained
-on, a plot, and what this project is for: the recorded gradients, replayed through every installed array
-library, lead to the same parameters to the last bit. The exit status is 1 if they do not.
+8 x 8 pixels in scikit-learn. The script prints the test accuracy and saves a plot. Then it replays the recorded
+gradients on every installed array library, and compares the final parameters bit by bit. The exit status is 1 if
+they differ.
 """
 
 import argparse
@@ -33,7 +33,7 @@ DTYPES: Final = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes
 
 
 class Digits(NamedTuple):
-    """Standardised float32 images (count, 64) and their labels 0 to 9, on the host."""
+    """Standardised images in float32, of shape (count, 64), and their labels from 0 to 9, on the host."""
 
     train_images: np.ndarray
     test_images: np.ndarray
@@ -42,7 +42,7 @@ class Digits(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, show what came of it, and return the exit status."""
+    """Train, print and plot the results, replay the gradients, and return the exit status."""
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingBackendError as reason:
         parser.error(f"--backend {args.backend}: {reason}")
     if not args.no_plot and not args.plot.parent.is_dir():
-        parser.error(f"--plot {args.plot}: there is no such folder")
+        parser.error(f"--plot {args.plot}: the folder does not exist")
 
     digits = load_split(args.seed)
     recording = train(backend, digits, args)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(backend: Backend, digits: Digits, args: argparse.Namespace) -> Recording:
-    """Train with Rose, and record all that it is given."""
+    """Train with Rose, and record the inputs of every step."""
     rng = np.random.default_rng(args.seed)
     initial = {name: value.astype(DTYPES[args.dtype]) for name, value in initial_parameters(rng).items()}
     recording = Recording(backend.name, args.seed, initial)
@@ -87,7 +87,7 @@ def train(backend: Backend, digits: Digits, args: argparse.Namespace) -> Recordi
 
 
 def scheduled_lr(step: int, steps: int, peak: float) -> float:
-    """Return the learning rate of a step: up in a line for the first tenth, then down a half cosine."""
+    """Return the learning rate of a step: a linear warm-up over the first tenth, then half a cosine."""
     rise = max(1, steps // 10)
     if step < rise:
         return peak * (step + 1) / rise
@@ -95,7 +95,7 @@ def scheduled_lr(step: int, steps: int, peak: float) -> float:
 
 
 def load_split(seed: int) -> Digits:
-    """Return the digits, a fifth of them set aside for the test, scaled by the statistics of the others."""
+    """Return the digits. A fifth is the test set, and the training set defines the scaling."""
     images, labels = load_digits(return_X_y=True)
     train_images, test_images, *both_labels = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=seed
@@ -108,7 +108,7 @@ def load_split(seed: int) -> Digits:
 def shuffled_batches(
     digits: Digits, batch_size: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images and one-hot targets without end, in a new order each time around."""
+    """Yield batches of images and one-hot targets without end. Each epoch has a new order."""
     targets = np.eye(10, dtype=np.float32)[digits.train_labels]
     while True:
         order = rng.permutation(len(targets))
@@ -118,13 +118,13 @@ def shuffled_batches(
 
 
 def evaluate(backend: Backend, recording: Recording, digits: Digits) -> float:
-    """Return the accuracy of the trained network on the images set aside."""
+    """Return the accuracy of the trained network on the test set."""
     parameters = {name: backend.array(value) for name, value in recording.final.items()}
     return accuracy(parameters, backend.array(digits.test_images), backend.array(digits.test_labels))
 
 
 def plot(recording: Recording, title: str, path: Path) -> None:
-    """Save the loss, and the trust factor of each layer, over the steps."""
+    """Save a plot of the loss and of each layer's trust factor against the steps."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     figure.suptitle(title)
     loss_axes, trust_axes = figure.subplots(1, 2)
@@ -135,7 +135,7 @@ def plot(recording: Recording, title: str, path: Path) -> None:
     for number, layer in enumerate(LAYERS, 1):
         trust = [float(slice_statistics(step[f"{layer} weight"]).trust) for step in recording.gradients]
         draw(trust_axes, trust, window, color=f"C{number}", label=f"{layer} layer")
-    trust_axes.set(title="Trust in each slice's own range", xlabel="step", ylabel="trust factor", ylim=(0.0, 1.0))
+    trust_axes.set(title="Trust factor of each layer", xlabel="step", ylabel="trust factor", ylim=(0.0, 1.0))
 
     for axes in (loss_axes, trust_axes):
         axes.grid(alpha=0.3)
@@ -144,7 +144,7 @@ def plot(recording: Recording, title: str, path: Path) -> None:
 
 
 def draw(axes: Any, values: list[float], window: int, *, color: str, label: str) -> None:
-    """Draw the values faintly and their moving average over them."""
+    """Draw the values faintly, and their moving average in full colour."""
     average = np.convolve(values, np.full(window, 1.0 / window), mode="valid")
     axes.plot(values, color=color, alpha=0.25, linewidth=0.8)
     axes.plot(np.arange(len(average)) + (window - 1) / 2, average, color=color, label=label)
@@ -153,22 +153,24 @@ def draw(axes: Any, values: list[float], window: int, *, color: str, label: str)
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        description="Train a network on handwritten digits with Rose, and replay its gradients everywhere.",
+        description="Train a network on handwritten digits with Rose, and replay its gradients on every array library.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--backend", choices=("numpy", "torch", "cupy"), default="numpy", help="library to train on")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="dtype the parameters are stored in")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="dtype of the parameters")
     parser.add_argument("--steps", type=integer_from(1), default=600, help="number of training steps")
-    parser.add_argument("--batch-size", type=integer_from(1), default=64, help="images a step")
-    parser.add_argument("--lr", type=positive_number, default=0.005, help="peak of the learning-rate schedule")
-    parser.add_argument("--seed", type=integer_from(0), default=0, help="seed of the split, the start and all noise")
-    parser.add_argument("--plot", type=Path, default=Path("train_digits.png"), help="where to save the plot, a PNG")
-    parser.add_argument("--no-plot", action="store_true", help="save no plot")
+    parser.add_argument("--batch-size", type=integer_from(1), default=64, help="number of images in a batch")
+    parser.add_argument("--lr", type=positive_number, default=0.005, help="peak learning rate of the schedule")
+    parser.add_argument(
+        "--seed", type=integer_from(0), default=0, help="seed of the split, the parameters and the rounding"
+    )
+    parser.add_argument("--plot", type=Path, default=Path("train_digits.png"), help="PNG file to save the plot to")
+    parser.add_argument("--no-plot", action="store_true", help="do not save a plot")
     return parser
 
 
 def integer_from(least: int) -> Callable[[str], int]:
-    """Return a reader of integers in [least, 2**32), the range that scikit-learn takes as seeds."""
+    """Return a function that parses an integer in [least, 2**32), the range of scikit-learn's seeds."""
 
     def integer(text: str) -> int:
         value = int(text)
@@ -180,7 +182,7 @@ def integer_from(least: int) -> Callable[[str], int]:
 
 
 def positive_number(text: str) -> float:
-    """Read a finite number above 0."""
+    """Parse a finite number above 0."""
     value = float(text)
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a finite number > 0, got {text}")

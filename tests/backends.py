@@ -1,4 +1,4 @@
-"""The array libraries that every property is run on, as data."""
+"""The array libraries that the tests run on."""
 
 import contextlib
 import importlib.util
@@ -19,15 +19,16 @@ ALL_DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Backend:
-    """One array library as the tests use it.
+    """An array library, with its device and its settings.
 
     Attributes
     ----------
-    array : converts a NumPy array (bfloat16 is that of ml_dtypes) to one of the library, a copy.
-    dtypes : the storage dtypes that the library has.
-    missing : why it cannot run here, empty if it can.
-    flushes : whether float32 subnormals are flushed at compute dtypes below float64 (ROSE-12.3).
-    settings : a context to run in.
+    array : copies a NumPy array to the library. bfloat16 is that of ml_dtypes.
+    dtypes : the storage dtypes of the library.
+    missing : returns why the library cannot run here, an empty string if it can.
+    flushes : whether the library flushes float32 subnormals at compute dtypes below float64 (ROSE-12.3).
+    settings : returns a context manager that a test runs in.
+    marks : the pytest marks of its tests.
     """
 
     name: str
@@ -66,7 +67,7 @@ def _strict(x: np.ndarray) -> Any:
 def _cupy(x: np.ndarray) -> Any:
     import cupy
 
-    # An array of rank 0 would be filled with its value, and CuPy fills with +0 where that is -0.
+    # CuPy copies an array of rank 0 by filling with its value, and then -0 becomes +0.
     return cupy.asarray(x.reshape(-1)).reshape(x.shape) if x.ndim == 0 else cupy.asarray(x)
 
 
@@ -111,4 +112,4 @@ BACKENDS = (
 _PARAMETERS = [pytest.param(backend, id=backend.name, marks=backend.marks) for backend in BACKENDS]
 
 backends = pytest.mark.parametrize("backend", _PARAMETERS, indirect=True)
-"""Run a test on every backend; the fixture in conftest.py skips, with the reason, what cannot run here."""
+"""Run a test on every backend. The fixture in conftest.py skips those that cannot run here, with the reason."""

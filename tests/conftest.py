@@ -1,25 +1,52 @@
-"""Fixtures, hypothesis profiles, and the table of what was compared."""
+"""Fixtures, hypothesis profiles, the workers of pytest-xdist, and the summaries that a run prints at its end."""
 
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from tests.backends import Backend
-from tests.bits import TALLY, WORST_ULPS
+from tests.examples import EXAMPLES, Load
+from tests.tally import add_tally, plain_tally, tally_lines
 
-# A busy machine is no defect (too_slow), and the settings that `backend` holds are the same for every example.
-_HEALTHY = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
-hypothesis.settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=_HEALTHY)
+# Each worker of pytest-xdist has as many OpenMP threads as there are processors. While they wait, they must sleep
+# instead of spin, or they take the time of the other workers. OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A busy machine is no error (too_slow). The settings of `backend` are the same for every example.
+_SUPPRESSED = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=_SUPPRESSED)
 hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("default"), max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Lock Numba's cache of compiled kernels while a worker of pytest-xdist writes to it.
+
+    Numba chooses the file for a new kernel and writes it without a lock. Two workers may choose the same file for two
+    kernels, and then one of them loads the wrong kernel.
+    """
+    if not hasattr(config, "workerinput") or importlib.util.find_spec("numba") is None:
+        return
+    from numba.core.caching import IndexDataCacheFile
+
+    save = IndexDataCacheFile.save
+
+    def save_locked(cache: Any, key: Any, data: Any) -> None:
+        with FileLock(f"{cache._index_path}.lock"):
+            save(cache, key, data)
+
+    IndexDataCacheFile.save = save_locked
+
+
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Return the array library to run on, in its settings."""
+    """Return the array library to run on, with its settings in effect."""
     chosen: Backend = request.param
     if reason := chosen.missing():
         pytest.skip(reason)
@@ -27,18 +54,34 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield chosen
 
 
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Return a function that imports an example, with the folder of the examples on the path."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the counts of compared bits, if this process is a worker of pytest-xdist."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = plain_tally()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add the counts of a worker that has finished. A worker that crashed has none."""
+    if output := getattr(node, "workeroutput", None):
+        add_tally(output["tally"])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print why tests were skipped, and how much was compared on each backend."""
+    """Print the reasons of skipped tests with their numbers, and the table of compared bits."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     if reasons:
         terminalreporter.section("skipped")
-        for reason, count in reasons.most_common():
-            terminalreporter.write_line(f"{count:>5} {reason.removeprefix('Skipped: ')}")
-    if not TALLY["cases"]:
-        return
-    terminalreporter.section("bits compared")
-    terminalreporter.write_line(f"{'backend':<28}{'cases':>10}{'elements':>14}{'mismatches':>12}{'max ulps':>10}")
-    for name in sorted(TALLY["cases"]):
-        counts = [TALLY[column][name] for column in ("cases", "elements", "mismatches")]
-        worst = f"{WORST_ULPS[name]:>10.3g}" if name in WORST_ULPS else ""
-        terminalreporter.write_line(f"{name:<28}{counts[0]:>10,}{counts[1]:>14,}{counts[2]:>12,}{worst}")
+        for reason, number in reasons.most_common():
+            terminalreporter.write_line(f"{number:>5} {reason.removeprefix('Skipped: ')}")
+    if lines := tally_lines():
+        terminalreporter.section("bits compared")
+        for line in lines:
+            terminalreporter.write_line(line)

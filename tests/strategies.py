@@ -1,4 +1,4 @@
-"""What the tests are run on: edge values picked by hand, kinds of random data, memory layouts, options."""
+"""Test data: edge values picked by hand, kinds of random values, memory layouts and options."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,37 +36,37 @@ COMPUTE_DTYPES: Final = ("fp64", "fp32", "fp16", "bf16", None)
 
 _STANDARD = make_strategies_namespace(array_api_strict)
 
-# Words of finite values not below 0, by dtype; the negative ones differ in the upper bit.
+# Words of finite values, by dtype. All are positive or 0; `with_negatives` adds the others.
 EDGES: Final = {
     "float64": (
         *(0x0000000000000000, 0x0000000000000001, 0x000FFFFFFFFFFFFF, 0x0010000000000000),  # 0, subnormals, 2**-1022
-        *(0x3690000000000000, 0x3690000000000001, 0x36A0000000000000),  # 2**-150 ties to float32's 0; next; 2**-149
-        *(0x380FFFFFC0000000, 0x380FFFFFE0000000, 0x3810000000000000),  # float32's last subnormal, a tie, 2**-126
-        *(0x3E60000000000000, 0x3E60000000000001, 0x3E70000000000000),  # 2**-25 ties to float16's 0; next; 2**-24
+        *(0x3690000000000000, 0x3690000000000001, 0x36A0000000000000),  # 2**-150, a tie of float32; next; 2**-149
+        *(0x380FFFFFC0000000, 0x380FFFFFE0000000, 0x3810000000000000),  # float32's largest subnormal; a tie; 2**-126
+        *(0x3E60000000000000, 0x3E60000000000001, 0x3E70000000000000),  # 2**-25, a tie of float16; next; 2**-24
         *(0x3FEFFFFFFFFFFFFF, 0x3FF0000000000000, 0x3FF0000000000001, 0x4008000000000000),  # around 1; 3
-        *(0x3FF0000010000000, 0x3FF0000030000000),  # ties among float32's
-        *(0x3FF0020000000001, 0x3FF0100000000001),  # float32 makes a tie of 16-bit values of them (ROSE-2.3)
-        *(0x40EFFC0000000000, 0x40EFFDFFFFFFFFFF, 0x40EFFE0000000000),  # float16's last; below a tie; the tie
+        *(0x3FF0000010000000, 0x3FF0000030000000),  # ties of float32 values
+        *(0x3FF0020000000001, 0x3FF0100000000001),  # their float32 is a tie of 16-bit values (ROSE-2.3)
+        *(0x40EFFC0000000000, 0x40EFFDFFFFFFFFFF, 0x40EFFE0000000000),  # float16's largest; below a tie; the tie
     ),
     "float32": (
         *(0x00000000, 0x00000001, 0x00000002, 0x000002CA, 0x007FFFFF, 0x00800000, 0x00800001),  # 2ca is 1e-42
-        *(0x33000000, 0x33000001, 0x33800000, 0x387FC000, 0x387FE000, 0x38800000),  # float16's subnormals, its ties
+        *(0x33000000, 0x33000001, 0x33800000, 0x387FC000, 0x387FE000, 0x38800000),  # float16's subnormals, their ties
         *(0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x40400000, 0x4B800000),  # around 1; 3; 2**24
-        *(0x3F801000, 0x3F803000, 0x3F808000, 0x3F818000),  # ties among float16's and among bfloat16's
-        *(0x477FE000, 0x477FEFFF, 0x477FF000),  # float16's last, below the tie with its infinity, the tie
+        *(0x3F801000, 0x3F803000, 0x3F808000, 0x3F818000),  # ties of float16 and of bfloat16 values
+        *(0x477FE000, 0x477FEFFF, 0x477FF000),  # float16's largest; below the tie with infinity; the tie
     ),
     "float16": (0x0000, 0x0001, 0x0002, 0x03FF, 0x0400, 0x0401, 0x3BFF, 0x3C00, 0x3C01, 0x4200, 0x6400),
     "bfloat16": (0x0000, 0x0001, 0x007F, 0x0080, 0x0081, 0x3380, 0x3F7F, 0x3F80, 0x3F81, 0x4040, 0x477F, 0x4780),
 }
 
-# Words that overflow or are not finite: one of them can be all that is left of a tensor.
+# Words of values that overflow or are not finite. A single one can decide all results of a tensor.
 EXTREMES: Final = {
-    # 1e38; float32's last, the tie with its infinity; the last, infinity; NaN: quiet, signalling
+    # 1e38; float32's largest, its tie with infinity; the largest, infinity; NaN: quiet, signalling
     "float64": (
         *(0x47D2CED32A16A1B1, 0x47EFFFFFE0000000, 0x47EFFFFFF0000000),
         *(0x7FEFFFFFFFFFFFFF, 0x7FF0000000000000, 0x7FF8000000000000, 0x7FF0000000000001),
     ),
-    # 1e38, bfloat16's last, the tie with its infinity, the last, infinity; NaN: quiet, signalling, CUDA's
+    # 1e38; bfloat16's largest, its tie with infinity; the largest, infinity; NaN: quiet, signalling, CUDA's
     "float32": (0x7E967699, 0x7F7F0000, 0x7F7F8000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x7F800001, 0x7FFFFFFF),
     "float16": (0x7BFF, 0x7C00, 0x7E00, 0x7C01),
     "bfloat16": (0x7F7F, 0x7F80, 0x7FC0, 0x7F81),
@@ -76,12 +76,12 @@ _EXPONENT_BITS: Final = {"float64": 11, "float32": 8, "float16": 5, "bfloat16": 
 
 
 def examples(count: int) -> settings:
-    """Run a property on so many examples, and on more of them in the thorough profile."""
+    """Run a property on this number of examples, scaled up in the thorough profile."""
     return settings(max_examples=count * settings.default.max_examples // 100)
 
 
 def with_negatives(words: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return the words of these values and of their negatives."""
+    """Return the words of these values and of the negative values."""
     array = np.asarray(words, DTYPES[dtype][1])
     return np.concatenate([array, array | _sign(dtype)])
 
@@ -92,13 +92,13 @@ def _sign(dtype: str) -> np.unsignedinteger:
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return normal values, each slice of its own scale."""
+    """Return normal values. Slices have different scales."""
     scale = 2.0 ** rng.integers(-8, 6, shape[:1] + (1,) * (len(shape) - 1))
     return (rng.standard_normal(shape) * scale).astype(DTYPES[dtype][0])
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return few different values, so that there are equal ones, exact zeros and ties."""
+    """Return multiples of 1/8, many of them equal, with exact zeros and ties."""
     return np.asarray(rng.integers(-16, 17, shape) / 8).astype(DTYPES[dtype][0])
 
 
@@ -107,7 +107,7 @@ def _negative(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> n
 
 
 def _constant(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return slices of one value each."""
+    """Return slices whose elements are all equal."""
     one = _normal(rng, shape[:1] + (1,) * (len(shape) - 1), dtype)
     return np.ascontiguousarray(np.broadcast_to(one, shape))
 
@@ -117,13 +117,13 @@ def _zeros(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.n
 
 
 def _words(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return any bit patterns: NaN, infinities, subnormals, every magnitude."""
+    """Return random bit patterns: NaN, infinities, subnormals, every magnitude."""
     word = DTYPES[dtype][1]
     return from_words(rng.integers(0, np.iinfo(word).max, shape, dtype=word, endpoint=True), dtype)
 
 
 def _below_two(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return every magnitude below 2: bit patterns without the upper bit of the exponent."""
+    """Return random magnitudes below 2: bit patterns with the highest bit of the exponent cleared."""
     word = DTYPES[dtype][1]
     return from_words(_words(rng, shape, dtype).view(word) & ~(_sign(dtype) >> word.type(1)), dtype)
 
@@ -139,7 +139,7 @@ def _edges(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.n
 
 
 def _extremes(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return edge values with a few extremes among them."""
+    """Return edge values and a few extremes."""
     extremes = from_words(rng.choice(with_negatives(EXTREMES[dtype], dtype), shape), dtype)
     return np.where(rng.random(shape) < 0.02, extremes, _edges(rng, shape, dtype))
 
@@ -157,12 +157,12 @@ KINDS: Final[dict[str, Callable[[np.random.Generator, tuple[int, ...], str], np.
     "extremes": _extremes,
 }
 
-# Not for a device that flushes float32 subnormals, except at compute dtype float64 (ROSE-12.3).
+# A device that flushes float32 subnormals takes these kinds at compute dtype float64 only (ROSE-12.3).
 TINY_KINDS: Final = frozenset({"words", "below-two", "subnormal", "edges", "extremes"})
 
 
 def fill(kind: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return an array of the kind, dtype and shape."""
+    """Return an array of this kind, dtype and shape."""
     with np.errstate(all="ignore"):
         return np.asarray(KINDS[kind](rng, shape, dtype)).reshape(shape)
 
@@ -172,7 +172,7 @@ def _contiguous(array: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
 
 
 def _permuted(array: Callable[[np.ndarray], Any], x: np.ndarray, memory_order: tuple[int, ...]) -> Any:
-    """Return `x` held in the memory order of its permuted axes."""
+    """Return `x` in memory whose axes have this order."""
     held = _contiguous(array, np.transpose(x, memory_order))
     return array_api_compat.array_namespace(held).permute_dims(held, tuple(int(i) for i in np.argsort(memory_order)))
 
@@ -182,20 +182,20 @@ def _transposed(array: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
 
 
 def _channels_last(array: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
-    """Return what torch calls channels_last, which is axis 1 innermost."""
+    """Return `x` in the layout that torch calls channels_last: axis 1 is innermost."""
     order = tuple(range(x.ndim))
     return _permuted(array, x, order[:1] + order[2:] + order[1:2])
 
 
 def _strided(array: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
-    """Return every second element of memory whose other elements are the complements of these."""
+    """Return `x` with a stride of 2. The elements between are the complements of its bits."""
     bits = np.dtype(f"u{x.dtype.itemsize}")
     others = np.invert(np.ascontiguousarray(x).view(bits)).view(x.dtype).reshape(x.shape)
     return array(np.stack([x, others], axis=-1))[..., 0]
 
 
 def _flipped(array: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
-    """Return a view with a negative stride where the library has them."""
+    """Return `x` as a view with a negative stride, if the library has negative strides."""
     if x.ndim == 0:
         return array(x)
     held = _contiguous(array, np.flip(x, 0))
@@ -213,7 +213,7 @@ LAYOUTS: Final[dict[str, Callable[[Callable[[np.ndarray], Any], np.ndarray], Any
 
 @dataclass(frozen=True)
 class UpdateCase:
-    """The arguments of an update, arrays as NumPy's, and the memory layout to pass them in."""
+    """The arguments of an update, with NumPy arrays, and the memory layout to pass them in."""
 
     param: np.ndarray
     grad: np.ndarray
@@ -223,25 +223,25 @@ class UpdateCase:
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:
-    """Draw random generators; the values they give are not shrunk, the rest of a case is."""
+    """Draw random generators. Hypothesis does not shrink the values they return."""
     return st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 def shapes(min_rank: int = 0, *, min_side: int = 0) -> st.SearchStrategy[tuple[int, ...]]:
-    """Draw shapes up to rank 5, some of them long in one axis."""
+    """Draw shapes up to rank 5. Some have one long axis."""
     small = _STANDARD.array_shapes(min_dims=min_rank, max_dims=5, min_side=min_side, max_side=5)
     long = [(257,), (1, 1031), (1031, 1), (13, 7, 11), (2, 64, 3, 3)]
     return small | st.sampled_from([shape for shape in long if len(shape) >= min_rank])
 
 
 def axes(rank: int) -> st.SearchStrategy[Any]:
-    """Draw every way to name axes: None, an integer or a tuple, from either end."""
+    """Draw axes in every form: None, an integer or a tuple, counted from either end."""
     tuples = _STANDARD.valid_tuple_axes(rank)
     return st.none() | tuples | (st.integers(-rank, rank - 1) if rank else st.none())
 
 
 def floats_of(dtype: str, shape: tuple[int, ...], *, tiny: bool = True) -> st.SearchStrategy[np.ndarray]:
-    """Draw arrays: random ones of one kind, and small ones value by value."""
+    """Draw arrays of random values of one kind. Small arrays are also drawn element by element."""
     kinds = [kind for kind in KINDS if tiny or kind not in TINY_KINDS]
     random = st.builds(fill, st.sampled_from(kinds), generators(), st.just(shape), st.just(dtype))
     if not tiny or np.prod(shape) > 64:
@@ -276,7 +276,7 @@ def update_cases(
     computes: tuple[str | None, ...] = COMPUTE_DTYPES,
     flushes: bool = False,
 ) -> UpdateCase:
-    """Draw an update of a library that has these dtypes, and that may flush float32 subnormals."""
+    """Draw an update for a library with these dtypes, which may flush float32 subnormals."""
     param_dtype, grad_dtype = draw(st.sampled_from(dtypes)), draw(st.sampled_from(grad_dtypes or dtypes))
     with_noise = param_dtype == "bfloat16" and draw(st.booleans())
     compute = draw(st.sampled_from([c for c in computes if not with_noise or c not in ("fp16", "bf16")]))

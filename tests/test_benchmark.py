@@ -1,23 +1,20 @@
-"""The benchmark measures what it claims, and what it writes is complete and right."""
+"""The benchmark: its measurements, tables, plot and JSON file."""
 
-import importlib
 import json
 import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PNG = b"\x89PNG\r\n\x1a\n"
+from tests.examples import EXAMPLES, Load
 
+PNG = b"\x89PNG\r\n\x1a\n"
 CASES = ("gpt", "resnet50", "lora", "small", "row", "rows64", "rows27", "rows9")
 ROSES = ("rose_numpy fused", "rose_torch fused", "rose_torch", "rose-opt")
 ROWS = [
@@ -25,15 +22,6 @@ ROWS = [
     *(f"{name} {compute}" for compute in ("fp64", "fp32") for name in ROSES),
     *("AdamW", "AdamW fused", "SGD fused"),
 ]
-
-Load = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Return a function that imports an example as Python runs it: with its own folder on the path."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return importlib.import_module
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(folder: Path) -> str:
-    """Return what a run of every case prints; its files are in `folder`."""
+    """Return the output of a run with every case. Its files are in `folder`."""
     sizes = ["--elements", "1000", "--scaling", "50000", "200000"]
     done = run(*sizes, "--cases", *CASES, "--dtypes", "float32", "--json", "run.json", folder=folder)
     assert done.returncode == 0, done.stderr
@@ -58,23 +46,23 @@ def saved(folder: Path, printed: str) -> dict[str, Any]:
 
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    # One thread: idle ones of torch spin, and would take the time of other tests.
+    # One thread, since idle OpenMP threads would take time from other processes.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     command = [sys.executable, str(EXAMPLES / "benchmark.py"), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def result(load: Load, **seconds: list[float]) -> Any:
-    """Return a result with these durations of the add, of two Roses, and of AdamW."""
+    """Return a result with these durations of torch.add, rose-opt, rose_torch and AdamW."""
     measurement = load("benchmark_measurement")
     names = {
         "add": ("torch.add float32", ""),
         "upstream": ("rose-opt", "fp64"),
-        "own": ("rose_torch", "fp64"),
+        "rose": ("rose_torch", "fp64"),
         "adam": ("AdamW", ""),
     }
-    own = [measurement.Measurement(*names[key], values, 3 << 20, 0) for key, values in seconds.items()]
-    return measurement.Result("small", "float32", 2, 1000, 100_000, own)
+    measured = [measurement.Measurement(*names[key], values, 3 << 20, 0) for key, values in seconds.items()]
+    return measurement.Result("small", "float32", 2, 1000, 100_000, measured)
 
 
 def rendered(table: Any, width: int) -> str:
@@ -86,7 +74,8 @@ def rendered(table: Any, width: int) -> str:
     return capture.get()
 
 
-def test_every_case_has_a_table_of_every_contender_and_fits_into_80_columns(printed: str) -> None:
+@pytest.mark.slow
+def test_every_case_has_a_table_with_every_contender_in_80_columns(printed: str) -> None:
     tables = printed.partition("Time of a step in adds")[0]
     for row in ROWS:
         assert len(re.findall(rf"^ {re.escape(row)} +[\d.,]+ ", tables, re.MULTILINE)) == len(CASES), row
@@ -94,17 +83,20 @@ def test_every_case_has_a_table_of_every_contender_and_fits_into_80_columns(prin
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_the_summary_has_a_column_for_each_case_and_the_scaling_one_for_each_size(printed: str) -> None:
+@pytest.mark.slow
+def test_the_summary_has_a_column_for_each_case_and_the_scaling_table_for_each_size(printed: str) -> None:
     assert re.search(rf"^ +{' +'.join(CASES)} *$", printed, re.MULTILINE)
     assert re.search(r"^ +[45]\d,\d{3} +[12]\d\d,\d{3} *$", printed, re.MULTILINE)
 
 
-def test_the_plot_is_a_png(folder: Path, printed: str) -> None:
+@pytest.mark.slow
+def test_the_plot_is_a_png_file(folder: Path, printed: str) -> None:
     assert "plot saved as benchmark.png" in printed
     assert (folder / "benchmark.png").read_bytes().startswith(PNG)
 
 
-def test_the_json_has_the_environment_and_every_round(saved: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_the_json_file_has_the_environment_and_every_round(saved: dict[str, Any]) -> None:
     assert set(saved) == {"environment", "command", "options", "results", "scaling", "notes"}
     packages = {"numpy", "torch", "numba", "rose-core", "rose-opt"}
     assert set(saved["environment"]) == {"python", "system", "cpu", "cores", "logical_cores"} | packages
@@ -116,32 +108,33 @@ def test_the_json_has_the_environment_and_every_round(saved: dict[str, Any]) -> 
     assert [len(result["measurements"]) for result in saved["scaling"]] == [4, 4]
 
 
-def test_the_ratios_of_the_json_are_those_of_its_rounds(saved: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_the_ratios_in_the_json_file_follow_from_its_rounds(saved: dict[str, Any]) -> None:
     for result in saved["results"]:
         add, *others = result["measurements"]
-        for own in others:
-            ratios = sorted(a / b for a, b in zip(own["seconds"], add["seconds"], strict=True))
-            assert own["in_adds"] == {"median": ratios[4], "least": ratios[0], "most": ratios[8]}
-            assert (own["speed_vs_rose_opt"] is None) == (own["compute"] == "")
+        for measured in others:
+            ratios = sorted(a / b for a, b in zip(measured["seconds"], add["seconds"], strict=True))
+            assert measured["in_adds"] == {"median": ratios[4], "least": ratios[0], "most": ratios[8]}
+            assert (measured["speed_vs_rose_opt"] is None) == (measured["compute"] == "")
 
 
-def test_a_ratio_is_taken_in_each_round(load: Load) -> None:
-    made_up = result(load, add=[1.0, 2.0, 4.0], upstream=[6.0, 8.0, 40.0], own=[3.0, 2.0, 4.0], adam=[2.0, 2.0, 2.0])
-    _, upstream, own, adam = made_up.measurements
-    assert made_up.in_adds(own) == (1.0, 1.0, 3.0)
+def test_ratios_are_computed_in_each_round(load: Load) -> None:
+    made_up = result(load, add=[1.0, 2.0, 4.0], upstream=[6.0, 8.0, 40.0], rose=[3.0, 2.0, 4.0], adam=[2.0, 2.0, 2.0])
+    _, upstream, rose, adam = made_up.measurements
+    assert made_up.in_adds(rose) == (1.0, 1.0, 3.0)
     assert made_up.in_adds(adam) == (1.0, 0.5, 2.0)
-    assert made_up.speed(own) == 4.0  # of 2, 4 and 10
+    assert made_up.speed(rose) == 4.0  # the median of 2, 4 and 10
     assert made_up.speed(upstream) == 1.0
     assert made_up.speed(adam) is None
 
 
-def test_without_rose_opt_there_is_no_speed_against_it(load: Load) -> None:
-    made_up = result(load, add=[1.0], own=[3.0])
+def test_without_rose_opt_there_is_no_speed(load: Load) -> None:
+    made_up = result(load, add=[1.0], rose=[3.0])
     assert made_up.speed(made_up.measurements[1]) is None
 
 
 def test_a_row_shows_ratios_then_milliseconds_then_mebibytes(load: Load) -> None:
-    made_up = result(load, add=[1e-3] * 3, upstream=[9e-3] * 3, own=[2e-3, 3e-3, 1234e-3])
+    made_up = result(load, add=[1e-3] * 3, upstream=[9e-3] * 3, rose=[2e-3, 3e-3, 1234e-3])
     table = rendered(load("benchmark_report").table(made_up), 80)
     assert "tensors of 10 x 10, float32, 2 threads" in table
     assert "100,000 parameters in 1,000 tensors" in table
@@ -149,8 +142,8 @@ def test_a_row_shows_ratios_then_milliseconds_then_mebibytes(load: Load) -> None
     assert row.split() == ["rose_torch", "fp64", "3.00", "2.00-1,234", "3.00", "3.00", "3.00", "3", "0"]
 
 
-def test_markdown_has_each_row_on_its_line(load: Load) -> None:
-    made_up = result(load, add=[1e-3], upstream=[9e-3], own=[3e-3])
+def test_markdown_rows_are_single_lines(load: Load) -> None:
+    made_up = result(load, add=[1e-3], upstream=[9e-3], rose=[3e-3])
     lines = rendered(load("benchmark_report").table(made_up, markdown=True), 200).splitlines()
     table = [line.strip() for line in lines if line.startswith("|")]
     assert table[0].startswith("|                   | time in adds | least to most | speed vs rose-opt |")
@@ -172,7 +165,7 @@ def test_markdown_has_each_row_on_its_line(load: Load) -> None:
         ("rows9", 35_389_440, 15),
     ],
 )
-def test_a_case_is_as_large_as_it_says_and_keeps_its_rows_when_it_shrinks(
+def test_a_case_has_its_size_and_keeps_its_row_length_when_scaled_down(
     case: str, parameters: int, tensors: int, load: Load
 ) -> None:
     cases = load("benchmark_cases")
@@ -183,11 +176,11 @@ def test_a_case_is_as_large_as_it_says_and_keeps_its_rows_when_it_shrinks(
         assert {shape[1:] for shape in small} == {shape[1:] for shape in full}
 
 
-def test_every_contender_changes_its_own_parameters_and_no_gradient(load: Load) -> None:
+def test_every_optimizer_changes_its_parameters_and_no_gradient(load: Load) -> None:
     cases = load("benchmark_cases")
     for contender in cases.CONTENDERS:
         for dtype in contender.dtypes:
-            # Small ones, since rounding to the nearest bfloat16 keeps a large one where it is.
+            # Small values, since rounding to nearest would not change large bfloat16 values.
             parameters, grads = ([(scale * torch.randn(4, 3)).to(getattr(torch, dtype))] for scale in (1e-3, 1.0))
             before = parameters[0].clone(), grads[0].clone()
             contender.build(parameters, grads)()
@@ -195,30 +188,32 @@ def test_every_contender_changes_its_own_parameters_and_no_gradient(load: Load) 
             assert torch.equal(grads[0], before[1]), contender
 
 
-def test_the_memory_of_a_step_is_its_peak_and_not_what_was_freed_before(load: Load) -> None:
+def test_the_memory_of_a_step_does_not_depend_on_memory_freed_before(load: Load) -> None:
     measurement = load("benchmark_measurement")
     if reason := measurement.memory_obstacle():
         pytest.skip(f"memory cannot be measured: {reason}")
-    # The kernel counts pages for each processor and sums them roughly, so that a peak is off by a few MiB.
+    # Linux counts pages for each processor, and its sum is off by a few MiB.
     size, error = 128 * 2**20, 8 * 2**20
     for _ in range(2):
         assert measurement._peak_of(lambda: torch.ones(size // 4)) == pytest.approx(size, abs=error)
-        # Small enough for an allocator to keep it.
+        # Blocks that are small enough to stay in the heap of the allocator.
         assert measurement._peak_of(lambda: [torch.ones(2**14) for _ in range(2**11)]) == pytest.approx(size, abs=error)
     assert measurement._peak_of(lambda: None) < error
 
 
-def test_a_plan_that_does_not_fit_into_memory_is_left_out_with_a_note(load: Load) -> None:
+def test_a_plan_that_does_not_fit_into_memory_is_skipped_with_a_note(load: Load) -> None:
     benchmark, notes = load("benchmark"), []
     plan = benchmark.Plan("row", [(1, 10**15)], "float32", 1)
     assert list(benchmark.measured([plan], benchmark.CONTENDERS, 9, notes, with_memory=False)) == []
-    assert re.fullmatch(r"row, float32, 1 thread \(1,0{3}.*\): left out, since it needs about [\d.]+ GiB .*", notes[0])
+    assert re.fullmatch(
+        r"row, float32, 1 thread \(1,0{3}.*\) is not measured, since it needs about [\d.]+ GiB .*", notes[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "absent", "note"), [("numba", "fused fp", "Numba is not"), ("rose_opt", "rose-opt", "rose-opt is not")]
 )
-def test_what_is_not_installed_is_left_out_with_a_note(
+def test_contenders_of_missing_modules_are_skipped_with_a_note(
     module: str, absent: str, note: str, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark = load("benchmark")
@@ -228,52 +223,11 @@ def test_what_is_not_installed_is_left_out_with_a_note(
     assert [c.label for c in contenders] == [c.label for c in benchmark.CONTENDERS if absent not in c.label]
 
 
-def test_bfloat16_is_measured_beside_an_add_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_bfloat16_is_also_compared_with_a_bfloat16_add(tmp_path: Path) -> None:
     arguments = ["--cases", "lora", "--dtypes", "bfloat16", "--elements", "1000", "--no-scaling", "--no-memory"]
     done = run(*arguments, "--no-plot", "--markdown", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^\| (\S.*?) +\|", done.stdout.partition("Time of a step")[0], re.MULTILINE)
     assert rows == [ROWS[0], "torch.add bfloat16", *ROWS[1:]]
     assert not list(tmp_path.iterdir())
-
-
-def test_help_names_every_option_with_its_default(tmp_path: Path) -> None:
-    done = run("--help", folder=tmp_path)
-    assert done.returncode == 0
-    text = " ".join(done.stdout.split())
-    options = ("cases", "dtypes", "threads", "rounds", "elements", "scaling", "no-scaling", "full", "no-memory")
-    for option in (*options, "markdown", "json", "plot", "no-plot"):
-        assert f"--{option} " in text
-    for default in ("gpt resnet50 small", "float32 bfloat16", "1", "9", "4000000", "benchmark.png"):
-        assert f"(default: {default})" in text
-
-
-def test_full_measures_everything_but_leaves_what_was_asked_for(load: Load) -> None:
-    args = load("benchmark").parse(["--full", "--elements", "5000"])
-    assert (tuple(args.cases), args.elements) == (CASES, 5000)
-    assert max(args.scaling) == 400_000_000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--cases", "gpt", "vgg"], r"--cases: invalid choice: 'vgg' \(choose from .*gpt"),
-        (["--dtypes", "float16"], r"--dtypes: invalid choice: 'float16'"),
-        (["--threads", "0"], rf"--threads: must be an integer in \[1, {os.cpu_count()}\], got 0"),
-        (["--rounds", "8"], r"--rounds: must be an integer in \[9, 1000000\], got 8"),
-        (["--elements", "x"], r"--elements: must be an integer in \[1000, 1000000000000\], got x"),
-        (["--scaling", "10"], r"--scaling: must be an integer in \[1000, 1000000000000\], got 10"),
-        (["--json", "no/such/folder/run.json"], r"--json .*: there is no such folder"),
-        (["--plot", "no/such/folder/plot.png"], r"--plot .*: there is no such folder"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_wrong_option_exits_2_and_is_named_before_anything_is_measured(
-    arguments: list[str], message: str, load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    benchmark = load("benchmark")
-    monkeypatch.setattr(benchmark, "measure", None)  # not to be called
-    with pytest.raises(SystemExit) as exit_:
-        benchmark.main(arguments)
-    assert exit_.value.code == 2
-    assert re.search(message, capsys.readouterr().err)

@@ -1,12 +1,13 @@
-"""The comparator that every test relies on fails where it must."""
+"""The comparison that all tests rely on: it raises at every difference, and ignores only the bits of NaN."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.bits import TALLY, assert_same_bits, from_words, host, raw_words, words
+from tests.bits import assert_same_bits, from_words, host, raw_words, words
 from tests.strategies import EDGES, EXTREMES, fill
+from tests.tally import TALLY
 
 ONE = np.ones(2, np.float32)
 ZEROS = np.zeros(2, np.float32)
@@ -23,18 +24,18 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize(("actual", "expected", "text"), DIFFERENT.values(), ids=DIFFERENT)
-def test_a_difference_in_one_thing_raises_and_shows_words(actual: Any, expected: Any, text: str) -> None:
+def test_a_single_difference_raises_and_shows_words(actual: Any, expected: Any, text: str) -> None:
     with pytest.raises(AssertionError, match=text):
         assert_same_bits(actual, expected)
 
 
-def test_nans_are_the_same_whatever_their_sign_and_payload() -> None:
+def test_nans_are_equal_whatever_their_sign_and_payload() -> None:
     nans = from_words([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF], "float32")
     assert_same_bits(nans, np.full(4, np.nan, np.float32))
     assert raw_words(nans).tolist() == [0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF]
 
 
-def test_what_differs_is_counted_under_the_name_of_the_backend() -> None:
+def test_differences_are_counted_by_backend() -> None:
     name = "a backend of this test"
     with pytest.raises(AssertionError):
         assert_same_bits(np.float32([1, 2, 3]), np.float32([1, 0, 0]), backend=name)
@@ -42,7 +43,7 @@ def test_what_differs_is_counted_under_the_name_of_the_backend() -> None:
 
 
 @pytest.mark.parametrize("dtype", EDGES)
-def test_words_of_edge_values_come_back(dtype: str) -> None:
+def test_edge_values_have_the_words_they_are_made_from(dtype: str) -> None:
     expected = [*EDGES[dtype], *EXTREMES[dtype]]
     array = from_words(expected, dtype)
     assert raw_words(array).tolist() == expected
@@ -54,6 +55,6 @@ def test_words_of_edge_values_come_back(dtype: str) -> None:
 def test_edge_values_are_finite_and_subnormals_are_subnormal(dtype: str) -> None:
     rng = np.random.default_rng(0)
     assert np.isfinite(from_words(EDGES[dtype], dtype).astype(np.float64)).all()
-    least_normal = {"float64": 2.0**-1022, "float16": 2.0**-14}.get(dtype, 2.0**-126)
-    assert (np.abs(fill("subnormal", rng, (100,), dtype).astype(np.float64)) < least_normal).all()
+    smallest_normal = {"float64": 2.0**-1022, "float16": 2.0**-14}.get(dtype, 2.0**-126)
+    assert (np.abs(fill("subnormal", rng, (100,), dtype).astype(np.float64)) < smallest_normal).all()
     assert (np.abs(fill("below-two", rng, (100,), dtype).astype(np.float64)) < 2.0).all()

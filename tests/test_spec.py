@@ -1,4 +1,4 @@
-"""`spec/SPEC.md` and the code agree: every clause is cited where it is followed and tested, every citation exists."""
+"""`spec/SPEC.md` and the code agree: code and tests cite every clause, and every cited clause exists."""
 
 import re
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ NUMBERS = [tuple(map(int, clause.split("."))) for clause in CLAUSES]
 # ROSE-4.2, a section ROSE-4, a range ROSE-6.1 to 6.3 or ROSE-9.1 to ROSE-9.3.
 CITATION = re.compile(r"ROSE-(\d+)(?:\.(\d+)(?:\s+to\s+(?:ROSE-)?(\d+)\.(\d+))?)?")
 
-# No clause will ever have this number: the linter of the vectors is tested with it.
+# No clause has this number. The tests of the linter of the vectors use it.
 NOWHERE = "99.1"
 
 CODE = ("rose_core", "adapters")
@@ -35,7 +35,7 @@ def files(folders: Iterable[str], pattern: str) -> list[Path]:
 
 
 def cited(text: str, *, sections: bool) -> set[str]:
-    """Return the clauses that a text cites; a section's number cites its clauses if `sections` says so."""
+    """Return the clauses that a text cites. With `sections`, a section's number cites all of its clauses."""
     clauses: set[str] = set()
     for section, first, last_section, last in CITATION.findall(text):
         if last:
@@ -52,7 +52,7 @@ def cited_in(paths: Iterable[Path], *, sections: bool = False) -> set[str]:
     return {clause for path in paths for clause in cited(path.read_text(encoding="utf-8"), sections=sections)}
 
 
-def test_citations_are_read_in_every_form() -> None:
+def test_cited_finds_citations_in_every_form() -> None:
     assert cited("ROSE-4.2, and ROSE-6.1 to 6.3", sections=False) == {"4.2", "6.1", "6.2", "6.3"}
     assert cited("ROSE-9.1 to ROSE-9.3.", sections=False) == {"9.1", "9.2", "9.3"}
     assert cited("(ROSE-3)", sections=False) == set()
@@ -65,7 +65,7 @@ def test_clauses_are_numbered_in_order_without_gaps() -> None:
         assert following in {(section, number + 1), (section + 1, 1)}
 
 
-def test_a_section_has_the_number_of_its_clauses() -> None:
+def test_clauses_have_the_number_of_their_section() -> None:
     section = 0
     for heading, clause in re.findall(r"^## (\d+)\.|^\*\*ROSE-(\d+)\.", SPEC, re.MULTILINE):
         section = int(heading) if heading else section
@@ -140,7 +140,7 @@ def clause(number: str) -> str:
     return SPEC[start:end]
 
 
-# The specification says zeros and ones for words of the same bits.
+# In the specification, "zeros" and "ones" are words whose bits are all equal.
 WORDS = {"zeros": (0, 0), "ones": (2**32 - 1, 2**32 - 1)}
 
 

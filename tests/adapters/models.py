@@ -1,4 +1,4 @@
-"""A small model of every rank in every dtype, and what one step of the core makes of it."""
+"""A small model with a parameter of each rank, and the model after a step of the core."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -22,6 +22,8 @@ __all__ = [
     "normal",
     "parameter",
     "tensor",
+    "valid_groups",
+    "with_grad",
 ]
 
 SHAPES: Final[dict[str, tuple[int, ...]]] = {
@@ -32,7 +34,7 @@ SHAPES: Final[dict[str, tuple[int, ...]]] = {
     "kernel": (3, 2, 3, 3),
 }
 
-# Every option of a group at another value than its default, and what the core is told then.
+# For each option, a value other than the default, and the arguments of `core_step` with the same meaning.
 OVERRIDES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "lr": ({"lr": 0.25}, {"lr": 0.25}),
     "weight_decay": ({"weight_decay": 0.5}, {"weight_decay": 0.5}),
@@ -48,11 +50,11 @@ OVERRIDES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
 }
 
 tensor: Final[Callable[[np.ndarray], torch.Tensor]] = next(b for b in BACKENDS if b.name == "torch-1-thread").array
-"""Convert a NumPy array to a torch tensor, a copy."""
+"""Copy a NumPy array to a torch tensor."""
 
 
 def normal(seed: int, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    """Return normal values, the same for the same seed and shape."""
+    """Return normal values that depend on the seed and the shape only."""
     rng = np.random.default_rng([seed, *shape])
     return np.asarray(rng.standard_normal(shape)).astype(DTYPES[dtype][0])
 
@@ -63,15 +65,28 @@ def model(dtype: str = "float32") -> dict[str, np.ndarray]:
 
 
 def grads(step: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
-    """Return the gradients of the model at a step, counted from 0."""
+    """Return the gradients of the model at a step. Steps count from 0."""
     return {name: normal(1 + step, shape, dtype) for name, shape in SHAPES.items()}
 
 
 def parameter(x: np.ndarray, grad: np.ndarray | None = None) -> torch.nn.Parameter:
-    """Return a copy as a torch parameter that has the gradient."""
+    """Return a copy as a torch parameter with this gradient."""
     param = torch.nn.Parameter(tensor(x))
     param.grad = None if grad is None else tensor(grad)
     return param
+
+
+def with_grad(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: str = "cpu") -> torch.nn.Parameter:
+    """Return a torch parameter of ones, with a gradient of ones."""
+    param = torch.nn.Parameter(torch.ones(shape, device=device).to(dtype), requires_grad=dtype.is_floating_point)
+    param.grad = torch.ones(shape, device=device).to(dtype)
+    return param
+
+
+def valid_groups() -> list[dict[str, Any]]:
+    """Return groups of torch parameters with gradients. One of them has a generator."""
+    noisy, plain = ([parameter(x, grads(0, d)[n]) for n, x in model(d).items()] for d in ("bfloat16", "float32"))
+    return [{"params": noisy, "bf16_sr": torch.Generator().manual_seed(1)}, {"params": plain}]
 
 
 def core_step(
@@ -84,23 +99,23 @@ def core_step(
     words: Iterable[Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return what a step of the core makes of each parameter; None as its gradient leaves it alone.
+    """Return the parameters after a step of the core. A gradient of None skips a parameter.
 
-    bfloat16 is rounded with the portable noise of `seed` (None: to nearest), or with the given `words`.
+    bfloat16 is rounded with `words`, or with the portable noise of `seed`. A seed of None rounds to nearest.
     """
     stepped = {}
-    given = None if words is None else iter(words)
+    drawn = None if words is None else iter(words)
     for index, (name, param) in enumerate(params.items(), first_index):
         noise = None
         if dtype_name(param) == "bfloat16" and grads[name] is not None and seed is not None:
-            own = noise_words(param.shape, seed=seed, step=step, index=index, like=param)
-            noise = own if given is None else next(given)
+            portable = noise_words(param.shape, seed=seed, step=step, index=index, like=param)
+            noise = portable if drawn is None else next(drawn)
         stepped[name] = param if grads[name] is None else update(param, grads[name], noise=noise, **options)
     return stepped
 
 
 def core_run(rates: Sequence[float], **options: Any) -> dict[str, Any]:
-    """Return the bfloat16 model after a step of the core at each learning rate; those at 0 are not counted."""
+    """Return the bfloat16 model after a step of the core at each learning rate. Steps at 0 are not counted."""
     params, counted = model("bfloat16"), 0
     for step, lr in enumerate(rates):
         params = core_step(params, grads(step, "bfloat16"), step=counted, lr=lr, **options)
@@ -109,7 +124,7 @@ def core_run(rates: Sequence[float], **options: Any) -> dict[str, Any]:
 
 
 def assert_same_model(params: Mapping[str, Any], expected: Mapping[str, Any], backend: str) -> None:
-    """Raise unless every parameter has the bits of the expected one."""
+    """Raise unless every parameter has the expected bits."""
     assert list(params) == list(expected)
     for name, want in expected.items():
         assert_same_bits(params[name], want, backend=backend, what=name)

@@ -1,4 +1,4 @@
-"""Errors by their full text, and the proof that nothing was changed by what raised them."""
+"""Context managers for errors and warnings with their whole text, and the data of errors that adapters share."""
 
 import re
 import warnings
@@ -16,9 +16,9 @@ __all__ = [
     "NO_ARRAY",
     "SWAPPED",
     "bad_options",
-    "picture",
     "raises",
     "refuses",
+    "snapshot",
     "strong_decays",
     "warns",
     "weak_decays",
@@ -62,7 +62,7 @@ _BAD_OPTIONS: Final[dict[str, tuple[dict[str, Any], type[Exception], str]]] = {
     "sr_seed of a float": ({"sr_seed": 1.0}, TypeError, "sr_seed must be None or an integer in [0, 2**64), got 1.0"),
 }
 bad_options: Final = pytest.mark.parametrize(("bad", "error", "text"), _BAD_OPTIONS.values(), ids=_BAD_OPTIONS)
-"""Run a test with each option that no optimizer takes, the error and its text."""
+"""Run a test with each invalid option, its error and the text of the error."""
 
 _SHRINKS: Final = "of themselves a step at"
 _STRONG_DECAYS: Final[dict[str, tuple[dict[str, Any], str]]] = {
@@ -83,7 +83,7 @@ _STRONG_DECAYS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
 }
 strong_decays: Final = pytest.mark.parametrize(("options", "text"), _STRONG_DECAYS.values(), ids=_STRONG_DECAYS)
-"""Run a test with options of a decay that is warned of, and the text after the groups."""
+"""Run a test with options that cause a warning about the decay, and its text after the names of the groups."""
 
 _WEAK_DECAYS: Final[dict[str, dict[str, Any]]] = {
     "the default, coupled": {"lr": 0.1, "wd_schedule": True},
@@ -93,34 +93,34 @@ _WEAK_DECAYS: Final[dict[str, dict[str, Any]]] = {
     "none, coupled": {"lr": 0.1, "weight_decay": 0.0, "wd_schedule": True},
 }
 weak_decays: Final = pytest.mark.parametrize("options", _WEAK_DECAYS.values(), ids=_WEAK_DECAYS)
-"""Run a test with options of a decay that is not warned of."""
+"""Run a test with options that cause no warning about the decay."""
 
 
 def raises(error: type[Exception], text: str) -> AbstractContextManager[Any]:
-    """Expect an error of exactly this text."""
+    """Expect an error with exactly this text."""
     return pytest.raises(error, match=rf"\A{re.escape(text)}\Z")
 
 
 @contextmanager
 def refuses(optimizer: Any, error: type[Exception], text: str) -> Iterator[None]:
-    """Expect an error of exactly this text, and the optimizer and its parameters as they were."""
-    before = picture(optimizer)
+    """Expect an error with exactly this text, which changes neither the optimizer nor its parameters."""
+    before = snapshot(optimizer)
     with raises(error, text):
         yield
-    assert picture(optimizer) == before
+    assert snapshot(optimizer) == before
 
 
 @contextmanager
 def warns(text: str, file: str) -> Iterator[None]:
-    """Expect one UserWarning of exactly this text that points at a line of the file."""
+    """Expect one UserWarning with exactly this text, at a line of this file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     assert [(w.category, str(w.message), w.filename) for w in caught] == [(UserWarning, text, file)]
 
 
-def picture(optimizer: Any) -> Any:
-    """Return all that a step could change: options, counts, generators, and the bits of each parameter."""
+def snapshot(optimizer: Any) -> Any:
+    """Return everything that a step may change: options, step counts, generators, and the bits of each parameter."""
     return [_plain(optimizer.defaults), [_plain(group) for group in optimizer.param_groups]]
 
 

@@ -1,4 +1,4 @@
-"""rose_numpy: a step is that of the core, in whatever structure, dtype and memory the arrays are."""
+"""A step of rose_numpy has the bits of the core for every structure, dtype, option and memory layout."""
 
 import copy
 from collections.abc import Callable
@@ -18,14 +18,14 @@ SR_COMPUTE_DTYPES = ("fp64", "fp32", None)
 
 
 class Structure(NamedTuple):
-    """How named arrays are handed over, as parameters and as gradients."""
+    """Functions that turn named arrays into parameters and into gradients of one structure."""
 
     params: Callable[[Arrays], Any]
     grads: Callable[[Arrays], Any]
 
 
 def halves(arrays: Arrays) -> tuple[Arrays, Arrays]:
-    """Return the first two and the other arrays."""
+    """Return the first two arrays, and the others."""
     names = list(arrays)
     return {name: arrays[name] for name in names[:2]}, {name: arrays[name] for name in names[2:]}
 
@@ -74,7 +74,7 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
-def test_a_step_in_any_structure_is_that_of_the_core(structure: Structure) -> None:
+def test_a_step_in_any_structure_equals_the_core(structure: Structure) -> None:
     params = model("bfloat16")
     expected = core_step(params, grads(dtype="bfloat16"), lr=0.1)
     optimizer = Rose(structure.params(params), lr=0.1)
@@ -84,7 +84,7 @@ def test_a_step_in_any_structure_is_that_of_the_core(structure: Structure) -> No
 
 @pytest.mark.parametrize("compute_dtype", COMPUTE_DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_steps_in_every_dtype_are_those_of_the_core(dtype: str, compute_dtype: str | None) -> None:
+def test_steps_in_every_dtype_equal_the_core(dtype: str, compute_dtype: str | None) -> None:
     params = model(dtype)
     seed = 7 if compute_dtype in SR_COMPUTE_DTYPES else None
     optimizer = Rose(params, lr=0.1, bf16_sr=seed is not None, compute_dtype=compute_dtype, sr_seed=seed or 0)
@@ -97,7 +97,7 @@ def test_steps_in_every_dtype_are_those_of_the_core(dtype: str, compute_dtype: s
 
 
 @pytest.mark.parametrize("grad_dtype", DTYPES)
-def test_a_gradient_may_be_of_another_dtype_and_is_left_as_it_was(grad_dtype: str) -> None:
+def test_a_gradient_may_have_another_dtype_and_is_not_changed(grad_dtype: str) -> None:
     params, gradients = model("bfloat16"), grads(dtype=grad_dtype)
     expected = core_step(params, gradients, lr=0.1)
     Rose(params, lr=0.1).step(gradients)
@@ -106,11 +106,11 @@ def test_a_gradient_may_be_of_another_dtype_and_is_left_as_it_was(grad_dtype: st
 
 
 @pytest.mark.parametrize("option", OVERRIDES)
-def test_a_group_overrides_an_option_for_itself_alone(option: str) -> None:
-    given, told = OVERRIDES[option]
+def test_an_option_of_a_group_affects_this_group_only(option: str) -> None:
+    given, core_options = OVERRIDES[option]
     params, others = model("bfloat16"), model("bfloat16")
     gradients, count = grads(dtype="bfloat16"), len(params)
-    expected = core_step(params, gradients, **({"lr": 0.1} | told))
+    expected = core_step(params, gradients, **({"lr": 0.1} | core_options))
     unaffected = core_step(others, gradients, lr=0.1, first_index=count)
     Rose([{"params": params, **given}, {"params": others}], lr=0.1).step([gradients, gradients])
     assert_same_model(params, expected, "rose_numpy")
@@ -118,15 +118,15 @@ def test_a_group_overrides_an_option_for_itself_alone(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", OVERRIDES)
-def test_an_option_of_the_constructor_holds_for_all_groups(option: str) -> None:
-    given, told = OVERRIDES[option]
+def test_an_option_of_the_constructor_affects_all_groups(option: str) -> None:
+    given, core_options = OVERRIDES[option]
     params, gradients = model("bfloat16"), grads(dtype="bfloat16")
-    expected = core_step(params, gradients, **({"lr": 0.1} | told))
+    expected = core_step(params, gradients, **({"lr": 0.1} | core_options))
     Rose(params, **({"lr": 0.1} | given)).step(gradients)
     assert_same_model(params, expected, "rose_numpy")
 
 
-def test_none_skips_a_parameter_which_still_counts_in_the_noise() -> None:
+def test_a_skipped_parameter_counts_in_the_index_of_the_noise() -> None:
     params = model("bfloat16")
     gradients: Arrays = grads(dtype="bfloat16") | {"bias": None, "scale": None}
     Rose(params, lr=0.1).step(gradients)
@@ -135,18 +135,18 @@ def test_none_skips_a_parameter_which_still_counts_in_the_noise() -> None:
     assert params["weight"].tobytes() != counted_from_0["weight"].tobytes()
 
 
-def test_the_index_of_the_noise_counts_on_across_groups() -> None:
+def test_the_index_of_the_noise_counts_across_groups() -> None:
     first, second = model("bfloat16"), model("bfloat16")
-    nothing = dict.fromkeys(first)
+    no_gradients = dict.fromkeys(first)
     expected = core_step(second, grads(dtype="bfloat16"), first_index=len(first), lr=0.1)
-    Rose([{"params": first}, {"params": second}], lr=0.1).step([nothing, grads(dtype="bfloat16")])
+    Rose([{"params": first}, {"params": second}], lr=0.1).step([no_gradients, grads(dtype="bfloat16")])
     assert_same_model(first, model("bfloat16"), "rose_numpy")
     assert_same_model(second, expected, "rose_numpy")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_memory_layout_does_not_change_a_bit(dtype: str, layout: str) -> None:
+def test_the_memory_layout_changes_no_bit(dtype: str, layout: str) -> None:
     params = {name: LAYOUTS[layout](np.copy, x) for name, x in model(dtype).items()}
     gradients = {name: LAYOUTS[layout](np.copy, x) for name, x in grads(dtype=dtype).items()}
     held = dict(params)
@@ -154,17 +154,17 @@ def test_the_memory_layout_does_not_change_a_bit(dtype: str, layout: str) -> Non
     assert_same_model(held, core_step(model(dtype), grads(dtype=dtype), lr=0.1), "rose_numpy")
 
 
-def test_parameters_are_updated_in_place_and_never_rebound() -> None:
+def test_parameters_are_updated_in_place() -> None:
     params = model()
     held = dict(params)
     optimizer = Rose(params, lr=0.1)
     optimizer.step(grads())
     assert all(params[name] is array for name, array in held.items())
-    assert all(own is array for own, array in zip(optimizer.param_groups[0]["params"], held.values(), strict=True))
+    assert all(param is array for param, array in zip(optimizer.param_groups[0]["params"], held.values(), strict=True))
     assert_same_model(held, core_step(model(), grads(), lr=0.1), "rose_numpy")
 
 
-def test_a_view_is_updated_within_its_array_and_nothing_beside_it() -> None:
+def test_a_view_is_updated_and_the_rest_of_its_array_is_not() -> None:
     whole = normal(0, (6, 8))
     expected = whole.copy()
     view, grad = whole[1:5:2, ::-3], normal(1, (2, 3))
@@ -182,20 +182,20 @@ def test_a_memory_map_is_updated(tmp_path: Path) -> None:
     assert_same_bits(stored, core_step(model(), grads(), lr=0.1)["weight"], backend="rose_numpy")
 
 
-def test_a_gradient_may_be_its_own_parameter() -> None:
+def test_a_parameter_may_be_its_gradient() -> None:
     params = model()
     expected = core_step(params, params, lr=0.1)
     Rose(params, lr=0.1).step(params)
     assert_same_model(params, expected, "rose_numpy")
 
 
-def test_a_scalar_parameter_takes_a_numpy_scalar_as_its_gradient() -> None:
+def test_the_gradient_of_a_scalar_may_be_a_numpy_scalar() -> None:
     param = np.ones((), np.float32)
     Rose([param], lr=0.25, weight_decay=0.0).step([np.float32(-3)])
     assert_same_bits(param, np.asarray(1.25, np.float32), backend="rose_numpy")
 
 
-def test_an_added_group_has_its_own_options_and_noise() -> None:
+def test_an_added_group_has_its_options_and_continues_the_index_of_the_noise() -> None:
     params, added = model("bfloat16"), model("bfloat16")
     gradients = grads(dtype="bfloat16")
     expected = core_step(added, gradients, first_index=len(params), lr=0.5)

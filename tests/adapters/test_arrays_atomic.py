@@ -1,4 +1,4 @@
-"""rose_numpy takes a step whole, or raises and changes nothing: neither an array nor a group."""
+"""A step of rose_numpy that raises changes no array and no group."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from tests.adapters.refusals import FLOATING, NO_ARRAY, SWAPPED, bad_options, re
 
 
 @bad_options
-def test_a_bad_option_in_the_last_group_stops_the_whole_step(
+def test_an_invalid_option_of_the_last_group_stops_the_whole_step(
     bad: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     optimizer = Rose([{"params": model("bfloat16")}, {"params": model()}], lr=0.1)
@@ -24,32 +24,32 @@ def test_a_bad_option_in_the_last_group_stops_the_whole_step(
         optimizer.step([grads(), grads()])
 
 
-STEPS_OF_THE_NOISE = {"below 0": -1, "after the last": 2**32}
+STEP_COUNTS = {"below 0": (-1, ValueError), "above 32 bits": (2**32, ValueError), "a string": ("x", TypeError)}
 
 
-@pytest.mark.parametrize("step", STEPS_OF_THE_NOISE.values(), ids=STEPS_OF_THE_NOISE)
-def test_a_count_that_the_noise_does_not_reach_stops_the_whole_step(step: int) -> None:
+@pytest.mark.parametrize(("step", "error"), STEP_COUNTS.values(), ids=STEP_COUNTS)
+def test_an_invalid_step_count_stops_the_whole_step(step: Any, error: type[Exception]) -> None:
     optimizer = Rose([{"params": model()}, {"params": model("bfloat16")}], lr=0.1)
     optimizer.param_groups[-1]["step"] = step
-    with refuses(optimizer, ValueError, f"step must be an integer in [0, 2**32), got {step}"):
+    with refuses(optimizer, error, f"step must be an integer in [0, 2**32), got {step!r}"):
         optimizer.step([grads(), grads()])
 
 
-def test_a_bad_reference_of_the_last_group_stops_the_whole_step() -> None:
+def test_an_invalid_reference_of_the_last_group_stops_the_whole_step() -> None:
     optimizer = Rose([{"params": model()}, {"params": model(), "wd_schedule": True}], lr=0.1)
     optimizer.param_groups[-1]["max_lr"] = float("nan")
     with refuses(optimizer, ValueError, "max_lr must be a finite number >= 0, got nan"):
         optimizer.step([grads(), grads()])
 
 
-# The gradients of a model whose last parameter is "kernel", of shape (3, 2, 3, 3).
+# Changes of the gradients. The last parameter of the model is "kernel", of shape (3, 2, 3, 3).
 GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
-    "a list for a mapping": (
+    "a list instead of a mapping": (
         lambda g: list(g.values()),
         TypeError,
         "grads must be a mapping of names to arrays, as params are, got list",
     ),
-    "a name missing and one unknown": (
+    "a missing and an unknown name": (
         lambda g: {"scales" if name == "scale" else name: grad for name, grad in g.items()},
         ValueError,
         "grads must have the names of params (None skips one); missing are ['scale'], unknown ['scales']",
@@ -64,7 +64,7 @@ GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] =
         ValueError,
         "grads['kernel'] has shape (1, 2, 3, 3), params['kernel'] has (3, 2, 3, 3); they must be equal",
     ),
-    "a list for an array": (
+    "a list instead of an array": (
         lambda g: g | {"kernel": g["kernel"].tolist()},
         TypeError,
         f"grads['kernel'] {NO_ARRAY} list",
@@ -99,7 +99,7 @@ GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] =
 
 
 @pytest.mark.parametrize(("broken", "error", "text"), GRADS.values(), ids=GRADS)
-def test_a_bad_gradient_stops_the_whole_step(
+def test_an_invalid_gradient_stops_the_whole_step(
     broken: Callable[[dict[str, Any]], Any], error: type[Exception], text: str
 ) -> None:
     optimizer = Rose({"noisy": np.ones(3, ml_dtypes.bfloat16), **model()}, lr=0.1)
@@ -113,28 +113,28 @@ GROUP_GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], s
     "a mapping": (lambda g: g, TypeError, f"{BY_GROUP} a mapping"),
     "an array": (lambda g: g["weight"], TypeError, f"{BY_GROUP} ndarray"),
     "one group": (lambda g: [g], ValueError, f"{BY_GROUP} 1"),
-    "a mapping for a list": (
+    "a mapping instead of a list": (
         lambda g: [g, g],
         TypeError,
         "grads of group 1 must be an iterable of 5 arrays, as params are, got a mapping",
     ),
-    "a list for a mapping": (
+    "a list instead of a mapping": (
         lambda g: [list(g.values()), list(g.values())],
         TypeError,
         "grads of group 0 must be a mapping of names to arrays, as params are, got list",
     ),
-    "an array for a mapping": (
+    "an array instead of a mapping": (
         lambda g: [g["weight"], list(g.values())],
         TypeError,
         "grads of group 0 must be a mapping of names to arrays, as params are, got ndarray",
     ),
-    "an array for a list": (
+    "an array instead of a list": (
         lambda g: [g, g["bias"]],
         ValueError,
         "grads of group 1 has 1 gradients for 5 parameters",
     ),
     "too few": (lambda g: [g, list(g.values())[1:]], ValueError, "grads of group 1 has 4 gradients for 5 parameters"),
-    "None for a group": (
+    "None instead of a group": (
         lambda g: [g, None],
         TypeError,
         "grads of group 1 must be an iterable of 5 arrays, got NoneType",
@@ -148,7 +148,7 @@ GROUP_GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], s
 
 
 @pytest.mark.parametrize(("broken", "error", "text"), GROUP_GRADS.values(), ids=GROUP_GRADS)
-def test_bad_gradients_of_a_group_stop_the_whole_step(
+def test_invalid_gradients_of_a_group_stop_the_whole_step(
     broken: Callable[[dict[str, Any]], Any], error: type[Exception], text: str
 ) -> None:
     optimizer = Rose([{"params": model()}, {"params": list(model().values())}], lr=0.1)
@@ -156,7 +156,7 @@ def test_bad_gradients_of_a_group_stop_the_whole_step(
         optimizer.step(broken(grads()))
 
 
-def test_an_array_made_read_only_later_stops_the_whole_step() -> None:
+def test_an_array_that_becomes_read_only_stops_the_whole_step() -> None:
     params = model()
     optimizer = Rose(params, lr=0.1)
     params["kernel"].flags.writeable = False

@@ -1,4 +1,4 @@
-"""rose_numpy refuses parameters and options that it cannot update or follow, and warns of those it cannot move."""
+"""The errors and warnings of rose_numpy about parameters and options, with their whole text."""
 
 import sys
 import warnings
@@ -23,7 +23,7 @@ from tests.adapters.refusals import (
     weak_decays,
 )
 
-NO_ARRAYS = "params must be a mapping of names to arrays, an iterable of arrays or of group dicts, got"
+NOT_ARRAYS = "params must be a mapping of names to arrays, an iterable of arrays or of group dicts, got"
 OPTIONS = "lr, weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize, sr_seed"
 
 
@@ -35,14 +35,14 @@ def read_only() -> np.ndarray:
 
 TWICE = np.ones(2)
 PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
-    "a bare array": (np.ones((2, 2)), TypeError, f"{NO_ARRAYS} ndarray"),
-    "a string": ("weights", TypeError, f"{NO_ARRAYS} str"),
-    "a number": (1.0, TypeError, f"{NO_ARRAYS} float"),
-    "nothing": ([], ValueError, "params must hold at least one array, got none"),
+    "a bare array": (np.ones((2, 2)), TypeError, f"{NOT_ARRAYS} ndarray"),
+    "a string": ("weights", TypeError, f"{NOT_ARRAYS} str"),
+    "a number": (1.0, TypeError, f"{NOT_ARRAYS} float"),
+    "an empty list": ([], ValueError, "params must hold at least one array, got none"),
     "an empty mapping": ({}, ValueError, "params must hold at least one array, got none"),
     "an empty generator": (iter(()), ValueError, "params must hold at least one array, got none"),
     "lists of lists": ([[1.0, 2.0]], TypeError, f"params[0] {NO_ARRAY} list"),
-    "a group dict for the groups": ({"params": [np.ones(2)]}, TypeError, f"params['params'] {NO_ARRAY} list"),
+    "a group dict without a list": ({"params": [np.ones(2)]}, TypeError, f"params['params'] {NO_ARRAY} list"),
     "a mapping among arrays": ([np.ones(2), {"params": [TWICE]}], TypeError, f"params[1] {NO_ARRAY} dict"),
     "a group of a string": (
         [{"params": "weights"}],
@@ -54,7 +54,7 @@ PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
         TypeError,
         "group 0 must be a mapping with \"params\", got {'lr': 0.1}",
     ),
-    "a name that is no string": ({1: np.ones(2)}, TypeError, "params must have strings as its keys, got 1"),
+    "a name that is not a string": ({1: np.ones(2)}, TypeError, "params must have strings as its keys, got 1"),
     "an unknown option": (
         [{"params": [np.ones(2)], "momentum": 0.9}],
         TypeError,
@@ -97,12 +97,12 @@ PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "params[1] of group 1 is given twice; each array can be in one place only",
     ),
-    "a bad lr of a group": (
+    "an invalid lr of a group": (
         [{"params": [np.ones(2)], "lr": -1}],
         ValueError,
         "lr must be a finite number >= 0, got -1",
     ),
-    "a bad max_lr of a group": (
+    "an invalid max_lr of a group": (
         [{"params": [np.ones(2)], "max_lr": "high"}],
         TypeError,
         "max_lr must be a finite number >= 0, got 'high'",
@@ -111,23 +111,23 @@ PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("params", "error", "text"), PARAMS.values(), ids=PARAMS)
-def test_parameters_that_cannot_be_updated_are_refused(params: Any, error: type[Exception], text: str) -> None:
+def test_parameters_that_cannot_be_updated_raise(params: Any, error: type[Exception], text: str) -> None:
     with raises(error, text):
         Rose(params, lr=0.1)
 
 
 @bad_options
-def test_bad_options_are_refused_by_the_constructor(bad: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_invalid_options_raise_in_the_constructor(bad: dict[str, Any], error: type[Exception], text: str) -> None:
     with raises(error, text):
         Rose(model(), **({"lr": 0.1} | bad))
 
 
-def test_a_seed_is_needed() -> None:
+def test_sr_seed_must_not_be_none() -> None:
     with raises(ValueError, "sr_seed must be an integer in [0, 2**64), got None"):
         Rose(model(), lr=0.1, sr_seed=None)  # type: ignore[arg-type]
 
 
-def test_an_option_that_does_not_exist_is_refused_by_the_constructor() -> None:
+def test_unknown_and_missing_arguments_raise_in_the_constructor() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'momentum'"):
         Rose(model(), lr=0.1, momentum=0.9)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'lr'"):
@@ -135,11 +135,13 @@ def test_an_option_that_does_not_exist_is_refused_by_the_constructor() -> None:
 
 
 @bad_options
-def test_a_bad_option_of_an_added_group_adds_nothing(bad: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_an_invalid_option_of_an_added_group_adds_no_group(
+    bad: dict[str, Any], error: type[Exception], text: str
+) -> None:
     optimizer = Rose(model(), lr=0.1)
     with refuses(optimizer, error, text):
         optimizer.add_param_group({"params": model(), **bad})
-    optimizer.step(grads())  # not by groups
+    optimizer.step(grads())  # a step without groups still works
 
 
 FIXED = (
@@ -148,31 +150,31 @@ FIXED = (
 )
 
 
-def test_slices_of_one_element_warn_once_and_name_the_parameters() -> None:
+def test_slices_of_one_element_cause_one_warning_with_all_names() -> None:
     params = {"down": np.ones((3, 1)), "bias": np.ones(3), "1x1": np.ones((4, 1, 1, 1)), "none": np.ones((0, 1))}
     text = f"params['down'] of shape (3, 1), params['1x1'] of shape (4, 1, 1, 1) in group 0: {FIXED}"
     with warns(text, __file__):
         Rose(params, lr=0.1)
 
 
-def test_slices_of_one_element_in_an_added_group_warn_at_the_line_that_adds_it() -> None:
+def test_the_warning_about_an_added_group_points_at_the_line_that_adds_it() -> None:
     optimizer = Rose(model(), lr=0.1)
     with warns(f"params[0] of shape (3, 1) in group 1: {FIXED}", __file__):
         optimizer.add_param_group({"params": [np.ones((3, 1))]})
 
 
-def test_slices_of_one_element_do_not_warn_without_centering() -> None:
+def test_slices_of_one_element_cause_no_warning_without_centering() -> None:
     Rose([{"params": [np.ones((3, 1))], "centralize": False}], lr=0.1)
 
 
-def test_slices_of_one_element_in_several_groups_warn_once() -> None:
+def test_slices_of_one_element_in_several_groups_cause_one_warning() -> None:
     groups = [{"params": {"a": np.ones((3, 1))}}, {"params": {"b": np.ones((2, 1))}}]
     with warns(f"params['a'] of shape (3, 1) in group 0, params['b'] of shape (2, 1) in group 1: {FIXED}", __file__):
         Rose(groups, lr=0.1)
 
 
 @strong_decays
-def test_a_strong_coupled_decay_warns_once_and_says_what_to_pass(options: dict[str, Any], text: str) -> None:
+def test_a_strong_coupled_decay_causes_one_warning_with_a_better_value(options: dict[str, Any], text: str) -> None:
     with warns(f"group 0, group 1: {text}", __file__):
         optimizer = Rose([{"params": [np.ones(2)]}, {"params": [np.ones(3)]}], **options)
     with warns(f"group 2: {text}", __file__):
@@ -180,7 +182,7 @@ def test_a_strong_coupled_decay_warns_once_and_says_what_to_pass(options: dict[s
 
 
 @weak_decays
-def test_other_decays_do_not_warn(options: dict[str, Any]) -> None:
+def test_other_decays_cause_no_warning(options: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Rose(model(), **options)

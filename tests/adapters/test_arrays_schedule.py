@@ -1,4 +1,4 @@
-"""rose_numpy over several steps: learning rates that change, the decay coupled to them, and the counted noise."""
+"""Runs of rose_numpy with a schedule: the learning rates, the coupled decay, and the step count of the noise."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WARMING_UP = [0.0, 0.0, 0.0625, 0.125]
 
 
 def run(rates: list[float], **group: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Take a step at each learning rate, and return the model and its group."""
+    """Take a step at each learning rate, and return the parameters and their group."""
     params = model("bfloat16")
     optimizer = Rose([{"params": params, **group}], lr=rates[0])
     for step, lr in enumerate(rates):
@@ -33,7 +33,7 @@ def test_steps_with_lr_0_are_not_counted(rates: list[float], count: int) -> None
     assert run(rates)[1]["step"] == count
 
 
-def test_every_group_counts_its_own_steps() -> None:
+def test_each_group_counts_its_steps() -> None:
     params = [model("bfloat16"), model("bfloat16")]
     optimizer = Rose([{"params": p} for p in params], lr=0.1)
     optimizer.param_groups[0]["lr"] = 0.0
@@ -47,9 +47,9 @@ def test_every_group_counts_its_own_steps() -> None:
 INITIAL = {
     "the first lr": ({}, DECAYING, 0.125),
     "the first lr that is not 0": ({}, WARMING_UP, 0.0625),
-    "none before it": ({}, [0.0, 0.0], None),
-    "one that is given": ({"initial_lr": 0.5}, DECAYING, 0.5),
-    "0 counts as none": ({"initial_lr": 0}, WARMING_UP, 0.0625),
+    "only lr 0": ({}, [0.0, 0.0], None),
+    "given": ({"initial_lr": 0.5}, DECAYING, 0.5),
+    "given as 0": ({"initial_lr": 0}, WARMING_UP, 0.0625),
 }
 
 
@@ -65,23 +65,23 @@ REFERENCES: dict[str, tuple[dict[str, Any], float | None]] = {
     "a number of NumPy": ({"wd_schedule": np.float32(0.5)}, 0.5),
     "max_lr": ({"wd_schedule": True, "max_lr": 0.5, "initial_lr": 0.25}, 0.5),
     "initial_lr": ({"wd_schedule": True, "initial_lr": 0.25}, 0.25),
-    "initial_lr beside a max_lr of 0": ({"wd_schedule": True, "max_lr": 0, "initial_lr": 0.25}, 0.25),
+    "initial_lr and a max_lr of 0": ({"wd_schedule": True, "max_lr": 0, "initial_lr": 0.25}, 0.25),
     "the first lr": ({"wd_schedule": np.True_}, 0.125),
 }
 
 
 @pytest.mark.parametrize(("given", "reference"), REFERENCES.values(), ids=REFERENCES)
-def test_the_decay_follows_its_reference(given: dict[str, Any], reference: float | None) -> None:
+def test_the_decay_is_relative_to_its_reference(given: dict[str, Any], reference: float | None) -> None:
     params, _ = run(DECAYING, weight_decay=0.5, **given)
     assert_same_model(params, core_run(DECAYING, weight_decay=0.5, lr_reference=reference), "rose_numpy")
 
 
-def test_the_decay_of_a_warm_up_refers_to_its_first_lr_that_is_not_0() -> None:
+def test_the_reference_of_a_warm_up_is_the_first_lr_that_is_not_0() -> None:
     params, _ = run(WARMING_UP, weight_decay=0.5, wd_schedule=True)
     assert_same_model(params, core_run(WARMING_UP, weight_decay=0.5, lr_reference=0.0625), "rose_numpy")
 
 
-def test_a_schedule_may_leave_numbers_of_numpy_in_a_group() -> None:
+def test_a_schedule_may_set_numpy_numbers() -> None:
     params, group = run([np.float64(0.125), np.asarray(0.0625), np.float32(0.0)], weight_decay=0.5, wd_schedule=True)
     assert_same_model(params, core_run([0.125, 0.0625, 0.0], weight_decay=0.5, lr_reference=0.125), "rose_numpy")
     assert group["step"] == 2

@@ -1,4 +1,4 @@
-"""The state of rose_numpy: plain values that JSON can hold, from which a run continues bit for bit."""
+"""The state of rose_numpy: plain values for JSON, from which a run continues bit for bit."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ def new_params() -> Params:
 
 
 def new_optimizer(params: Params) -> Rose:
-    """Return an optimizer of several groups with options of their own, on a schedule."""
+    """Return an optimizer of several groups with different options."""
     named, plain, scheduled = params
     return Rose(
         [
@@ -37,7 +37,7 @@ def new_optimizer(params: Params) -> Rose:
 
 
 def run(optimizer: Rose, steps: range) -> None:
-    """Take steps on a schedule in which the lr of the last group is 0 at first."""
+    """Take steps with a schedule. The lr of the last group is 0 in the first step."""
     for step in steps:
         for number, group in enumerate(optimizer.param_groups):
             group["lr"] = 0.25 / (1 + step) if step or number < 2 else 0.0
@@ -45,18 +45,18 @@ def run(optimizer: Rose, steps: range) -> None:
 
 
 def uninterrupted(steps: int) -> Params:
-    """Return the parameters after a run of so many steps."""
+    """Return the parameters after a run of this number of steps."""
     params = new_params()
     run(new_optimizer(params), range(steps))
     return params
 
 
 def assert_same_params(params: Params, expected: Params) -> None:
-    for own, want in zip(params, expected, strict=True):
-        assert_same_model(own, want, "rose_numpy")
+    for group, expected_group in zip(params, expected, strict=True):
+        assert_same_model(group, expected_group, "rose_numpy")
 
 
-def test_the_state_is_plain_values() -> None:
+def test_the_state_has_plain_values() -> None:
     optimizer = Rose({"w": np.ones(2)}, lr=np.float32(0.5), compute_dtype=np.float32, weight_decay=None)
     optimizer.param_groups[0]["max_lr"] = np.float32(0.5)
     optimizer.step({"w": np.ones(2)})
@@ -79,7 +79,7 @@ def test_the_state_is_plain_values() -> None:
     assert json.loads(json.dumps(optimizer.state_dict())) == {"param_groups": [expected]}
 
 
-def test_the_positions_of_parameters_count_on_across_groups() -> None:
+def test_the_indices_of_parameters_count_across_groups() -> None:
     groups = new_optimizer(new_params()).state_dict()["param_groups"]
     assert [group["params"] for group in groups] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14]]
     assert groups[1]["names"] is None
@@ -97,7 +97,7 @@ def test_a_run_resumed_from_json_continues_bit_for_bit(saved_after: int) -> None
     assert_same_params(params, uninterrupted(6))
 
 
-def test_a_loaded_state_is_not_shared_with_the_optimizer() -> None:
+def test_a_step_does_not_change_a_loaded_state() -> None:
     optimizer = new_optimizer(new_params())
     state = optimizer.state_dict()
     optimizer.load_state_dict(state)
@@ -113,23 +113,23 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_copy_has_arrays_of_its_own_and_continues_bit_for_bit(copied: Callable[[Rose], Rose]) -> None:
+def test_a_copy_has_copies_of_the_arrays_and_continues_bit_for_bit(copied: Callable[[Rose], Rose]) -> None:
     params = new_params()
     optimizer = new_optimizer(params)
     run(optimizer, range(2))
-    twin = copied(optimizer)
-    run(twin, range(2, 4))
+    copy_ = copied(optimizer)
+    run(copy_, range(2, 4))
     assert_same_params(params, uninterrupted(2))
     names = list(params[0])
-    held = [dict(zip(names, group["params"], strict=True)) for group in twin.param_groups]
+    held = [dict(zip(names, group["params"], strict=True)) for group in copy_.param_groups]
     assert_same_params(held, uninterrupted(4))
 
 
-def test_a_copy_together_with_its_parameters_keeps_updating_them() -> None:
+def test_an_optimizer_copied_together_with_its_parameters_updates_the_copies() -> None:
     params = new_params()
-    twin_params, twin = copy.deepcopy((params, new_optimizer(params)))
-    run(twin, range(2))
-    assert_same_params(twin_params, uninterrupted(2))
+    copied_params, copied_optimizer = copy.deepcopy((params, new_optimizer(params)))
+    run(copied_optimizer, range(2))
+    assert_same_params(copied_params, uninterrupted(2))
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
@@ -138,9 +138,13 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
 
 GROUP = 'state["param_groups"][2]'
 NAMES = ["scale", "bias", "unused", "weight", "kernel"]
-BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
-    "an option missing": (without("lr"), ValueError, f"{GROUP} lacks the keys ['lr'] and has the unknown keys []"),
-    "the count missing": (without("step"), ValueError, f"{GROUP} lacks the keys ['step'] and has the unknown keys []"),
+INVALID_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
+    "a missing option": (without("lr"), ValueError, f"{GROUP} lacks the keys ['lr'] and has the unknown keys []"),
+    "a missing step count": (
+        without("step"),
+        ValueError,
+        f"{GROUP} lacks the keys ['step'] and has the unknown keys []",
+    ),
     "an unknown key": (
         lambda group: group.update(momentum=0.9),
         ValueError,
@@ -161,17 +165,17 @@ BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], st
         ValueError,
         f"{GROUP} is of 5 parameters named None, this optimizer's of 5 named {NAMES}",
     ),
-    "a bad option": (
+    "an invalid option": (
         lambda group: group.update(lr=float("nan")),
         ValueError,
         "lr must be a finite number >= 0, got nan",
     ),
-    "a bad initial_lr": (
+    "an invalid initial_lr": (
         lambda group: group.update(initial_lr=-1),
         ValueError,
         "initial_lr must be a finite number >= 0, got -1",
     ),
-    "a bad count": (
+    "an invalid step count": (
         lambda group: group.update(step=-1),
         ValueError,
         "step must be an integer in [0, 2**32), got -1",
@@ -184,8 +188,8 @@ BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], st
 }
 
 
-@pytest.mark.parametrize(("broken", "error", "text"), BAD_GROUPS.values(), ids=BAD_GROUPS)
-def test_a_bad_last_group_of_a_state_changes_nothing(
+@pytest.mark.parametrize(("broken", "error", "text"), INVALID_GROUPS.values(), ids=INVALID_GROUPS)
+def test_an_invalid_last_group_of_a_state_changes_nothing(
     broken: Callable[[dict[str, Any]], Any], error: type[Exception], text: str
 ) -> None:
     optimizer = new_optimizer(new_params())
@@ -196,13 +200,13 @@ def test_a_bad_last_group_of_a_state_changes_nothing(
         optimizer.load_state_dict(state)
 
 
-NO_STATE = 'state must be a mapping with a list "param_groups", as state_dict returns it'
-BAD_STATES: dict[str, tuple[Any, type[Exception], str]] = {
-    "no mapping": ([], TypeError, NO_STATE),
-    "no groups": ({}, TypeError, NO_STATE),
-    "groups in a mapping": ({"param_groups": {}}, TypeError, NO_STATE),
+NOT_A_STATE = 'state must be a mapping with a list "param_groups", as state_dict returns it'
+INVALID_STATES: dict[str, tuple[Any, type[Exception], str]] = {
+    "a list": ([], TypeError, NOT_A_STATE),
+    "no groups": ({}, TypeError, NOT_A_STATE),
+    "groups in a mapping": ({"param_groups": {}}, TypeError, NOT_A_STATE),
     "one group": ({"param_groups": [{}]}, ValueError, "state has 1 groups, this optimizer 3"),
-    "a group that is no mapping": (
+    "a group that is not a mapping": (
         {"param_groups": [[], [], []]},
         TypeError,
         'state["param_groups"][0] must be a mapping, got list',
@@ -210,8 +214,8 @@ BAD_STATES: dict[str, tuple[Any, type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize(("state", "error", "text"), BAD_STATES.values(), ids=BAD_STATES)
-def test_what_is_no_state_changes_nothing(state: Any, error: type[Exception], text: str) -> None:
+@pytest.mark.parametrize(("state", "error", "text"), INVALID_STATES.values(), ids=INVALID_STATES)
+def test_an_invalid_state_changes_nothing(state: Any, error: type[Exception], text: str) -> None:
     optimizer = new_optimizer(new_params())
     with refuses(optimizer, error, text):
         optimizer.load_state_dict(state)

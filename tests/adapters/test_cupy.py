@@ -1,4 +1,4 @@
-"""rose_cupy: the bits of rose_numpy, queued on the current stream; without a GPU on arrays that NumPy computes."""
+"""rose_cupy has the bits of rose_numpy, and queues its steps on the current stream. Without a GPU, a fake runs it."""
 
 import importlib
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 import rose_numpy
 from rose_core.namespace import arrays
 from rose_numpy import Rose as NumpyRose
-from tests import cupy_of_numpy
+from tests import fake_cupy
 from tests.adapters.models import SHAPES, assert_same_model, core_step, grads, model
 from tests.adapters.refusals import raises, refuses
 from tests.backends import BACKENDS
@@ -27,7 +27,7 @@ STEPS: Final = 20
 
 
 class Library(NamedTuple):
-    """CuPy, or what stands for it: the adapter, the module, and what makes an array of NumPy's one of its own."""
+    """CuPy or its fake: the adapter, the module, and the function that copies a NumPy array to it."""
 
     rose: Any
     cupy: Any
@@ -40,26 +40,26 @@ class Library(NamedTuple):
 
 @pytest.fixture
 def on_gpu() -> Library:
-    """Return CuPy, if it has a device."""
+    """Return CuPy, or skip the test without a device."""
     if reason := BACKEND.missing():
         pytest.skip(reason)
     return Library(importlib.import_module("rose_cupy").Rose, importlib.import_module("cupy"), BACKEND.array)
 
 
 @pytest.fixture
-def of_numpy(monkeypatch: pytest.MonkeyPatch) -> Library:
-    """Return what is made of NumPy, which the adapter takes for CuPy during a test."""
-    for name in ("rose_cupy", "rose_cupy.optimizer"):  # imported anew, and forgotten afterwards
+def on_fake(monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Return the fake, which rose_cupy imports as CuPy during a test."""
+    for name in ("rose_cupy", "rose_cupy.optimizer"):  # imported again, and removed after the test
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "cupy", cupy_of_numpy.cupy)
-    monkeypatch.setitem(arrays._NAMESPACES, cupy_of_numpy.ndarray, cupy_of_numpy.cupy)
-    return Library(importlib.import_module("rose_cupy").Rose, cupy_of_numpy.cupy, cupy_of_numpy.array)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.cupy)
+    monkeypatch.setitem(arrays._NAMESPACES, fake_cupy.ndarray, fake_cupy.cupy)
+    return Library(importlib.import_module("rose_cupy").Rose, fake_cupy.cupy, fake_cupy.array)
 
 
-@pytest.fixture(params=[pytest.param("on_gpu", marks=pytest.mark.gpu), "of_numpy"])
+@pytest.fixture(params=[pytest.param("on_gpu", marks=pytest.mark.gpu), "on_fake"])
 def library(request: pytest.FixtureRequest) -> Any:
-    """Return each of the two."""
+    """Return CuPy, and its fake."""
     return request.getfixturevalue(request.param)
 
 
@@ -70,7 +70,7 @@ def test_the_import_without_cupy_names_the_extras() -> None:
     assert done.stderr.splitlines()[-1] == NEEDS_CUPY
 
 
-def test_arrays_of_numpy_are_refused(library: Library) -> None:
+def test_numpy_arrays_raise(library: Library) -> None:
     with raises(TypeError, "params['w'] must be a cupy.ndarray, got ndarray"):
         library.rose({"w": np.ones((2, 2), np.float32)}, lr=0.1)
 
@@ -112,7 +112,7 @@ def test_views_are_updated_in_place(library: Library, layout: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_diagnosis_is_that_of_numpy(library: Library, dtype: str) -> None:
+def test_a_diagnosis_equals_that_of_numpy(library: Library, dtype: str) -> None:
     optimizer, reference = library.rose(library.arrays(model(dtype)), lr=0.25), NumpyRose(model(dtype), lr=0.25)
     found = importlib.import_module("rose_cupy").diagnose(
         optimizer, library.arrays(grads(dtype=dtype)) | {"bias": None}
@@ -129,19 +129,19 @@ extern "C" __global__ void spin(long long cycles) {
 
 
 @pytest.mark.gpu
-def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(on_gpu: Library) -> None:
+def test_a_step_is_queued_on_the_current_stream_and_the_host_does_not_wait(on_gpu: Library) -> None:
     cupy = on_gpu.cupy
     stream, other = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
     spin = cupy.RawKernel(SPIN, "spin")
     with stream:
         params, gradients = on_gpu.arrays(model("bfloat16")), on_gpu.arrays(grads(dtype="bfloat16"))
         optimizer = on_gpu.rose(params, lr=0.1)
-        # The first step compiles, and fills the pools of memory.
+        # The first step compiles kernels, and fills the memory pools.
         optimizer.step(gradients)
         spin((1,), (1,), (1,))
         stream.synchronize()
         before = params["weight"].get()
-        spin((1,), (1,), (4_000_000_000,))  # some 2 s
+        spin((1,), (1,), (4_000_000_000,))  # about 2 s
         optimizer.step(gradients)
         meanwhile = params["weight"].get(stream=other)
         assert not stream.done
@@ -153,14 +153,14 @@ def test_a_step_waits_on_the_current_stream_and_the_host_does_not_wait_for_it(on
     assert_same_model(params, expected, "rose_cupy")
 
 
-def test_a_gradient_of_numpy_stops_the_whole_step(library: Library) -> None:
+def test_a_numpy_gradient_stops_the_whole_step(library: Library) -> None:
     optimizer = library.rose(library.arrays(model()), lr=0.1)
     text = "grads['kernel'] is an array of numpy, params['kernel'] of cupy; they must be of one library"
     with refuses(optimizer, TypeError, text):
         optimizer.step(library.arrays(grads()) | {"kernel": grads()["kernel"]})
 
 
-def test_an_array_of_another_than_the_current_device_is_refused(
+def test_an_array_on_another_device_than_the_current_one_raises(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, gradients = library.arrays(model()), library.arrays(grads())

@@ -1,4 +1,4 @@
-"""Noise drawn from torch's generators: the words of the parameters in their order, though some are drawn ahead."""
+"""Noise from torch's generators is drawn in the order of the parameters, also if words are drawn ahead."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ COUNT = 5
 
 
 def model(dtype: str, first: int) -> dict[str, np.ndarray]:
-    """Return arrays of each shape in turn, each with values of its own."""
+    """Return several arrays of each shape, all with different values."""
     return {
         f"{name} {number}": normal(first + number, shape, dtype)
         for number in range(COUNT)
@@ -36,7 +36,7 @@ def stepped(params: dict[str, np.ndarray], grads: dict[str, np.ndarray], **optio
 def test_drawn_noise_is_drawn_in_the_order_of_the_parameters(
     max_words: int, fused: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Words are drawn ahead for none of the parameters, for the small ones, or for all."""
+    """Words are drawn ahead for none of the parameters, for small ones, or for all."""
     monkeypatch.setattr(step, "_MAX_WORDS", max_words)
     params, grads = model("bfloat16", 0), model("bfloat16", 100)
     generator = torch.Generator().manual_seed(5)

@@ -1,4 +1,4 @@
-"""A signal that arrives during a step is handled when the step is complete, and no exception of its handler is lost."""
+"""A signal during a step is handled after the step, and an exception of its handler is raised."""
 
 import os
 import signal
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this s
 
 
 class AlarmError(Exception):
-    """Raised by the handler of the timer, as KeyboardInterrupt is by that of Ctrl-C."""
+    """Raised by the handler of the timer, like KeyboardInterrupt by the handler of Ctrl-C."""
 
 
 class Run:
-    """A run whose steps end with one count and one set of parameters."""
+    """A step function with the step count and the parameters of its optimizer."""
 
     def __init__(self, step: Callable[[], Any], optimizer: Any, params: Callable[[], list[np.ndarray]]) -> None:
         self.step, self._optimizer, self.params = step, optimizer, params
@@ -88,7 +88,7 @@ def test_every_alarm_is_raised_after_a_whole_step(start: Callable[[bool | None],
     assert raised == handled > 0
 
 
-def test_a_handler_runs_once_for_each_signal_when_the_block_has_ended() -> None:
+def test_a_handler_runs_once_for_each_signal_after_the_block() -> None:
     events: list[str] = []
     before = signal.signal(signal.SIGUSR1, lambda *_: events.append("signal"))
     try:
@@ -118,14 +118,14 @@ def test_ctrl_c_is_raised_after_the_block_and_its_handler_is_restored() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_an_error_of_the_block_comes_through() -> None:
+def test_an_error_in_the_block_is_raised() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ValueError, match="block"), uninterrupted():
         raise ValueError("block")
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_another_thread_leaves_the_handlers_alone() -> None:
+def test_another_thread_does_not_change_the_handlers() -> None:
     found = []
 
     def work() -> None:

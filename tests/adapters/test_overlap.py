@@ -1,4 +1,4 @@
-"""The memory of arrays, known by addresses and strides, is what NumPy finds by their bytes."""
+"""Overlaps and spans of arrays, computed from addresses and strides, agree with NumPy."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def arrays_in(buffer: np.ndarray, ranges: list[list[int]]) -> tuple[list[np.ndar
 
 @given(ranges=extents.filter(bool))
 @examples(300)
-def test_parameters_that_share_a_byte_with_another(ranges: list[list[int]]) -> None:
+def test_shared_memory_finds_parameters_that_share_a_byte(ranges: list[list[int]]) -> None:
     views, memory = arrays_in(np.zeros(BYTES), ranges)
     shared = [
         index
@@ -40,8 +40,10 @@ def test_parameters_that_share_a_byte_with_another(ranges: list[list[int]]) -> N
 
 @given(params=extents.filter(bool), grads=extents.filter(bool))
 @examples(300)
-def test_gradients_that_share_a_byte_with_a_parameter(params: list[list[int]], grads: list[list[int]]) -> None:
-    """A gradient that surrounds an empty parameter may be found, too."""
+def test_shared_memory_finds_gradients_that_share_a_byte_with_a_parameter(
+    params: list[list[int]], grads: list[list[int]]
+) -> None:
+    """It may also find a gradient that surrounds an empty parameter."""
     buffer = np.zeros(BYTES)
     views, memory = arrays_in(buffer, params)
     others, other_memory = arrays_in(buffer, grads)
@@ -54,10 +56,10 @@ def test_gradients_that_share_a_byte_with_a_parameter(params: list[list[int]], g
 
 @given(data=st.data(), shape=st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))
 @examples(300)
-def test_repeated_elements_are_told_from_those_of_any_slice(data: st.DataObject, shape: tuple[int, ...]) -> None:
-    """Strides that interleave without sharing an element may count as repeated."""
+def test_has_repeated_elements_is_false_for_slices(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    """It may be true for strides that interleave without sharing an element."""
     strides = data.draw(st.tuples(*[st.integers(0, 6)] * len(shape)))
-    positions = np.tensordot(strides, np.indices(shape), 1)  # of each element in memory
+    positions = np.tensordot(strides, np.indices(shape), 1)  # the position of each element in memory
     if len(np.unique(positions)) < positions.size:
         assert has_repeated_elements(shape, strides)
     steps = data.draw(st.tuples(*[st.integers(1, 3)] * len(shape)))
@@ -80,7 +82,7 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_span_is_that_of_numpy(view: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_spans_equal_the_byte_bounds_of_numpy(view: Callable[[np.ndarray], np.ndarray]) -> None:
     array = view(np.zeros((6, 10)))
     (address,), (offset, length) = addresses_of([array]), span_of(array.shape, array.strides, array.itemsize)
     first, end = np.lib.array_utils.byte_bounds(array)

@@ -1,4 +1,4 @@
-"""The same run through the optimizer of every library: the same bits after every step."""
+"""Runs of the optimizer of every library have the bits of rose_numpy after every step."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,13 +19,13 @@ OTHERS: Final = ("torch-1-thread", "torch-2-threads", "torch-cuda", "cupy")
 other_libraries = pytest.mark.parametrize(
     "backend", [pytest.param(b, id=b.name, marks=b.marks) for b in BACKENDS if b.name in OTHERS], indirect=True
 )
-# At rank 2 and above some of the drawn slices are of one element, where there is nothing to see.
+# Some of the drawn shapes have slices of one element.
 pytestmark = pytest.mark.filterwarnings("ignore:.* slices of one element")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters of one dtype, their options, and a learning rate for each step; None skips a parameter."""
+    """Parameters of one dtype with their options, and the learning rate and the skipped parameters of each step."""
 
     dtype: str
     shapes: list[tuple[int, ...]]
@@ -36,19 +36,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Run:
-    """Groups of parameters, and what their gradients are made of."""
+    """Groups of parameters, and the kind and the seed of their gradients."""
 
     groups: list[Group]
     kind: str
     seed: int
 
     def params(self) -> list[list[np.ndarray]]:
-        """Return the parameters at the start, group by group."""
+        """Return the initial parameters of each group."""
         rng = np.random.default_rng(self.seed)
         return [[fill("normal", rng, shape, group.dtype) for shape in group.shapes] for group in self.groups]
 
     def grads(self, step: int) -> list[list[np.ndarray | None]]:
-        """Return the gradients of a step, group by group."""
+        """Return the gradients of each group at a step."""
         rng = np.random.default_rng([self.seed, step])
         drawn = [[fill(self.kind, rng, shape, group.dtype) for shape in group.shapes] for group in self.groups]
         masks = [group.skipped[step] for group in self.groups]
@@ -68,7 +68,7 @@ class Arrays:
         self.optimizer = rose([{"params": params, **group.options} for params, group in pairs], lr=1.0)
 
     def step(self, grads: list[list[np.ndarray | None]]) -> None:
-        """Hand the gradients over."""
+        """Take a step with these gradients."""
         self.optimizer.step([[None if x is None else self.array(x) for x in group] for group in grads])
 
 
@@ -82,15 +82,15 @@ class Tensors:
         self.optimizer = rose_torch.Rose([{"params": params, **group.options} for params, group in pairs], lr=1.0)
 
     def step(self, grads: list[list[np.ndarray | None]]) -> None:
-        """Set the gradients."""
+        """Set `grad` of the parameters, and take a step."""
         for params, group in zip(self.params, grads, strict=True):
             for param, grad in zip(params, group, strict=True):
                 param.grad = None if grad is None else self.array(grad)
         self.optimizer.step()
 
 
-def begun(run: Run, backend: Backend) -> Arrays | Tensors:
-    """Return the run at its start, on the library."""
+def start(run: Run, backend: Backend) -> Arrays | Tensors:
+    """Return the run on a library, before its first step."""
     if backend.name.startswith("torch"):
         return Tensors(run, backend)
     if backend.name == "numpy":
@@ -101,12 +101,12 @@ def begun(run: Run, backend: Backend) -> Arrays | Tensors:
 
 
 def assert_runs_have_the_bits_of_numpy(backend: Backend, run: Run) -> None:
-    """Take all steps on the library and on NumPy, and compare parameters and groups after each."""
-    reference, other = begun(run, BACKENDS[0]), begun(run, backend)
+    """Take all steps on the library and on NumPy, and compare the parameters and the groups after each step."""
+    reference, other = start(run, BACKENDS[0]), start(run, backend)
     for step in range(len(run.groups[0].rates)):
         for held in (reference, other):
-            for group, own in zip(run.groups, held.optimizer.param_groups, strict=True):
-                own["lr"] = group.rates[step]
+            for group, param_group in zip(run.groups, held.optimizer.param_groups, strict=True):
+                param_group["lr"] = group.rates[step]
             held.step(run.grads(step))
         for number, pair in enumerate(zip(other.params, reference.params, strict=True)):
             for position, (got, want) in enumerate(zip(*pair, strict=True)):
@@ -116,7 +116,7 @@ def assert_runs_have_the_bits_of_numpy(backend: Backend, run: Run) -> None:
 
 
 def recorded(optimizer: Any) -> list[tuple[int, float | None]]:
-    """Return what the steps have left in each group."""
+    """Return the step count and the `initial_lr` of each group."""
     return [(group["step"], group.get("initial_lr")) for group in optimizer.param_groups]
 
 
@@ -143,7 +143,7 @@ def groups(draw: st.DrawFn, steps: int) -> Group:
 
 @st.composite
 def runs(draw: st.DrawFn, *, flushes: bool) -> Run:
-    """Draw a run of a library, which may flush float32 subnormals."""
+    """Draw a run for a library, which may flush float32 subnormals."""
     steps = draw(st.integers(1, 4))
     kind = draw(st.sampled_from([kind for kind in KINDS if not (flushes and kind in TINY_KINDS)]))
     drawn = draw(st.lists(groups(steps), min_size=1, max_size=3))
@@ -157,7 +157,7 @@ def test_a_run_has_the_bits_of_numpy(backend: Backend, data: st.DataObject) -> N
     assert_runs_have_the_bits_of_numpy(backend, data.draw(runs(flushes=backend.flushes)))
 
 
-# torch splits work over threads above 32768 elements.
+# torch uses several threads above 32768 elements.
 LARGE: Final = [(200, 300), (70_001,), (64, 32, 5, 5), (3, 40_000)]
 
 
@@ -167,5 +167,5 @@ def test_a_run_of_large_arrays_has_the_bits_of_numpy(backend: Backend, dtype: st
     options = {"sr_seed": 2**63, "wd_schedule": True, "weight_decay": 0.1}
     rates, skipped = [0.0, 0.01, 0.005], [[False] * len(LARGE)] * 3
     all_options = [options, options | {"compute_dtype": "fp32", "sr_seed": 1}]
-    run = Run([Group(dtype, LARGE, own, rates, skipped) for own in all_options], "normal", 0)
+    run = Run([Group(dtype, LARGE, each, rates, skipped) for each in all_options], "normal", 0)
     assert_runs_have_the_bits_of_numpy(backend, run)

@@ -1,4 +1,4 @@
-"""The memory that a step of rose_torch allocates does not grow with the parameter."""
+"""The temporaries of a step of rose_torch do not grow with the parameter."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from torch.autograd.profiler import profile
 
 from rose_torch import Rose
 
-# The promise of the README.
+# The limit in the README.
 LIMIT: Final = 16 * 2**20
 
 
@@ -32,8 +32,8 @@ def peak_of_many(count: int, shape: tuple[int, ...], dtype: torch.dtype, options
 
 
 def peak_of(step: Callable[[], object]) -> int:
-    """Return the peak of the memory allocated by torch, plus that of NumPy and Python, measured in separate steps."""
-    step()  # allocates the caches that stay
+    """Return the peak memory of torch plus the peak memory of NumPy and Python, measured in separate steps."""
+    step()  # allocates what later steps reuse
     by_torch = max(itertools.accumulate(changes_of_memory(step), initial=0))
     tracemalloc.start()
     step()
@@ -66,26 +66,29 @@ SHAPES: Final = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
-def test_a_step_by_kernels_takes_less_than_a_constant(
+def test_temporaries_of_kernels_are_below_the_limit(
     dtype: torch.dtype, options: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
-    assert math.prod(shape) * 8 > LIMIT  # a single temporary of float64 would exceed it
+    assert math.prod(shape) * 8 > LIMIT  # one temporary of float64 would exceed the limit
     assert 0 < peak_of_step(shape, dtype, options) < LIMIT
 
 
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("rows", [2**12, 2**14])
-def test_a_step_of_a_matrix_by_the_core_takes_less_than_a_constant(
+@pytest.mark.parametrize("rows", [2**12, pytest.param(2**14, marks=pytest.mark.slow)])
+def test_temporaries_of_the_core_are_below_the_limit_for_matrices(
     rows: int, dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
     assert 0 < peak_of_step((rows, 1024), dtype, {**options, "fused": False}) < LIMIT
 
 
-def test_kernels_take_no_more_for_several_tensors_of_many_rows() -> None:
-    """The means and ranges of one batch of tensors are freed before those of the next are allocated."""
+def test_temporaries_of_kernels_are_below_the_limit_for_several_tensors_of_many_rows() -> None:
+    """A batch of tensors frees its means and ranges before the next batch allocates them."""
     assert 2**22 < peak_of_many(3, (2**19, 8), torch.float32, {}) < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
-def test_kernels_take_no_more_for_very_many_tensors(dtype: torch.dtype, options: dict[str, Any]) -> None:
+def test_temporaries_of_kernels_are_below_the_limit_for_20000_tensors(
+    dtype: torch.dtype, options: dict[str, Any]
+) -> None:
     assert 0 < peak_of_many(20_000, (4,), dtype, options) < LIMIT

@@ -1,4 +1,4 @@
-"""What torch promises of every optimizer: hooks, lazy modules, failed groups, options of generic factories."""
+"""Behaviour that torch expects of every optimizer: hooks, lazy modules, failed groups and common options."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_post_hooks_of_state_dict_run_last_and_see_plain_values() -> None:
     assert optimizer.state_dict() == {"step": 0}
 
 
-def test_a_hook_that_edits_the_state_leaves_its_edits() -> None:
+def test_a_hook_may_change_the_state() -> None:
     optimizer = Rose([parameter(A, B)], lr=0.1)
 
     def drop(_: Any, state: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def test_a_hook_that_edits_the_state_leaves_its_edits() -> None:
 
 
 @pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
-def test_a_group_may_choose_kernels_or_the_core(fused: bool | None) -> None:
+def test_a_group_may_set_fused(fused: bool | None) -> None:
     params = [parameter(A, B), parameter(B, A)]
     optimizer = Rose([{"params": params[:1], "fused": False}, {"params": params[1:], "fused": fused}], lr=0.1)
     optimizer.step()
@@ -59,7 +59,7 @@ def test_a_group_may_choose_kernels_or_the_core(fused: bool | None) -> None:
         assert_same_bits(param, expected)
 
 
-def test_fused_of_a_group_is_checked() -> None:
+def test_an_invalid_fused_of_a_group_raises() -> None:
     with raises(TypeError, "fused must be True, False or None, got 'yes'"):
         Rose([{"params": [parameter(A)], "fused": "yes"}], lr=0.1)
     optimizer = Rose([parameter(A, B)], lr=0.1)
@@ -77,7 +77,7 @@ OF_TORCH = {
 
 @pytest.mark.parametrize("value", [None, False])
 @pytest.mark.parametrize("option", OF_TORCH)
-def test_options_of_other_optimizers_are_taken_where_they_ask_for_nothing(option: str, value: bool | None) -> None:
+def test_options_of_other_optimizers_may_be_none_or_false(option: str, value: bool | None) -> None:
     param = parameter(A, B)
     optimizer = Rose([param], lr=0.1, **{option: value})
     optimizer.add_param_group({"params": [parameter(B)], option: value})
@@ -85,7 +85,7 @@ def test_options_of_other_optimizers_are_taken_where_they_ask_for_nothing(option
 
 
 @pytest.mark.parametrize(("option", "reason"), OF_TORCH.items(), ids=OF_TORCH)
-def test_options_of_other_optimizers_are_refused_with_the_reason(option: str, reason: str) -> None:
+def test_options_of_other_optimizers_that_are_true_raise_with_a_reason(option: str, reason: str) -> None:
     text = f"{option} must be None or False, got True; {reason}"
     with raises(ValueError, text):
         Rose([parameter(A)], lr=0.1, **{option: True})
@@ -95,8 +95,8 @@ def test_options_of_other_optimizers_are_refused_with_the_reason(option: str, re
     assert len(optimizer.param_groups) == 1
 
 
-def test_lazy_parameters_wait_for_their_shape() -> None:
-    """As SGD waits."""
+def test_a_step_skips_lazy_parameters_without_a_shape() -> None:
+    """SGD skips them, too."""
     model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d())
     optimizer = Rose(model.parameters(), lr=0.1)
     optimizer.step()
@@ -116,12 +116,12 @@ def test_lazy_parameters_may_be_attached() -> None:
     assert optimizer.param_groups[0]["step"] == 1
 
 
-BAD_GROUPS: dict[str, Any] = {
+INVALID_GROUPS: dict[str, Any] = {
     "a parameter twice": lambda param: {"params": [param]},
-    "no tensor": lambda _: {"params": [1.0]},
-    "no leaf": lambda param: {"params": [param * 2]},
+    "a float": lambda _: {"params": [1.0]},
+    "a tensor that is not a leaf": lambda param: {"params": [param * 2]},
     "a flattened parameter": lambda _: {"params": [flattened()]},
-    "a bad option": lambda _: {"params": [parameter(B)], "lr": -1.0},
+    "an invalid option": lambda _: {"params": [parameter(B)], "lr": -1.0},
     "no parameters": lambda _: {},
 }
 
@@ -132,8 +132,8 @@ def flattened() -> nn.Parameter:
     return param
 
 
-@pytest.mark.parametrize("bad", BAD_GROUPS.values(), ids=BAD_GROUPS)
-def test_a_failed_group_leaves_nothing_behind(bad: Any) -> None:
+@pytest.mark.parametrize("bad", INVALID_GROUPS.values(), ids=INVALID_GROUPS)
+def test_a_group_that_raises_is_not_added(bad: Any) -> None:
     param = parameter(A, B)
     optimizer = Rose([param], lr=0.1)
     with pytest.raises((TypeError, ValueError, KeyError)):
@@ -143,7 +143,7 @@ def test_a_failed_group_leaves_nothing_behind(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_a_tensor_lr_of_one_element_is_taken(shape: tuple[int, ...]) -> None:
+def test_lr_may_be_a_tensor_of_one_element(shape: tuple[int, ...]) -> None:
     param, plain = parameter(A, B), parameter(A, B)
     Rose([param], lr=torch.full(shape, 0.5)).step()
     Rose([plain], lr=0.5).step()

@@ -1,4 +1,4 @@
-"""rose_torch's state in other hands: rose-opt's optimizer, and torch's distributed checkpoints."""
+"""The state of rose_torch in rose-opt and in torch's distributed checkpoints."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {"weight_decay": 0.125, "wd_schedule": True, "stabiliz
 
 
 def new_params() -> Params:
-    """Return the bfloat16 model without its empty parameter, at which upstream raises."""
+    """Return the bfloat16 model without its empty parameter, for which upstream raises."""
     return {name: parameter(x) for name, x in model("bfloat16").items() if x.size}
 
 
@@ -34,10 +34,10 @@ def run(optimizer: torch.optim.Optimizer, params: Params, steps: range) -> None:
         optimizer.step()
 
 
-def handed_over(
+def run_by_two(
     first: Callable[..., Any], second: Callable[..., Any], translate: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Params:
-    """Return the parameters after a run that one optimizer begins and the other, given its state, ends."""
+    """Return the parameters after a run in which a second optimizer continues with the state of the first."""
     params = new_params()
     optimizer = first(params.values(), lr=0.25, **OPTIONS)
     run(optimizer, params, range(2))
@@ -48,17 +48,17 @@ def handed_over(
 
 
 @pytest.mark.parametrize("lr_type", [float, torch.tensor], ids=["float", "tensor"])
-def test_upstreams_state_loads_and_continues_as_upstream_would(lr_type: Callable[[float], Any]) -> None:
-    params = handed_over(rose_opt.Rose, lambda held, lr: Rose(held, lr_type(lr)), lambda state: state)
-    assert_same_model(params, handed_over(rose_opt.Rose, rose_opt.Rose, lambda state: state), "rose_torch")
+def test_a_run_continued_from_upstreams_state_has_the_bits_of_upstream(lr_type: Callable[[float], Any]) -> None:
+    params = run_by_two(rose_opt.Rose, lambda held, lr: Rose(held, lr_type(lr)), lambda state: state)
+    assert_same_model(params, run_by_two(rose_opt.Rose, rose_opt.Rose, lambda state: state), "rose_torch")
 
 
-def test_upstream_continues_with_our_state_as_we_would() -> None:
-    params = handed_over(Rose, rose_opt.Rose, upstream_state_dict)
-    assert_same_model(params, handed_over(Rose, Rose, lambda state: state), "rose_torch")
+def test_a_run_continued_by_upstream_has_the_bits_of_rose_torch() -> None:
+    params = run_by_two(Rose, rose_opt.Rose, upstream_state_dict)
+    assert_same_model(params, run_by_two(Rose, Rose, lambda state: state), "rose_torch")
 
 
-def test_what_upstreams_state_lacks_keeps_its_value() -> None:
+def test_options_missing_in_upstreams_state_keep_their_values() -> None:
     state = rose_opt.Rose(new_params().values(), lr=0.5, compute_dtype=torch.float32).state_dict()
     optimizer = Rose(new_params().values(), lr=0.25, maximize=True, sr_seed=3)
     optimizer.load_state_dict(state)
@@ -67,7 +67,7 @@ def test_what_upstreams_state_lacks_keeps_its_value() -> None:
     assert (group["maximize"], group["sr_seed"], group["step"]) == (True, 3, 0)
 
 
-def test_a_generator_that_upstreams_state_does_not_mention_stays() -> None:
+def test_loading_upstreams_state_keeps_the_generator() -> None:
     generator = torch.Generator()
     optimizer = Rose(new_params().values(), lr=0.25, bf16_sr=generator)
     optimizer.load_state_dict(rose_opt.Rose(new_params().values(), lr=0.5).state_dict())
@@ -76,7 +76,7 @@ def test_a_generator_that_upstreams_state_does_not_mention_stays() -> None:
     assert optimizer.param_groups[0]["bf16_sr"] is False
 
 
-def test_the_state_for_upstream_has_its_keys_and_leaves_ours_as_it_was() -> None:
+def test_upstream_state_dict_has_upstreams_keys_and_does_not_change_its_argument() -> None:
     optimizers = [rose(new_params().values(), lr=0.25, **OPTIONS) for rose in (Rose, rose_opt.Rose)]
     ours, theirs = (optimizer.state_dict() for optimizer in optimizers)
     before = json.dumps(ours)
@@ -88,30 +88,30 @@ def test_the_state_for_upstream_has_its_keys_and_leaves_ours_as_it_was() -> None
     ("name", "dtype"),
     [("fp64", torch.float64), ("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16), (None, None)],
 )
-def test_every_compute_dtype_is_one_that_upstream_knows(name: str | None, dtype: torch.dtype | None) -> None:
+def test_compute_dtypes_are_converted_for_upstream(name: str | None, dtype: torch.dtype | None) -> None:
     state = Rose(new_params().values(), lr=0.25, bf16_sr=False, compute_dtype=name).state_dict()
     assert upstream_state_dict(state)["param_groups"][0]["compute_dtype"] is dtype
 
 
 @pytest.mark.parametrize("noise", [{"sr_seed": 0}, {"bf16_sr": torch.Generator()}], ids=["sr_seed", "a generator"])
-def test_noise_that_upstream_cannot_continue_is_warned_of(noise: dict[str, Any]) -> None:
+def test_noise_that_upstream_cannot_continue_causes_a_warning(noise: dict[str, Any]) -> None:
     state = Rose(new_params().values(), lr=0.25, **noise).state_dict()
     with warns("rose_opt.Rose will not continue the rounding noise of this run", __file__):
         upstream_state_dict(state)
 
 
-def test_a_seed_without_stochastic_rounding_is_not_warned_of() -> None:
+def test_a_seed_without_stochastic_rounding_causes_no_warning() -> None:
     upstream_state_dict(Rose(new_params().values(), lr=0.25, sr_seed=0, bf16_sr=False).state_dict())
 
 
-def test_maximize_cannot_be_handed_to_upstream() -> None:
+def test_maximize_raises_for_upstream() -> None:
     state = Rose(new_params().values(), lr=0.25, maximize=True).state_dict()
     with raises(ValueError, "maximize must be False in every group for rose_opt.Rose, got True"):
         upstream_state_dict(state)
 
 
 class Model(nn.Module):
-    """A module of the bfloat16 model's parameters."""
+    """A module with the parameters of the bfloat16 model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def run_of_a_module(optimizer: Rose, module: nn.Module, schedule: LambdaLR | Non
 
 
 @pytest.mark.parametrize("lr_type", [float, torch.tensor], ids=["float", "tensor"])
-def test_reading_the_state_before_the_first_step_leaves_no_trace_in_the_run(lr_type: Callable[[float], Any]) -> None:
+def test_reading_the_state_before_the_first_step_changes_nothing(lr_type: Callable[[float], Any]) -> None:
     module = Model()
     optimizer = Rose(module.parameters(), lr_type(0.25), weight_decay=0.125, wd_schedule=True, sr_seed=0)
     get_optimizer_state_dict(module, optimizer)
@@ -154,7 +154,7 @@ NOISE: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("saved_after", [0, 2])
-def test_a_run_resumed_from_a_distributed_checkpoint_continues_as_the_one_that_saved_it(
+def test_a_run_resumed_from_a_distributed_checkpoint_has_the_same_bits(
     saved_after: int, noise: Callable[[], dict[str, Any]]
 ) -> None:
     module = Model()

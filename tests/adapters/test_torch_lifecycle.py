@@ -1,4 +1,4 @@
-"""An optimizer frees what it refers to when it goes, and refers to no parameter that has left its groups."""
+"""Optimizers, parameters and gradients are freed with their last reference, without the garbage collector."""
 
 import copy
 import gc
@@ -20,9 +20,8 @@ SHAPE = (3, 4)
 
 @pytest.fixture(autouse=True)
 def _without_collector() -> Iterator[None]:
-    """Leave everything to reference counts. The first optimizer of a process loads modules with cycles of their own."""
+    """Disable the garbage collector. The first optimizer loads modules with reference cycles, so it comes before."""
     Rose([parameter(normal(0, SHAPE))], lr=0.1)
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
@@ -39,7 +38,7 @@ def backward(model: nn.Module) -> None:
 @kernels_or_core
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("options", [{}, {"sr_seed": 0}], ids=["drawn noise", "portable noise"])
-def test_an_optimizer_goes_with_its_last_reference(fused: bool | None, steps: int, options: dict[str, Any]) -> None:
+def test_an_optimizer_is_freed_with_its_last_reference(fused: bool | None, steps: int, options: dict[str, Any]) -> None:
     params = [parameter(normal(number, SHAPE, "bfloat16"), normal(9, SHAPE, "bfloat16")) for number in range(2)]
     optimizer = Rose(params, lr=0.1, fused=fused, **options)
     for _ in range(steps):
@@ -49,7 +48,7 @@ def test_an_optimizer_goes_with_its_last_reference(fused: bool | None, steps: in
     assert [reference() for reference in references] == [None] * 5
 
 
-LEAVING: dict[str, Callable[[Rose], Any]] = {
+REMOVALS: dict[str, Callable[[Rose], Any]] = {
     "a popped group": lambda optimizer: optimizer.param_groups.pop(),
     "a pruned parameter": lambda optimizer: optimizer.param_groups[1]["params"].clear(),
     "a replaced parameter": lambda optimizer: optimizer.param_groups[1].update(params=with_gradients(1)),
@@ -60,20 +59,20 @@ LEAVING: dict[str, Callable[[Rose], Any]] = {
 
 
 @kernels_or_core
-@pytest.mark.parametrize("leave", LEAVING.values(), ids=LEAVING)
-def test_a_parameter_that_has_left_the_groups_is_freed(leave: Callable[[Rose], Any], fused: bool | None) -> None:
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_a_parameter_removed_from_the_groups_is_freed(remove: Callable[[Rose], Any], fused: bool | None) -> None:
     params = with_gradients(2)
     optimizer = Rose([{"params": params[:1]}, {"params": params[1:]}], lr=0.1, fused=fused)
     optimizer.step()
     references = weakref.ref(params[1]), weakref.ref(params[1].grad)
-    leave(optimizer)
+    remove(optimizer)
     optimizer.step()
     del params
     assert [reference() for reference in references] == [None, None]
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-def test_an_attached_model_and_its_optimizer_go_with_their_last_references(steps: int) -> None:
+def test_an_attached_model_and_its_optimizer_are_freed_with_their_last_references(steps: int) -> None:
     model = nn.Linear(4, 3)
     optimizer = attach(model, lr=0.1)
     for _ in range(steps):
@@ -93,7 +92,7 @@ def test_an_attached_model_keeps_its_optimizer_alive() -> None:
     assert not torch.equal(model[0].weight, before)
 
 
-def test_a_model_may_be_attached_again_when_its_optimizer_is_detached() -> None:
+def test_a_model_may_be_attached_again_after_detach() -> None:
     model = nn.Linear(4, 3)
     attach(model, lr=0.1).detach()
     optimizer = attach(model, lr=0.1)
@@ -102,7 +101,7 @@ def test_a_model_may_be_attached_again_when_its_optimizer_is_detached() -> None:
     assert optimizer.param_groups[0]["step"] == 1
 
 
-def test_a_parameter_that_has_left_an_attached_optimizer_is_freed_and_may_be_attached_again() -> None:
+def test_a_parameter_removed_from_an_attached_optimizer_may_be_attached_again_and_is_freed() -> None:
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
     optimizer = attach(model, lr=0.1, groups=lambda name, _: {"lr": 0.2} if name == "bias" else {})
     optimizer.param_groups.pop()
@@ -118,11 +117,11 @@ def test_a_parameter_that_has_left_an_attached_optimizer_is_freed_and_may_be_att
 def test_a_copy_of_an_attached_model_is_not_attached() -> None:
     model = nn.Linear(4, 3)
     optimizer = attach(model, lr=0.1)
-    twin = copy.deepcopy(model)
-    before = twin.weight.detach().clone()
-    backward(twin)
-    assert torch.equal(twin.weight, before)
-    assert isinstance(twin.weight.grad, Tensor)
+    copied = copy.deepcopy(model)
+    before = copied.weight.detach().clone()
+    backward(copied)
+    assert torch.equal(copied.weight, before)
+    assert isinstance(copied.weight.grad, Tensor)
     optimizer.detach()
 
 
@@ -135,26 +134,26 @@ def _swapping() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_swapping")
 def test_an_attached_model_may_swap_its_parameters() -> None:
-    """torch.utils.swap_tensors takes the hooks from autograd, so the first step is one of `step`, as of plain Rose."""
+    """torch.utils.swap_tensors removes the hooks from autograd, so `step` updates the parameters in the first step."""
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
-    twin = nn.Linear(4, 3)
-    twin.load_state_dict(model.state_dict())
-    optimizer, plain = attach(model, lr=0.1), Rose(twin.parameters(), lr=0.1)
+    expected = nn.Linear(4, 3)
+    expected.load_state_dict(model.state_dict())
+    optimizer, plain = attach(model, lr=0.1), Rose(expected.parameters(), lr=0.1)
     for convert in (lambda m: m.double(), lambda m: m.load_state_dict(m.state_dict()), lambda m: m.float()):
-        for module in (model, twin):
+        for module in (model, expected):
             convert(module)
         for _ in range(2):
-            for module, stepping in ((model, optimizer), (twin, plain)):
+            for module, stepping in ((model, optimizer), (expected, plain)):
                 module(torch.ones(2, 4, dtype=module.weight.dtype)).square().sum().backward()
                 stepping.step()
                 stepping.zero_grad()
-            assert_same_bits(model.weight, twin.weight)
+            assert_same_bits(model.weight, expected.weight)
     backward(model)
     assert "used and freed" in repr(model.weight.grad)  # the hook runs again
 
 
-def test_the_discriminator_of_a_gan_is_frozen_for_the_generators_backward() -> None:
+def test_a_frozen_discriminator_of_a_gan_is_not_updated() -> None:
     torch.manual_seed(0)
     generator, discriminator = nn.Linear(4, 4), nn.Linear(4, 1)
     optimizers: list[AttachedRose] = [attach(generator, lr=0.1), attach(discriminator, lr=0.1)]

@@ -45,7 +45,7 @@ def test_a_zero_tensor_of_autograd_is_a_gradient_of_zeros(
     assert param.grad._is_zerotensor()
 
 
-def test_attach_takes_a_zero_tensor_as_a_gradient_of_zeros() -> None:
+def test_a_zero_tensor_is_a_gradient_of_zeros_for_attach() -> None:
     model = nn.Linear(4, 3)
     expected = stepped(model.weight, torch.zeros(3, 4))
     optimizer = attach(model, lr=0.1)
@@ -85,7 +85,7 @@ def test_a_functionalized_step_has_the_bits_of_a_plain_one(dtype: torch.dtype, f
 
 
 @kernels_or_core
-def test_a_functionalized_step_with_gradients_that_are_the_other_parameter(fused: bool | None) -> None:
+def test_a_functionalized_step_whose_gradients_share_memory_with_parameters(fused: bool | None) -> None:
     def step(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         a.grad, b.grad = b.view_as(b), a.view_as(a)
         Rose([a, b], lr=0.1, fused=fused).step()
@@ -99,7 +99,7 @@ def test_a_functionalized_step_with_gradients_that_are_the_other_parameter(fused
 
 @kernels_or_core
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
-def test_a_trace_of_a_step_steps_again_when_it_runs(mode: str, fused: bool | None) -> None:
+def test_a_traced_step_takes_a_step_when_it_runs(mode: str, fused: bool | None) -> None:
     def step(param: Tensor, grad: Tensor) -> Tensor:
         param.grad = grad
         Rose([param], lr=0.1, fused=fused).step()
@@ -113,7 +113,7 @@ def test_a_trace_of_a_step_steps_again_when_it_runs(mode: str, fused: bool | Non
 
 
 def outside(transform: Callable[[Callable[[Tensor], Tensor]], Any], optimizer: Rose) -> Callable[[], Any]:
-    """Return a call of a transformed function that steps an optimizer from outside it."""
+    """Return a call of a transformed function that takes a step of an optimizer created outside of it."""
 
     def function(x: Tensor) -> Tensor:
         optimizer.step()
@@ -144,10 +144,10 @@ def test_a_parameter_from_outside_the_transformed_function_stops_the_whole_step(
 @pytest.mark.parametrize("options", [{}, {"sr_seed": 0}, {"bf16_sr": False}], ids=["drawn", "portable", "none"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.filterwarnings("error")
-def test_a_step_of_fake_tensors_moves_shapes_only(
+def test_a_step_of_fake_tensors_works_without_values(
     dtype: torch.dtype, options: dict[str, Any], fused: bool | None
 ) -> None:
-    """As the memory estimators of torch take it."""
+    """Memory estimators of torch take such steps."""
     with FakeTensorMode():
         model = nn.Sequential(nn.Linear(4, 3, dtype=dtype), nn.Conv1d(3, 2, 1, dtype=dtype))
         optimizer = Rose(model.parameters(), lr=0.1, fused=fused, **options)

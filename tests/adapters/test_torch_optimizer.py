@@ -1,4 +1,4 @@
-"""rose_torch as a torch optimizer: groups, closures, names, hooks, scalers, and every kind of parameter."""
+"""rose_torch as a torch optimizer: groups, closures, hooks, scalers, memory layouts, and steps with the core's bits."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -31,14 +31,14 @@ def set_grads(params: Params, step: int, dtype: str = "float32") -> None:
 
 
 def drawn(generator: torch.Generator | None, params: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Return the words that rose-opt draws for contiguous parameters."""
+    """Return the noise words that rose-opt draws for contiguous parameters."""
     shapes = [x.shape for x in params.values()]
     return [torch.empty(s, dtype=torch.int32).random_(0, 2**16, generator=generator).numpy() for s in shapes]
 
 
 @pytest.mark.parametrize("compute_dtype", COMPUTE_DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_steps_in_every_dtype_are_those_of_the_core(dtype: str, compute_dtype: str | None) -> None:
+def test_steps_in_every_dtype_equal_the_core(dtype: str, compute_dtype: str | None) -> None:
     rounds = compute_dtype not in ("fp16", "bf16")
     params, expected = params_with_grads(dtype), model(dtype)
     optimizer = Rose(params.values(), lr=0.1, bf16_sr=rounds, compute_dtype=compute_dtype, sr_seed=7)
@@ -51,7 +51,7 @@ def test_steps_in_every_dtype_are_those_of_the_core(dtype: str, compute_dtype: s
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["the default generator", "a generator"])
-def test_the_noise_is_what_the_generator_draws(given: bool) -> None:
+def test_the_noise_is_drawn_from_the_generator(given: bool) -> None:
     generator = torch.Generator().manual_seed(5) if given else None
     params = params_with_grads("bfloat16")
     torch.manual_seed(5)
@@ -61,8 +61,8 @@ def test_the_noise_is_what_the_generator_draws(given: bool) -> None:
     assert_same_model(params, expected, "rose_torch")
 
 
-def test_noise_that_is_drawn_part_by_part_is_that_of_one_draw() -> None:
-    """Of few words as of many, which are drawn in another way; the generator goes on alike."""
+def test_noise_drawn_in_parts_equals_noise_drawn_at_once() -> None:
+    """For parts of few and of many words, which are drawn in different ways. The generators end in the same state."""
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     words = drawn_words(torch.empty(100_000), generators[0])
     ends = [0, 1, 1000, 2023, 3047, 3048, 70_000, 100_000]
@@ -72,28 +72,29 @@ def test_noise_that_is_drawn_part_by_part_is_that_of_one_draw() -> None:
 
 
 @pytest.mark.parametrize("option", OVERRIDES)
-def test_a_group_overrides_an_option_for_itself_alone(option: str) -> None:
-    given, told = OVERRIDES[option]
+def test_an_option_of_a_group_affects_this_group_only(option: str) -> None:
+    given, core_options = OVERRIDES[option]
     params, others = params_with_grads("bfloat16"), params_with_grads("bfloat16")
     groups = [{"params": params.values(), **given}, {"params": others.values()}]
     Rose(groups, lr=0.1, **NOISE).step()
     gradients, count = grads(dtype="bfloat16"), len(params)
-    assert_same_model(params, core_step(model("bfloat16"), gradients, **({"lr": 0.1, "seed": 3} | told)), "rose_torch")
+    expected = core_step(model("bfloat16"), gradients, **({"lr": 0.1, "seed": 3} | core_options))
+    assert_same_model(params, expected, "rose_torch")
     unaffected = core_step(model("bfloat16"), gradients, lr=0.1, seed=3, first_index=count)
     assert_same_model(others, unaffected, "rose_torch")
 
 
-def test_a_group_has_a_generator_of_its_own() -> None:
+def test_a_group_may_have_another_generator() -> None:
     params, others = params_with_grads("bfloat16"), params_with_grads("bfloat16")
-    own, default = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    Rose([{"params": params.values(), "bf16_sr": own}, {"params": others.values()}], lr=0.1, bf16_sr=default).step()
+    first, default = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    Rose([{"params": params.values(), "bf16_sr": first}, {"params": others.values()}], lr=0.1, bf16_sr=default).step()
     for number, held in enumerate([params, others], 1):
         words = drawn(torch.Generator().manual_seed(number), model("bfloat16"))
         expected = core_step(model("bfloat16"), grads(dtype="bfloat16"), words=words, lr=0.1)
         assert_same_model(held, expected, "rose_torch")
 
 
-def test_an_added_group_is_copied_and_counts_on_in_the_noise() -> None:
+def test_an_added_group_is_copied_and_continues_the_index_of_the_noise() -> None:
     params, added = params_with_grads("bfloat16"), params_with_grads("bfloat16")
     optimizer = Rose(params.values(), lr=0.1)
     group = {"params": added.values(), "lr": 0.5, "compute_dtype": "float32", "sr_seed": 9}
@@ -107,13 +108,13 @@ def test_an_added_group_is_copied_and_counts_on_in_the_noise() -> None:
     assert_same_model(added, expected, "rose_torch")
 
 
-def test_a_group_of_a_single_tensor_is_allowed() -> None:
+def test_a_group_may_be_a_single_tensor() -> None:
     weight = params_with_grads()["weight"]
     Rose([{"params": weight}], lr=0.1).step()
     assert_same_bits(weight, core_step(model(), grads(), lr=0.1)["weight"], backend="rose_torch")
 
 
-def test_parameters_without_a_gradient_are_left_alone_and_count_in_the_noise() -> None:
+def test_parameters_without_a_gradient_count_in_the_index_of_the_noise() -> None:
     params = params_with_grads("bfloat16")
     params["bias"].grad = None
     params["scale"] = parameter(model("bfloat16")["scale"]).requires_grad_(False)
@@ -125,7 +126,7 @@ def test_parameters_without_a_gradient_are_left_alone_and_count_in_the_noise() -
 @pytest.mark.parametrize("noise", [{}, NOISE], ids=["generator", "sr_seed"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_memory_layout_does_not_change_a_bit(dtype: str, layout: str, noise: dict[str, int]) -> None:
+def test_the_memory_layout_changes_no_bit(dtype: str, layout: str, noise: dict[str, int]) -> None:
     contiguous = params_with_grads(dtype)
     params = {name: nn.Parameter(LAYOUTS[layout](tensor, x)) for name, x in model(dtype).items()}
     for name, grad in grads(dtype=dtype).items():
@@ -146,7 +147,7 @@ def test_channels_last_has_the_bits_of_contiguous_and_keeps_its_layout() -> None
     assert_same_bits(kernels[1], kernels[0], backend="rose_torch")
 
 
-def test_parameters_are_updated_in_place_and_autograd_knows() -> None:
+def test_parameters_are_updated_in_place_with_a_new_version_for_autograd() -> None:
     params = params_with_grads()
     pointers, versions = [p.data_ptr() for p in params.values()], [p._version for p in params.values()]
     Rose(params.values(), lr=0.1).step()
@@ -156,13 +157,13 @@ def test_parameters_are_updated_in_place_and_autograd_knows() -> None:
     assert all(p.requires_grad and p.is_leaf for p in params.values())
 
 
-def test_gradients_are_left_as_they_were() -> None:
+def test_a_step_does_not_change_gradients() -> None:
     params = params_with_grads("float64")
     Rose(params.values(), lr=0.1, maximize=True).step()
     assert_same_model({name: param.grad for name, param in params.items()}, grads(dtype="float64"), "rose_torch")
 
 
-def test_a_closure_runs_with_gradients_on_and_its_loss_is_returned() -> None:
+def test_a_closure_runs_with_gradients_enabled_and_step_returns_its_loss() -> None:
     weight = parameter(normal(0, (2, 3)))
     optimizer = Rose([weight], lr=0.1)
 
@@ -184,7 +185,7 @@ def test_a_step_without_a_closure_returns_none() -> None:
     assert Rose(params_with_grads().values(), lr=0.1).step() is None
 
 
-def test_zero_grad_takes_the_gradients_away() -> None:
+def test_zero_grad_removes_the_gradients() -> None:
     params = params_with_grads()
     Rose(params.values(), lr=0.1).zero_grad()
     assert all(param.grad is None for param in params.values())
@@ -208,7 +209,7 @@ def test_the_profiler_shows_a_step_by_name() -> None:
     assert "Optimizer.step#Rose.step" in {event.key for event in profile.key_averages()}
 
 
-def test_a_gradient_scaler_skips_the_steps_that_overflow() -> None:
+def test_a_gradient_scaler_skips_steps_that_overflow() -> None:
     weight = parameter(normal(0, (2, 3)))
     optimizer = Rose([weight], lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
@@ -223,8 +224,8 @@ def test_a_gradient_scaler_skips_the_steps_that_overflow() -> None:
     assert_same_bits(weight, core_step({"w": before}, {"w": 2 * before}, lr=0.1)["w"], backend="rose_torch")
 
 
-def test_gradient_clipping_stays_with_the_framework() -> None:
-    # Lightning refuses to clip for an optimizer that has this attribute.
+def test_rose_does_not_claim_to_support_amp_scaling() -> None:
+    # Lightning does not clip gradients for an optimizer with this attribute.
     assert not hasattr(Rose(params_with_grads().values(), lr=0.1), "_step_supports_amp_scaling")
 
 
@@ -247,7 +248,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(("module", "shape"), MODULES.values(), ids=MODULES)
-def test_the_loss_of_a_module_falls(module: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+def test_training_decreases_the_loss_of_a_module(module: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     built, x = module(), torch.randn(shape)
     optimizer = Rose(built.named_parameters(), lr=3e-3)
@@ -266,7 +267,7 @@ def test_the_loss_of_a_module_falls(module: Callable[[], nn.Module], shape: tupl
 
 @pytest.mark.parametrize("negated", [0, 1])
 @pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
-def test_a_lazily_negated_gradient_beside_a_plain_one(fused: bool | None, negated: int) -> None:
+def test_a_lazily_negated_gradient_is_resolved(fused: bool | None, negated: int) -> None:
     params, gradients = [normal(number, (7, 9)) for number in (0, 1)], [normal(number, (7, 9)) for number in (2, 3)]
     held = [parameter(x) for x in params]
     for number, grad in enumerate(gradients):
@@ -278,13 +279,13 @@ def test_a_lazily_negated_gradient_beside_a_plain_one(fused: bool | None, negate
         assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")
 
 
-class Marked(torch.Tensor):
-    """A tensor of a subclass that defines nothing itself."""
+class Subclass(torch.Tensor):
+    """A tensor of another type."""
 
 
-def test_a_gradient_of_a_subclass_is_taken() -> None:
+def test_a_gradient_of_a_subclass_is_used() -> None:
     x, grad = normal(0, (7, 9)), normal(1, (7, 9))
     param = parameter(x)
-    param.grad = tensor(grad).as_subclass(Marked)
+    param.grad = tensor(grad).as_subclass(Subclass)
     Rose([param], lr=0.1).step()
     assert_same_bits(param, rose_core.update(x, grad, lr=0.1), backend="rose_torch")

@@ -1,4 +1,4 @@
-"""rose_torch under torch's schedulers: the lr of each step, the decay coupled to it, and tensors as lr."""
+"""Runs of rose_torch with torch's schedulers: the lr of each step, the coupled decay, and tensors as lr."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ STEPS = 6
 
 Scheduler = Callable[[Rose], Any]
 SCHEDULERS: dict[str, tuple[Scheduler, float]] = {
-    # The learning rate that the decay refers to: initial_lr, or max_lr where there is one.
+    # Each with the reference learning rate of the decay: max_lr if there is one, else initial_lr.
     "LambdaLR": (lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)), LR),
     "LambdaLR warming up from 0": (lambda o: lr_scheduler.LambdaLR(o, lambda step: step / STEPS), LR),
     "CosineAnnealingLR": (lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS), LR),
@@ -33,7 +33,7 @@ schedulers = pytest.mark.parametrize(("scheduler", "reference"), SCHEDULERS.valu
 
 
 def run(optimizer: Rose, params: dict[str, Any], schedule: Any) -> list[float]:
-    """Take the steps of a run, and return their learning rates."""
+    """Take the steps of a run, and return the learning rate of each step."""
     rates = []
     for step in range(STEPS):
         for name, grad in grads(step, "bfloat16").items():
@@ -48,7 +48,7 @@ def run(optimizer: Rose, params: dict[str, Any], schedule: Any) -> list[float]:
 @schedulers
 @pytest.mark.parametrize("lr_type", [float, torch.tensor], ids=["float", "tensor"])
 @pytest.mark.parametrize("wd_schedule", [True, False], ids=["decay coupled", "decay not coupled"])
-def test_a_scheduled_run_is_that_of_the_core(
+def test_a_scheduled_run_equals_the_core(
     scheduler: Scheduler, reference: float, lr_type: Callable[[float], Any], wd_schedule: bool
 ) -> None:
     params = {name: parameter(x) for name, x in model("bfloat16").items()}
@@ -59,7 +59,7 @@ def test_a_scheduled_run_is_that_of_the_core(
     assert_same_model(params, expected, "rose_torch")
 
 
-def test_without_a_scheduler_the_decay_refers_to_the_first_lr() -> None:
+def test_without_a_scheduler_the_reference_is_the_first_lr() -> None:
     params = {name: parameter(x) for name, x in model("bfloat16").items()}
     optimizer = Rose(params.values(), LR, weight_decay=0.125, wd_schedule=True, sr_seed=0)
     run(optimizer, params, None)
@@ -67,14 +67,14 @@ def test_without_a_scheduler_the_decay_refers_to_the_first_lr() -> None:
     assert_same_model(params, expected, "rose_torch")
 
 
-def test_one_cycle_needs_cycle_momentum_off() -> None:
+def test_one_cycle_lr_needs_cycle_momentum_false() -> None:
     optimizer = Rose([parameter(x) for x in model().values()], LR)
     text = "optimizer must support momentum or beta1 with `cycle_momentum` option enabled"
     with raises(ValueError, text):
         lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=STEPS)
 
 
-def test_a_tensor_as_lr_is_read_at_every_step_and_stays_the_same_object() -> None:
+def test_a_tensor_as_lr_is_read_at_every_step_and_is_not_replaced() -> None:
     params = {name: parameter(x) for name, x in model("bfloat16").items()}
     lr = torch.tensor(0.5)
     optimizer = Rose(params.values(), lr, sr_seed=0)
@@ -88,7 +88,7 @@ def test_a_tensor_as_lr_is_read_at_every_step_and_stays_the_same_object() -> Non
     assert_same_model(params, core_run([0.5, 0.0, 0.25]), "rose_torch")
 
 
-def test_initial_lr_is_a_number_of_its_own_and_not_the_tensor() -> None:
+def test_initial_lr_is_a_number_and_not_the_tensor() -> None:
     weight = parameter(model()["weight"], grads()["weight"])
     lr = torch.tensor(0.5)
     optimizer = Rose([weight], lr)
@@ -97,7 +97,7 @@ def test_initial_lr_is_a_number_of_its_own_and_not_the_tensor() -> None:
     assert optimizer.param_groups[0]["initial_lr"] == 0.5
 
 
-def test_every_group_counts_its_own_steps() -> None:
+def test_each_group_counts_its_steps() -> None:
     first, second = (parameter(model()["weight"], grads()["weight"]) for _ in range(2))
     optimizer = Rose([{"params": [first], "lr": 0.0}, {"params": [second]}], lr=0.1)
     optimizer.step()

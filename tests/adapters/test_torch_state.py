@@ -1,4 +1,4 @@
-"""The state of rose_torch: what is saved, copied or pickled continues bit for bit, the noise included."""
+"""Saved, copied and pickled optimizers of rose_torch continue bit for bit, with the same noise."""
 
 import copy
 import io
@@ -12,7 +12,7 @@ import torch
 
 from rose_torch import Rose
 from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
-from tests.adapters.refusals import picture, raises, refuses
+from tests.adapters.refusals import raises, refuses, snapshot
 
 Params = dict[str, torch.nn.Parameter]
 
@@ -22,7 +22,7 @@ NOISE: dict[str, Callable[[], dict[str, Any]]] = {
     "sr_seed": lambda: {"sr_seed": 2**64 - 1},
     "no noise": lambda: {"bf16_sr": False},
 }
-own_noise = pytest.mark.parametrize("noise", [NOISE["a generator"], NOISE["sr_seed"]], ids=["a generator", "sr_seed"])
+saved_noise = pytest.mark.parametrize("noise", [NOISE["a generator"], NOISE["sr_seed"]], ids=["a generator", "sr_seed"])
 
 
 def new_params() -> Params:
@@ -30,7 +30,7 @@ def new_params() -> Params:
 
 
 def new_optimizer(params: Params, **options: Any) -> Rose:
-    """Return an optimizer of two groups, as a script makes it at its start."""
+    """Return a new optimizer of two groups."""
     held = list(params.items())
     groups = [{"params": held[:2], "centralize": False}, {"params": held[2:], "lr": 0.25, "wd_schedule": 0.5}]
     return Rose(groups, lr=0.125, weight_decay=0.0625, compute_dtype="fp32", **options)
@@ -45,7 +45,7 @@ def run(optimizer: Rose, params: Params, steps: range) -> None:
 
 
 def uninterrupted(steps: int, **options: Any) -> Params:
-    """Return the parameters after a run of so many steps."""
+    """Return the parameters after a run of this number of steps."""
     params = new_params()
     run(new_optimizer(params, **options), params, range(steps))
     return params
@@ -58,30 +58,30 @@ def through_a_file(value: Any, *, weights_only: bool = True) -> Any:
     return torch.load(file, weights_only=weights_only)
 
 
-TRANSPORTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "as it is": lambda state: state,
+FORMATS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "dict": lambda state: state,
     "json": lambda state: json.loads(json.dumps(state)),
     "torch.save": through_a_file,
 }
 
 
-@own_noise
-@pytest.mark.parametrize("transport", TRANSPORTS.values(), ids=TRANSPORTS)
+@saved_noise
+@pytest.mark.parametrize("saved", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("saved_after", [0, 3])
-def test_a_resumed_run_is_the_uninterrupted_one(
-    noise: Callable[[], dict[str, Any]], transport: Callable[[dict[str, Any]], dict[str, Any]], saved_after: int
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_run(
+    noise: Callable[[], dict[str, Any]], saved: Callable[[dict[str, Any]], dict[str, Any]], saved_after: int
 ) -> None:
     params = new_params()
     optimizer = new_optimizer(params, **noise())
     run(optimizer, params, range(saved_after))
-    state = transport(optimizer.state_dict())
+    state = saved(optimizer.state_dict())
     resumed = new_optimizer(params, **noise())
     resumed.load_state_dict(state)
     run(resumed, params, range(saved_after, 6))
     assert_same_model(params, uninterrupted(6, **noise()), "rose_torch")
 
 
-def test_a_generator_is_restored_into_an_optimizer_made_without_one() -> None:
+def test_a_saved_generator_is_restored_in_an_optimizer_without_one() -> None:
     params = new_params()
     optimizer = new_optimizer(params, **NOISE["a generator"]())
     run(optimizer, params, range(2))
@@ -91,31 +91,31 @@ def test_a_generator_is_restored_into_an_optimizer_made_without_one() -> None:
     assert_same_model(params, uninterrupted(4, **NOISE["a generator"]()), "rose_torch")
 
 
-def test_a_loaded_generator_is_the_one_given_to_the_optimizer() -> None:
-    saved, own = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    optimizer = new_optimizer(new_params(), bf16_sr=own)
+def test_loading_sets_the_state_of_the_optimizers_generator() -> None:
+    saved, current = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    optimizer = new_optimizer(new_params(), bf16_sr=current)
     optimizer.load_state_dict(new_optimizer(new_params(), bf16_sr=saved).state_dict())
-    assert [group["bf16_sr"] for group in optimizer.param_groups] == [own, own]
-    assert own.get_state().tolist() == saved.get_state().tolist()
+    assert [group["bf16_sr"] for group in optimizer.param_groups] == [current, current]
+    assert current.get_state().tolist() == saved.get_state().tolist()
 
 
-@pytest.mark.parametrize("together_now", [True, False], ids=["shared now", "separate now"])
-@pytest.mark.parametrize("together_then", [True, False], ids=["shared then", "separate then"])
-def test_groups_share_a_generator_as_they_did_when_saved(together_then: bool, together_now: bool) -> None:
-    def two(*, together: bool) -> list[dict[str, Any]]:
+@pytest.mark.parametrize("shared_now", [True, False], ids=["shared now", "separate now"])
+@pytest.mark.parametrize("shared_then", [True, False], ids=["shared then", "separate then"])
+def test_loaded_groups_share_a_generator_if_the_saved_groups_did(shared_then: bool, shared_now: bool) -> None:
+    def two_groups(*, shared: bool) -> list[dict[str, Any]]:
         first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-        sources = [first, first if together else second]
+        sources = [first, first if shared else second]
         held = [parameter(model("bfloat16")["weight"], grads(dtype="bfloat16")["weight"]) for _ in sources]
         return [{"params": [p], "bf16_sr": source} for p, source in zip(held, sources, strict=True)]
 
-    saved = Rose(two(together=together_then), lr=0.1)
-    loaded = Rose(two(together=together_now), lr=0.1)
+    saved = Rose(two_groups(shared=shared_then), lr=0.1)
+    loaded = Rose(two_groups(shared=shared_now), lr=0.1)
     loaded.load_state_dict(saved.state_dict())
     for optimizer in (saved, loaded):
         optimizer.step()
         optimizer.step()
     first, second = (group["bf16_sr"] for group in loaded.param_groups)
-    assert (first is second) == together_then
+    assert (first is second) == shared_then
     for got, want in zip(loaded.param_groups, saved.param_groups, strict=True):
         assert_same_model({"w": got["params"][0]}, {"w": want["params"][0]}, "rose_torch")
 
@@ -129,45 +129,44 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_copy_draws_what_the_original_would(
+def test_a_copy_draws_the_same_noise_as_the_original(
     copied: Callable[[Any], Any], noise: Callable[[], dict[str, Any]]
 ) -> None:
     params = new_params()
     optimizer = new_optimizer(params, **noise())
     run(optimizer, params, range(2))
-    twin_params, twin = copied((params, optimizer))
-    for held, owner in ((twin_params, twin), (params, optimizer)):
+    copied_params, copied_optimizer = copied((params, optimizer))
+    for held, stepping in ((copied_params, copied_optimizer), (params, optimizer)):
         torch.manual_seed(7)
-        run(owner, held, range(2, 4))
-    assert_same_model(twin_params, params, "rose_torch")
-    assert all(twin_params[name] is not params[name] for name in params)
+        run(stepping, held, range(2, 4))
+    assert_same_model(copied_params, params, "rose_torch")
+    assert all(copied_params[name] is not params[name] for name in params)
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_copy_has_a_generator_of_its_own_shared_as_the_originals(copied: Callable[[Any], Any]) -> None:
+def test_the_groups_of_a_copy_share_a_copy_of_the_generator(copied: Callable[[Any], Any]) -> None:
     generator = torch.Generator().manual_seed(5)
-    optimizer = new_optimizer(new_params(), bf16_sr=generator)
-    twin = copied(optimizer)
-    own = twin.param_groups[0]["bf16_sr"]
-    assert own is not generator
-    assert own.get_state().tolist() == generator.get_state().tolist()
-    assert twin.param_groups[1]["bf16_sr"] is own
-    assert twin.defaults["bf16_sr"] is own
+    copied_optimizer = copied(new_optimizer(new_params(), bf16_sr=generator))
+    copied_generator = copied_optimizer.param_groups[0]["bf16_sr"]
+    assert copied_generator is not generator
+    assert copied_generator.get_state().tolist() == generator.get_state().tolist()
+    assert copied_optimizer.param_groups[1]["bf16_sr"] is copied_generator
+    assert copied_optimizer.defaults["bf16_sr"] is copied_generator
 
 
 def test_a_shallow_copy_keeps_the_parameters() -> None:
     optimizer = new_optimizer(new_params(), **NOISE["a generator"]())
-    twin = copy.copy(optimizer)
-    assert twin.param_groups[0]["params"][0] is optimizer.param_groups[0]["params"][0]
+    copied = copy.copy(optimizer)
+    assert copied.param_groups[0]["params"][0] is optimizer.param_groups[0]["params"][0]
 
 
-def test_a_copy_takes_another_group() -> None:
-    twin = copy.deepcopy(new_optimizer(new_params(), **NOISE["a generator"]()))
-    twin.add_param_group({"params": [("more", parameter(model("bfloat16")["weight"]))]})
-    assert twin.param_groups[2]["bf16_sr"] is twin.param_groups[0]["bf16_sr"]
+def test_a_group_can_be_added_to_a_copy() -> None:
+    copied = copy.deepcopy(new_optimizer(new_params(), **NOISE["a generator"]()))
+    copied.add_param_group({"params": [("more", parameter(model("bfloat16")["weight"]))]})
+    assert copied.param_groups[2]["bf16_sr"] is copied.param_groups[0]["bf16_sr"]
 
 
-def test_the_state_is_plain_values() -> None:
+def test_the_state_has_plain_values() -> None:
     params = new_params()
     optimizer = new_optimizer(params, **NOISE["a generator"]())
     run(optimizer, params, range(1))
@@ -193,7 +192,7 @@ def test_the_state_is_plain_values() -> None:
     }
 
 
-def test_a_saved_state_does_not_change_with_the_run() -> None:
+def test_a_run_does_not_change_a_saved_state() -> None:
     params = new_params()
     optimizer = new_optimizer(params, **NOISE["a generator"]())
     state = optimizer.state_dict()
@@ -207,14 +206,14 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
     return lambda group: [group.pop(key) for key in keys] and None
 
 
-BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
-    "an option missing": (without("lr"), ValueError, "param group 1 of the state lacks lr"),
-    "options missing": (
+INVALID_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
+    "a missing option": (without("lr"), ValueError, "param group 1 of the state lacks lr"),
+    "two missing options": (
         without("stabilize", "centralize"),
         ValueError,
         "param group 1 of the state lacks centralize, stabilize",
     ),
-    "a bad option": (
+    "an invalid option": (
         lambda group: group.update(lr=float("nan")),
         ValueError,
         "lr must be a finite number >= 0, got nan",
@@ -224,13 +223,13 @@ BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], st
         ValueError,
         "the state's generator is on device cuda:0, the one given as bf16_sr on cpu; they must be on one device",
     ),
-    "a generator's state that is no state": (
+    "an invalid state of a generator": (
         lambda group: group["sr_generator"].update(state="xyz"),
         ValueError,
         "the state of a generator on cpu cannot be restored: "
         "non-hexadecimal number found in fromhex() arg at position 0",
     ),
-    "a step that is none": (
+    "an invalid step count": (
         lambda group: group.update(step="x"),
         TypeError,
         "step must be an integer in [0, 2**32), got 'x'",
@@ -248,8 +247,8 @@ BAD_GROUPS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], st
 }
 
 
-@pytest.mark.parametrize(("broken", "error", "text"), BAD_GROUPS.values(), ids=BAD_GROUPS)
-def test_a_bad_last_group_of_a_state_changes_nothing(
+@pytest.mark.parametrize(("broken", "error", "text"), INVALID_GROUPS.values(), ids=INVALID_GROUPS)
+def test_an_invalid_last_group_of_a_state_changes_nothing(
     broken: Callable[[dict[str, Any]], Any], error: type[Exception], text: str
 ) -> None:
     state = new_optimizer(new_params(), bf16_sr=torch.Generator().manual_seed(1)).state_dict()
@@ -260,7 +259,7 @@ def test_a_bad_last_group_of_a_state_changes_nothing(
         optimizer.load_state_dict(state)
 
 
-def test_a_state_of_other_groups_changes_nothing() -> None:
+def test_a_state_with_another_number_of_groups_changes_nothing() -> None:
     optimizer = new_optimizer(new_params())
     state = optimizer.state_dict()
     state["param_groups"].pop()
@@ -268,11 +267,11 @@ def test_a_state_of_other_groups_changes_nothing() -> None:
         optimizer.load_state_dict(state)
 
 
-def test_an_unpickled_state_without_an_option_is_refused() -> None:
+def test_unpickling_a_state_without_an_option_raises() -> None:
     optimizer = new_optimizer(new_params())
-    before = picture(optimizer)
+    before = snapshot(optimizer)
     state = optimizer.__getstate__()
     del state["param_groups"][1]["maximize"], state["param_groups"][1]["weight_decay"]
     with raises(ValueError, "param group 1 of the state lacks weight_decay"):
         Rose.__new__(Rose).__setstate__(state)
-    assert picture(optimizer) == before
+    assert snapshot(optimizer) == before

@@ -1,4 +1,4 @@
-"""Tensor subclasses: a step works by the operations that they define, or is refused by name before it begins."""
+"""Tensor subclasses: a step uses the operations that they define, or raises before it begins."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 class Quantized(Tensor):
-    """A weight in integers with one scale, which defines few operations, like the quantized weights of torchao."""
+    """A weight in integers with one scale. Like the quantized weights of torchao, it defines few operations."""
 
     operations = frozenset(
         {aten.detach.default, aten.clone.default, aten._to_copy.default, aten.mul.Tensor, aten.copy_.default}
@@ -48,8 +48,8 @@ class Quantized(Tensor):
         return return_and_correct_aliasing(func, args, kwargs, made)
 
 
-class Poor(Quantized):
-    """A weight that cannot even be multiplied."""
+class WithoutMultiplication(Quantized):
+    """A weight without multiplication."""
 
     operations = Quantized.operations - {aten.mul.Tensor}
 
@@ -71,13 +71,13 @@ def test_a_subclass_with_the_elementwise_operations_is_updated(fused: bool | Non
 
 
 @pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
-def test_a_subclass_without_an_operation_stops_the_whole_step_by_name(fused: bool | None) -> None:
-    first, poor = parameter(A, B), quantized(Poor)
-    poor.grad = tensor(B)
-    optimizer = Rose([first, poor], lr=0.1, fused=fused)
+def test_a_subclass_without_an_operation_stops_the_whole_step(fused: bool | None) -> None:
+    first, last = parameter(A, B), quantized(WithoutMultiplication)
+    last.grad = tensor(B)
+    optimizer = Rose([first, last], lr=0.1, fused=fused)
     text = (
-        "parameter 1 of group 0 is a Poor and its gradient a Tensor, which lack an operation that a step needs: "
-        "aten.mul.Tensor"
+        "parameter 1 of group 0 is a WithoutMultiplication and its gradient a Tensor, which lack an operation that a "
+        "step needs: aten.mul.Tensor"
     )
     with raises(TypeError, text):
         optimizer.step()

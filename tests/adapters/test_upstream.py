@@ -1,4 +1,4 @@
-"""rose_torch against rose_opt.Rose 1.0.2: the same bits, but where upstream's depend on the order of summation."""
+"""rose_torch has the bits of rose_opt.Rose 1.0.2, except where those depend on the order of summation."""
 
 import itertools
 from collections.abc import Callable
@@ -16,21 +16,22 @@ from torch.optim import lr_scheduler
 
 from rose_torch import Rose
 from tests.adapters.models import parameter, tensor
-from tests.bits import DTYPES, TALLY, WORST_ULPS, assert_same_bits, assert_within_ulps, host
+from tests.bits import DTYPES, assert_same_bits, assert_within_ulps, host
 from tests.strategies import COMPUTE_DTYPES, examples, generators, shapes
+from tests.tally import TALLY, WORST_ULPS
 
 SHAPES: Final = ((), (1,), (7,), (4000,), (64, 100), (33, 257), (100, 3, 3, 3), (2, 3, 4, 5), (16, 16, 5), (8, 2000))
-# Upstream's means are sums in the order of the loop, its standard deviation is Welford's and its blend one
-# torch.lerp, which fuses: together they are off by a few units in the last place. Where the parameter and
-# the step nearly cancel these are more units of the result, so it is held against the larger of the two.
+# Upstream's means depend on the order of summation, its standard deviation is computed by Welford's method, and its
+# blend is a torch.lerp, which fuses operations. Together they are off by a few ulps. If the parameter and the step
+# nearly cancel, the result has smaller ulps, so the limit is in ulps of the larger of the parameter and the result.
 ULPS_OF_ORDER: Final = 22.0
-# The same, rounded to 16 bits: nearly always to the same value, else (1 in 10**7 of float16) to the next one.
+# The same after rounding to 16 bits: nearly all values are equal, and 1 in 10**7 float16 values is the next one.
 ULPS_AFTER_ROUNDING: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A choice of dtypes and options, and how close upstream is there."""
+    """A combination of dtypes and options, and its limit for the difference to upstream."""
 
     dtype: str
     compute_dtype: str | None
@@ -46,18 +47,18 @@ class Cell:
 
     @property
     def plain(self) -> bool:
-        """Tell whether nothing is summed."""
+        """Tell whether a step has no sums."""
         return not (self.centralize or self.stabilize)
 
     @property
     def computes_in(self) -> str:
-        """Return the compute dtype that takes effect."""
-        own = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self.dtype]
-        return self.compute_dtype or ("fp32" if self.bf16_sr else own)
+        """Return the resolved compute dtype."""
+        default = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self.dtype]
+        return self.compute_dtype or ("fp32" if self.bf16_sr else default)
 
     @property
     def limit(self) -> float:
-        """Return how many units in the last place the results may differ by; 0 is bit for bit."""
+        """Return the largest allowed difference in ulps. 0 is bit for bit."""
         if self.plain or self.computes_in in ("fp16", "bf16"):
             return 0.0
         if self.computes_in == "fp64":
@@ -66,9 +67,9 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """Return the name in the table of what was compared."""
+        """Return the name of the row in the table of compared bits."""
         kind = " plain" if self.plain else " sr" if self.bf16_sr else ""
-        return f"rose-opt {self.dtype}/{self.compute_dtype or 'own'}{kind}"
+        return f"rose-opt {self.dtype}/{self.compute_dtype or 'none'}{kind}"
 
     def __str__(self) -> str:
         flags = [name for name in ("centralize", "stabilize", "bf16_sr") if getattr(self, name)]
@@ -89,7 +90,7 @@ EXACT_CELLS: Final = [cell for cell in CELLS if cell.limit == 0.0]
 
 
 def values(rng: np.random.Generator, shapes: Any, dtype: str) -> list[np.ndarray]:
-    """Return normal values, each slice of its own scale."""
+    """Return normal values. Slices have different scales."""
     scales = (2.0 ** rng.integers(-6, 4, shape[:1] + (1,) * (len(shape) - 1)) for shape in shapes)
     return [
         np.asarray(rng.standard_normal(s) * x).astype(DTYPES[dtype][0]) for s, x in zip(shapes, scales, strict=True)
@@ -97,7 +98,7 @@ def values(rng: np.random.Generator, shapes: Any, dtype: str) -> list[np.ndarray
 
 
 def run(rose: Callable[..., Any], start: list[np.ndarray], steps: list[list[np.ndarray]], **options: Any) -> list[Any]:
-    """Return the parameters after a step with each of the gradients."""
+    """Return the parameters after a step for each list of gradients."""
     params = [parameter(x) for x in start]
     optimizer = rose(params, **options)
     torch.manual_seed(0)
@@ -109,7 +110,7 @@ def run(rose: Callable[..., Any], start: list[np.ndarray], steps: list[list[np.n
 
 
 def assert_close(cell: Cell, ours: Any, theirs: Any, start: np.ndarray) -> None:
-    """Hold a result against upstream's, with the tolerance of the cell."""
+    """Compare a result with upstream's, within the limit of the cell."""
     what = f"{cell} {start.shape}"
     if cell.limit == 0.0:
         assert_same_bits(ours, theirs, backend=cell.row, what=what)
@@ -120,19 +121,19 @@ def assert_close(cell: Cell, ours: Any, theirs: Any, start: np.ndarray) -> None:
     assert_within_ulps(ours, theirs, limit=cell.limit, magnitude=magnitude, backend=cell.row, what=what)
 
 
-def test_upstream_is_the_version_that_is_referred_to() -> None:
+def test_the_installed_version_of_upstream_is_1_0_2() -> None:
     assert version("rose-opt") == "1.0.2"
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_a_step_is_upstreams_in_every_cell(cell: Cell) -> None:
+def test_a_step_equals_upstream_for_every_combination(cell: Cell) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         start, gradients = values(rng, SHAPES, cell.dtype), values(rng, SHAPES, cell.dtype)
         options = {"lr": 0.01, "weight_decay": 0.01, **cell.options}
         ours, theirs = (run(rose, start, [gradients], **options) for rose in (Rose, rose_opt.Rose))
-        for own, other, x in zip(ours, theirs, start, strict=True):
-            assert_close(cell, own, other, x)
+        for actual, expected, x in zip(ours, theirs, start, strict=True):
+            assert_close(cell, actual, expected, x)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Run:
 
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
-    """Draw a run in a cell in which no bit differs."""
+    """Draw a run in a cell with a limit of 0."""
     cell = draw(st.sampled_from(EXACT_CELLS))
     drawn = draw(st.lists(shapes(min_side=1), min_size=1, max_size=3))
     rng, scale = draw(generators()), 2.0 ** draw(st.integers(-8, 4))
@@ -164,10 +165,10 @@ def runs(draw: st.DrawFn) -> Run:
 @pytest.mark.filterwarnings("ignore:.* slices of one element")
 @given(runs())
 @examples(150)
-def test_a_run_is_upstreams_in_every_cell_that_sums_do_not_touch(drawn: Run) -> None:
+def test_a_run_has_the_bits_of_upstream_in_every_exact_cell(drawn: Run) -> None:
     ours, theirs = (run(rose, drawn.start, drawn.steps, **drawn.options) for rose in (Rose, rose_opt.Rose))
-    for own, other, x in zip(ours, theirs, drawn.start, strict=True):
-        assert_close(drawn.cell, own, other, x)
+    for actual, expected, x in zip(ours, theirs, drawn.start, strict=True):
+        assert_close(drawn.cell, actual, expected, x)
 
 
 STEPS: Final = 50
@@ -206,7 +207,7 @@ TRAJECTORIES: Final[dict[str, tuple[str, Callable[[], dict[str, Any]], Callable[
 
 
 @pytest.mark.parametrize(("dtype", "options", "scheduler"), TRAJECTORIES.values(), ids=TRAJECTORIES)
-def test_a_trajectory_of_fifty_steps_is_upstreams(
+def test_a_run_of_fifty_steps_has_the_bits_of_upstream(
     dtype: str, options: Callable[[], dict[str, Any]], scheduler: Callable[[Any], Any]
 ) -> None:
     rng = np.random.default_rng(1)
@@ -223,37 +224,37 @@ def test_a_trajectory_of_fifty_steps_is_upstreams(
             optimizer.step()
             schedule.step()
         trained.append(params)
-    for own, other in zip(*trained, strict=True):
-        assert_same_bits(own, other, backend="rose-opt trajectories")
+    for actual, expected in zip(*trained, strict=True):
+        assert_same_bits(actual, expected, backend="rose-opt trajectories")
 
 
 def stepped(rose: Callable[..., Any], grad: Any, **options: Any) -> np.ndarray:
-    """Return zeros after a step against the gradient."""
+    """Return a parameter of zeros after a step with this gradient."""
     held = torch.nn.Parameter(torch.zeros_like(grad))
     held.grad = grad
     rose([held], lr=1.0, weight_decay=0.0, **options).step()
     return host(held)
 
 
-def test_a_constant_row_stays_where_it_is_and_upstream_takes_a_step() -> None:
+def test_a_constant_row_does_not_move_and_moves_in_upstream() -> None:
     grad = torch.tensor([[0.1] * 3, [1.0, 2.0, 4.0]], dtype=torch.float64)
     assert stepped(Rose, grad, stabilize=False)[0].tolist() == [0.0] * 3
     assert np.abs(stepped(rose_opt.Rose, grad.clone(), stabilize=False)[0]).min() == 0.5
 
 
-def test_a_mean_is_exact_and_upstreams_is_not() -> None:
+def test_a_mean_is_exact_and_is_not_in_upstream() -> None:
     grad = torch.tensor([[1e16, 3.0, -1e16, 1.0]], dtype=torch.float64)
     assert stepped(Rose, grad, stabilize=False)[0, 3] == 0.0
     assert stepped(rose_opt.Rose, grad.clone(), stabilize=False)[0, 3] != 0.0
 
 
-def test_a_scalar_gradient_of_nan_is_seen_and_upstream_passes_over_it() -> None:
+def test_a_scalar_gradient_of_nan_gives_nan_and_is_ignored_by_upstream() -> None:
     grad = torch.tensor(float("nan"))
     assert np.isnan(stepped(Rose, grad))
     assert stepped(rose_opt.Rose, grad) == 0.0
 
 
-def test_a_difference_beyond_the_tolerance_raises() -> None:
+def test_a_difference_above_the_limit_raises() -> None:
     two_ulps_off = np.nextafter(np.nextafter(np.float32([1.0]), np.float32(2)), np.float32(2))
     row = "a row of this test"
     ours, theirs, magnitude = two_ulps_off, np.float32([1.0]), np.float32([1.5])

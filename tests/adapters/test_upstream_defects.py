@@ -1,4 +1,4 @@
-"""Each defect of rose-opt 1.0.2 that rose_torch was written without is shown there, and is absent here."""
+"""Defects of rose-opt 1.0.2: each is present in rose-opt and absent in rose_torch."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def weight(dtype: str = "float32", shape: tuple[int, ...] = (4, 6)) -> nn.Parame
 
 
 def raises(error: type[Exception], action: Callable[[], Any]) -> bool:
-    """Tell whether the action raises the error; any other error is one of the test."""
+    """Tell whether the action raises this error. Any other error fails the test."""
     try:
         action()
     except error:
@@ -40,23 +40,23 @@ def same(x: torch.Tensor, y: torch.Tensor) -> bool:
 
 
 def nan_of_cuda_becomes_zero(rose: Optimizer) -> bool:
-    # 0x7fffffff is what arithmetic gives on CUDA; here it is put in by hand.
+    # Arithmetic on CUDA returns the NaN 0x7fffffff. Here it is inserted.
     nan = from_words([0x7FFFFFFF] * 2, "float32")
     held = weight("bfloat16", (2,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rule, "to_storage", lambda _, dtype, noise: to_storage(torch.from_numpy(nan), dtype, noise))
         patch.setattr(torch.Tensor, "addcdiv_", lambda x, *_, **__: x.copy_(torch.from_numpy(nan)))
-        # Not by kernels, into which nothing can be put: they have their own tests with this NaN.
+        # Not by kernels, where nothing can be inserted. Their tests have this NaN as a gradient.
         unfused = {"fused": False} if rose is Rose else {}
         rose([held], lr=0.1, compute_dtype="fp32", **unfused).step()
     return not bool(held.isnan().all())
 
 
 def a_copy_cannot_step(rose: Optimizer) -> bool:
-    twin = copy.deepcopy(rose([weight("bfloat16")], lr=0.1))
-    held = twin.param_groups[0]["params"][0]
+    copied = copy.deepcopy(rose([weight("bfloat16")], lr=0.1))
+    held = copied.param_groups[0]["params"][0]
     held.grad = torch.ones_like(held)
-    return raises(AttributeError, twin.step)
+    return raises(AttributeError, copied.step)
 
 
 def a_resumed_run_draws_other_noise(rose: Optimizer) -> bool:
@@ -70,7 +70,7 @@ def a_resumed_run_draws_other_noise(rose: Optimizer) -> bool:
 
 
 def after_reading_the_state(rose: Optimizer) -> tuple[nn.Linear, Any]:
-    """Return a module and its optimizer, whose state was read before its first step."""
+    """Return a module and its optimizer, after its state is read before the first step."""
     module = nn.Linear(3, 2)
     optimizer = rose(module.parameters(), lr=0.1)
     get_optimizer_state_dict(module, optimizer)
@@ -106,7 +106,7 @@ def complex_parameters_lose_their_imaginary_part(rose: Optimizer) -> bool:
         return not raises(TypeError, rose([held], lr=0.1).step) and not held.imag.any()
 
 
-def lr_of_nan_is_taken(rose: Optimizer) -> bool:
+def lr_of_nan_is_accepted(rose: Optimizer) -> bool:
     return not raises(ValueError, lambda: rose([weight()], lr=float("nan")))
 
 
@@ -173,7 +173,7 @@ DEFECTS: tuple[Callable[[Optimizer], bool], ...] = (
     reading_the_state_breaks_the_decay,
     a_sparse_gradient_leaves_a_step_half_done,
     complex_parameters_lose_their_imaginary_part,
-    lr_of_nan_is_taken,
+    lr_of_nan_is_accepted,
     an_empty_vector_raises,
     an_empty_matrix_raises,
     an_integer_wd_schedule_acts_as_true,
@@ -184,14 +184,15 @@ DEFECTS: tuple[Callable[[Optimizer], bool], ...] = (
     json_cannot_hold_the_state,
     a_state_without_a_key_loads,
 )
-defects = pytest.mark.parametrize("shows", DEFECTS, ids=lambda shows: shows.__name__.replace("_", " "))
+defects = pytest.mark.parametrize("has_defect", DEFECTS, ids=lambda defect: defect.__name__.replace("_", " "))
 
 
 @defects
-def test_the_defect_is_absent(shows: Callable[[Optimizer], bool]) -> None:
-    assert not shows(Rose)
+def test_rose_torch_does_not_have_the_defect(has_defect: Callable[[Optimizer], bool]) -> None:
+    assert not has_defect(Rose)
 
 
 @defects
-def test_the_defect_is_upstreams_so_that_its_absence_means_something(shows: Callable[[Optimizer], bool]) -> None:
-    assert shows(rose_opt.Rose)
+def test_rose_opt_has_the_defect(has_defect: Callable[[Optimizer], bool]) -> None:
+    """Proof that the test above can fail."""
+    assert has_defect(rose_opt.Rose)

@@ -1,4 +1,4 @@
-"""Arrays in parts, as chunks and shards hold them, and the stages of a sum over these parts (ROSE-7.4)."""
+"""Arrays split into parts, like chunks and shards, and the stages of a sum over all parts (ROSE-7.4)."""
 
 import functools
 import operator
@@ -22,14 +22,14 @@ def shuffled_parts(rng: np.random.Generator, x: np.ndarray, axis: int) -> list[n
 
 
 def sum_of_parts(parts: Sequence[Any], axis: int) -> Any:
-    """Return the sum over an axis of all parts together. Only extrema and fold sums are combined."""
+    """Return the sum over an axis of all parts. Only extrema and fold sums are combined."""
     ends = combined_extrema([extrema(x, (axis,)) for x in parts])
     sigmas = fold_sigmas(ends, sum(x.shape[axis] for x in parts))
     return sum_of_folds(combined_folds([fold_sums(x, sigmas, (axis,)) for x in parts]))
 
 
 def combined_extrema(parts: Sequence[Extrema]) -> Extrema:
-    """Return the extrema of all parts together, as an all-reduce does."""
+    """Return the extrema over all parts, as an all-reduce does."""
     xp = array_namespace(parts[0][0])
     lows, highs = zip(*parts, strict=True)
     return functools.reduce(xp.minimum, lows), functools.reduce(xp.maximum, highs)

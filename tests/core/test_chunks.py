@@ -1,4 +1,4 @@
-"""The rule in place, over chunks of slices, has the bits of the rule over whole arrays (ROSE-7.1)."""
+"""An update in place, in chunks of whole slices, has the bits of an update of whole arrays (ROSE-7.1)."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, sh
 
 
 def options_of(case: UpdateCase) -> StepOptions:
-    """Return the options of a step, as `update` resolves them."""
+    """Return the options of a step as `update` resolves them."""
     given = {"lr_reference": None, "centralize": True, "stabilize": True, "maximize": False} | case.options
     compute = validate("compute_dtype", given["compute_dtype"])
     compute = checked_compute_dtype(case.param, case.grad, compute, stochastic=case.noise is not None)
@@ -28,7 +28,7 @@ def options_of(case: UpdateCase) -> StepOptions:
     return StepOptions(given["lr"], decay, given["centralize"], given["stabilize"], given["maximize"], compute)
 
 
-def assert_chunks_have_the_bits_of_the_whole(backend: Backend, case: UpdateCase, max_elements: int | None) -> None:
+def assert_same_bits_in_chunks(backend: Backend, case: UpdateCase, max_elements: int | None) -> None:
     expected = rose_core.update(case.param, case.grad, noise=case.noise, **case.options)
     param, grad = (LAYOUTS[case.layout](backend.array, x) for x in (case.param, case.grad))
     noise = None
@@ -44,19 +44,18 @@ def assert_chunks_have_the_bits_of_the_whole(backend: Backend, case: UpdateCase,
 
 
 @backends
-@given(data=st.data(), max_elements=st.none() | st.integers(1, 40))
+@given(data=st.data(), count=st.integers(1, 40))
 @examples(60)
-def test_chunks_of_any_size_have_the_bits_of_the_whole(
-    backend: Backend, data: st.DataObject, max_elements: int | None
-) -> None:
+def test_chunks_of_any_size_have_the_bits_of_the_whole_array(backend: Backend, data: st.DataObject, count: int) -> None:
+    """In about `count` chunks of equal size."""
     if backend.name == "numpy-read-only":
         pytest.skip("read-only arrays are not updated in place")
     case = data.draw(update_cases(backend.dtypes, flushes=backend.flushes))
-    assert_chunks_have_the_bits_of_the_whole(backend, case, max_elements)
+    assert_same_bits_in_chunks(backend, case, -(-case.param.size // count) or None)
 
 
 @pytest.mark.parametrize("shape", [(300_000,), (3, 200_000), (200_000, 3), (70, 40, 9, 9)])
-def test_large_arrays_have_the_bits_of_the_whole(shape: tuple[int, ...]) -> None:
+def test_large_arrays_have_the_same_bits_in_default_chunks(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     param, grad = fill("normal", rng, shape, "bfloat16"), fill("normal", rng, shape, "float32")
     noise = rng.integers(0, 2**16, shape, dtype=np.int32)
@@ -70,7 +69,7 @@ def test_large_arrays_have_the_bits_of_the_whole(shape: tuple[int, ...]) -> None
 
 @given(rng=generators(), shape=shapes(min_side=1), max_elements=st.integers(1, 40))
 @examples(100)
-def test_the_statistics_of_chunks_are_those_of_the_whole(
+def test_statistics_in_chunks_have_the_bits_of_the_whole_array(
     rng: np.random.Generator, shape: tuple[int, ...], max_elements: int
 ) -> None:
     grad = fill("normal", rng, shape, "float32")

@@ -1,4 +1,4 @@
-"""The factor of weight decay, and the learning rate that a schedule-coupled decay refers to (ROSE-3)."""
+"""The factor of the weight decay, and the reference learning rate of a schedule-coupled decay (ROSE-3)."""
 
 import math
 from fractions import Fraction
@@ -16,26 +16,26 @@ from rose_core.rule import StepOptions, step
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, EDGES, examples
 
-# lr, weight_decay, lr_reference, factor; all exact.
+# lr, weight_decay, lr_reference, factor. All factors are exact.
 FACTORS = {
     "no decay": (0.5, None, None, 1.0),
     "a decay of 0": (0.5, 0.0, 0.25, 1.0),
-    "no step": (0.0, 0.25, None, 1.0),
-    "no step of a schedule": (0.0, 0.25, 0.5, 1.0),
+    "lr 0": (0.0, 0.25, None, 1.0),
+    "lr 0 in a schedule": (0.0, 0.25, 0.5, 1.0),
     "lr times decay": (0.5, 0.25, None, 0.875),
     "the peak of a schedule": (0.5, 0.25, 0.5, 0.75),
-    "half way down a schedule": (0.25, 0.25, 0.5, 0.875),
+    "halfway down a schedule": (0.25, 0.25, 0.5, 0.875),
     "above the reference": (1.0, 0.25, 0.5, 0.5),
-    "all of it": (1.0, 1.0, None, 0.0),
-    "more than all of it": (3.0, 1.0, None, 0.0),
+    "to 0": (1.0, 1.0, None, 0.0),
+    "clipped at 0": (3.0, 1.0, None, 0.0),
     "an infinite ratio": (1e300, 1.0, 1e-300, 0.0),
-    "too little to see": (1e-9, 1e-9, None, 1.0),
+    "below half an ulp": (1e-9, 1e-9, None, 1.0),
     "integers": (1, 1, 2, 0.5),
 }
 
 
 @pytest.mark.parametrize(("lr", "weight_decay", "reference", "factor"), FACTORS.values(), ids=FACTORS)
-def test_factors_known_by_hand(lr: float, weight_decay: float | None, reference: float | None, factor: float) -> None:
+def test_factors_worked_by_hand(lr: float, weight_decay: float | None, reference: float | None, factor: float) -> None:
     """ROSE-3.2, ROSE-3.3."""
     result = decay_factor(lr, weight_decay=weight_decay, lr_reference=reference)
     assert result == factor
@@ -48,15 +48,15 @@ def test_factors_known_by_hand(lr: float, weight_decay: float | None, reference:
     reference=st.none() | st.floats(1e-6, 10.0),
 )
 @examples(300)
-def test_a_factor_is_rounded_once_an_operation(lr: float, weight_decay: float, reference: float | None) -> None:
-    """ROSE-3.2, in fractions."""
+def test_each_operation_of_the_factor_is_rounded_once(lr: float, weight_decay: float, reference: float | None) -> None:
+    """ROSE-3.2, computed with fractions."""
     wd_lr = lr if reference is None else float(Fraction(lr) / Fraction(reference))
     product = float(Fraction(wd_lr) * Fraction(weight_decay))
     expected = float(max(Fraction(0), 1 - Fraction(product)))
     assert decay_factor(lr, weight_decay=weight_decay, lr_reference=reference) == expected
 
 
-# Option, value, what is allowed.
+# Option, value, allowed values.
 NOT_ALLOWED = [
     *(("lr", value, "a finite number >= 0") for value in (-1.0, math.nan, math.inf)),
     *(("weight_decay", value, "a finite number >= 0") for value in (-1.0, math.nan, math.inf)),
@@ -65,7 +65,7 @@ NOT_ALLOWED = [
 
 
 @pytest.mark.parametrize(("option", "value", "allowed"), NOT_ALLOWED)
-def test_numbers_that_are_not_allowed_are_refused(option: str, value: float, allowed: str) -> None:
+def test_invalid_numbers_raise(option: str, value: float, allowed: str) -> None:
     arguments: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "lr_reference": 0.1, option: value}
     with pytest.raises(ValueError, match=option) as refusal:
         decay_factor(arguments.pop("lr"), **arguments)
@@ -73,7 +73,7 @@ def test_numbers_that_are_not_allowed_are_refused(option: str, value: float, all
 
 
 @pytest.mark.parametrize("option", ["lr", "weight_decay", "lr_reference"])
-def test_a_truth_value_is_no_number(option: str) -> None:
+def test_a_bool_is_not_a_number(option: str) -> None:
     arguments: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "lr_reference": 0.1, option: True}
     with pytest.raises(TypeError, match=rf"^{option} must be .*, got True$"):
         decay_factor(arguments.pop("lr"), **arguments)
@@ -94,7 +94,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize(("schedule", "max_lr", "initial_lr", "reference"), REFERENCES.values(), ids=REFERENCES)
-def test_the_reference_is_the_first_that_is_there(schedule: Any, max_lr: Any, initial_lr: Any, reference: Any) -> None:
+def test_the_reference_is_max_lr_then_initial_lr(schedule: Any, max_lr: Any, initial_lr: Any, reference: Any) -> None:
     """ROSE-3.4."""
     options = Hyperparameters(lr=0.0, wd_schedule=schedule)
     result = group_reference(options, {"max_lr": max_lr, "initial_lr": initial_lr})
@@ -103,16 +103,16 @@ def test_the_reference_is_the_first_that_is_there(schedule: Any, max_lr: Any, in
 
 
 @pytest.mark.parametrize("option", ["max_lr", "initial_lr"])
-def test_a_reference_that_is_no_learning_rate_is_refused(option: str) -> None:
+def test_an_invalid_reference_raises(option: str) -> None:
     with pytest.raises(ValueError, match=rf"^{option} must be a finite number >= 0, got nan$"):
         group_reference(Hyperparameters(lr=0.5, wd_schedule=True), {option: math.nan})
 
 
-# initial_lr, lr of the step, the initial_lr that the group records.
+# initial_lr before the step, lr of the step, initial_lr after the step.
 RECORDED = {
     "the first step": (None, 0.5, 0.5),
     "a first step with lr 0": (None, 0.0, None),
-    "after one that recorded 0": (0.0, 0.5, 0.5),
+    "after initial_lr 0": (0.0, 0.5, 0.5),
     "still 0": (0.0, 0.0, None),
     "a later step": (0.25, 0.5, 0.25),
     "a later step with lr 0": (0.25, 0.0, 0.25),
@@ -120,15 +120,15 @@ RECORDED = {
 
 
 @pytest.mark.parametrize(("before", "lr", "after"), RECORDED.values(), ids=RECORDED)
-def test_the_first_lr_that_is_not_0_is_recorded(before: float | None, lr: float, after: float | None) -> None:
-    """ROSE-3.4: a step with lr 0 records nothing, which upstream's wd_schedule divided by."""
+def test_initial_lr_is_the_first_lr_that_is_not_0(before: float | None, lr: float, after: float | None) -> None:
+    """ROSE-3.4: a step with lr 0 records nothing. Upstream records it, and then divides by 0."""
     recorded = after_step({"step": 3, "initial_lr": before}, lr)
     assert recorded == {"step": 3 + (lr != 0.0)} | ({} if after is None else {"initial_lr": after})
 
 
 @pytest.mark.parametrize("lr", [0.0, 0.5])
-def test_a_schedule_without_a_reference_yet_decays_with_lr_itself(lr: float) -> None:
-    """ROSE-3.4: that happens at lr 0 only, where nothing decays."""
+def test_a_schedule_without_a_reference_decays_in_proportion_to_lr(lr: float) -> None:
+    """ROSE-3.4: in a run this happens at lr 0 only, and then nothing decays."""
     options = Hyperparameters(lr=lr, weight_decay=0.25, wd_schedule=True)
     assert group_decay_factor(options, {}) == (0.75 if lr else 1.0)
 
@@ -137,21 +137,21 @@ def test_a_schedule_without_a_reference_yet_decays_with_lr_itself(lr: float) -> 
 def test_the_factor_is_rounded_to_the_operation_dtype_and_the_product_to_the_compute_dtype(
     compute: Any, dtype: type
 ) -> None:
-    """ROSE-2.4, ROSE-3.1: 0.1 times 3, in bfloat16 0.30078125."""
+    """ROSE-2.4, ROSE-3.1: 0.1 * 3 is 0.30078125 in bfloat16."""
     x = np.asarray([3.0, -0.0], dtype)
     product = np.asarray([0.30078125 if compute == "bf16" else x[0] * dtype(0.1), -0.0], dtype)
     options = StepOptions(lr=0.5, decay=0.1, centralize=True, stabilize=True, maximize=False, compute=compute)
     assert_same_bits(step(x, np.zeros_like(x), options), product)
 
 
-# lr, weight_decay, lr_reference, factor: exact in every dtype. A zero gradient makes no step.
+# lr, weight_decay, lr_reference, factor. The factors are exact in every dtype.
 DECAYS = {
     "none": (0.5, None, None, 1.0),
     "zero": (0.5, 0.0, None, 1.0),
     "in proportion to lr": (0.5, 0.25, None, 0.875),
     "in proportion to the schedule": (0.5, 0.25, 0.5, 0.75),
-    "to nothing": (1.0, 1.0, None, 0.0),
-    "beyond nothing": (2.0, 5.0, None, 0.0),  # not -9
+    "to 0": (1.0, 1.0, None, 0.0),
+    "clipped at 0": (2.0, 5.0, None, 0.0),  # not -9
     "at lr 0": (0.0, 0.25, 0.5, 1.0),
 }
 
@@ -159,8 +159,8 @@ DECAYS = {
 @pytest.mark.parametrize("compute", COMPUTE_DTYPES)
 @pytest.mark.parametrize("dtype", EDGES)
 @pytest.mark.parametrize("name", DECAYS)
-def test_decay_shrinks_the_parameter_and_leaves_the_gradient_alone(name: str, dtype: str, compute: str | None) -> None:
-    """ROSE-3.1: with a zero gradient nothing else happens; -3 times 0 is -0."""
+def test_decay_multiplies_the_parameter_by_the_factor(name: str, dtype: str, compute: str | None) -> None:
+    """ROSE-3.1: with a gradient of zeros nothing else happens. -3 * 0 is -0."""
     lr, weight_decay, reference, factor = DECAYS[name]
     param = np.asarray([[1.0, -3.0], [0.0, -0.0]]).astype(DTYPES[dtype][0])
     options = {"lr": lr, "weight_decay": weight_decay, "lr_reference": reference, "compute_dtype": compute}

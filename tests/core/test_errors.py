@@ -1,4 +1,4 @@
-"""What the functions refuse, and that a refusal names the argument, what it got and what is allowed (ROSE-11)."""
+"""The errors of the public functions: each names the argument, its value and the allowed values (ROSE-11)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ WORDS = np.zeros((2, 3), np.int32)
 
 @dataclass(frozen=True)
 class Refusal:
-    """A call that is refused, the error and its whole text."""
+    """A call that raises, the error and its whole text."""
 
     call: Callable[[], Any]
     error: type[Exception]
@@ -30,12 +30,12 @@ class Refusal:
 
 
 def noise_of(**arguments: Any) -> Callable[[], Any]:
-    """Return a call for noise with some arguments replaced."""
+    """Return a call of `noise_words` with some arguments replaced."""
     return lambda: noise_words(**({"shape": (3,), "seed": 0, "step": 0, "index": 0, "like": X} | arguments))
 
 
 def functions_of_one_array(x: Any) -> dict[str, tuple[Callable[[], Any], str]]:
-    """Return each function called with an array in each of its places, and the name of the place."""
+    """Return calls of each function with `x` as one of its arrays, and the name of this argument."""
     return {
         "update, param": (lambda: update(x, X, lr=0.1), "param"),
         "update, grad": (lambda: update(X, x, lr=0.1), "grad"),
@@ -51,8 +51,8 @@ NO_FLOATS = {
     "unsigned integers": X.astype(np.uint8),
     "complex numbers": X.astype(np.complex64),
     "complex numbers of torch": torch.ones(2, 3, dtype=torch.complex128),
-    "truth values": X.astype(bool),
-    "truth values of the standard": array_api_strict.ones((2, 3), dtype=array_api_strict.bool),
+    "bools": X.astype(bool),
+    "bools of the standard": array_api_strict.ones((2, 3), dtype=array_api_strict.bool),
     "swapped bytes": X.astype(">f4"),
     "80 bits": X.astype(np.longdouble),
     "8 bits": torch.ones(2, 3).to(torch.float8_e4m3fn),
@@ -67,14 +67,14 @@ def dtype_text(x: Any) -> str:
 
 ONE_ARRAY = {
     **{
-        f"{function} of {name}": Refusal(call, TypeError, f"{place} {ARRAY}, got {type(x).__name__}")
+        f"{function} of {name}": Refusal(call, TypeError, f"{argument} {ARRAY}, got {type(x).__name__}")
         for name, x in NO_ARRAYS.items()
-        for function, (call, place) in functions_of_one_array(x).items()
+        for function, (call, argument) in functions_of_one_array(x).items()
     },
     **{
-        f"{function} of {name}": Refusal(call, TypeError, f"{place} has dtype {dtype_text(x)}; allowed are {FLOATS}")
+        f"{function} of {name}": Refusal(call, TypeError, f"{argument} has dtype {dtype_text(x)}; allowed are {FLOATS}")
         for name, x in NO_FLOATS.items()
-        for function, (call, place) in functions_of_one_array(x).items()
+        for function, (call, argument) in functions_of_one_array(x).items()
     },
 }
 
@@ -135,7 +135,7 @@ NOISE_TO_ROUND_WITH = {
     "of floats": Refusal(
         lambda: update(B, B, lr=0.1, noise=X), TypeError, "noise has dtype float32; allowed are the integer dtypes"
     ),
-    "of truth values": Refusal(
+    "of bools": Refusal(
         lambda: round_to_bfloat16(X, noise=X > 0), TypeError, "noise has dtype bool; allowed are the integer dtypes"
     ),
     "of swapped bytes": Refusal(
@@ -177,16 +177,16 @@ NOISE_TO_MAKE = {
     ),
     "index a string": Refusal(noise_of(index="0"), TypeError, "index must be an integer in [0, 2**32), got '0'"),
     "a length below 0": Refusal(noise_of(shape=(2, -1)), ValueError, "shape must be an integer in [0, 2**63), got -1"),
-    "a length that is no integer": Refusal(
+    "a length that is not an integer": Refusal(
         noise_of(shape=(2.0,)), TypeError, "shape must be an integer in [0, 2**63), got 2.0"
     ),
 }
 
 SUMS_AND_STATISTICS = {
-    "an axis too far": Refusal(
+    "an axis out of range": Refusal(
         lambda: reproducible_sum(X, axis=2), ValueError, "axis must lie in [-2, 2) for an array of rank 2, got 2"
     ),
-    "an axis too far from the end": Refusal(
+    "a negative axis out of range": Refusal(
         lambda: reproducible_sum(X, axis=(0, -3)),
         ValueError,
         "axis must lie in [-2, 2) for an array of rank 2, got (0, -3)",
@@ -223,7 +223,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_the_whole_text_of_a_refusal(name: str) -> None:
+def test_the_whole_text_of_an_error(name: str) -> None:
     refusal = REFUSALS[name]
     with pytest.raises(refusal.error) as raised:
         refusal.call()
@@ -232,8 +232,8 @@ def test_the_whole_text_of_a_refusal(name: str) -> None:
 
 @pytest.mark.parametrize("function", functions_of_one_array(X))
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3)])
-def test_a_sparse_array_is_refused_by_name(function: str, shape: tuple[int, int]) -> None:
-    """ROSE-11.2; without a word of its own, an error from the depths of torch, or none, comes out."""
+def test_a_sparse_array_raises_and_is_named(function: str, shape: tuple[int, int]) -> None:
+    """ROSE-11.2: without the check, torch raises another error or none."""
     sparse = torch.ones(shape).to_sparse()
     dense = torch.ones(shape)
     calls = {
@@ -241,12 +241,12 @@ def test_a_sparse_array_is_refused_by_name(function: str, shape: tuple[int, int]
         "update, param": (lambda: update(sparse, dense, lr=0.1), "param"),
         "update, grad": (lambda: update(dense, sparse, lr=0.1), "grad"),
     }
-    call, place = calls[function]
-    with pytest.raises(TypeError, match=rf"^{place} .*sparse"):
+    call, argument = calls[function]
+    with pytest.raises(TypeError, match=rf"^{argument} .*sparse"):
         call()
 
 
-NAMED = {
+WRONG_TYPES = {
     "like a list": (noise_of(like=[0.0]), r"^like must be an array .*, got list$"),
     "shape a number": (noise_of(shape=3), r"^shape must be .*, got 3$"),
     "axis a float": (lambda: reproducible_sum(X, axis=0.5), r"^axis must be .*, got 0\.5$"),
@@ -255,9 +255,9 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_what_is_of_the_wrong_type_is_named(name: str) -> None:
-    call, text = NAMED[name]
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_an_argument_of_the_wrong_type_is_named(name: str) -> None:
+    call, text = WRONG_TYPES[name]
     with pytest.raises(TypeError, match=text):
         call()
 
@@ -272,8 +272,8 @@ PAIRS = {
 
 
 @pytest.mark.parametrize(("param", "grad"), PAIRS.values(), ids=PAIRS)
-def test_what_an_update_refuses_is_refused_by_the_check_before_a_step(param: Any, grad: Any) -> None:
-    """ROSE-11.3: optimizers check every parameter so before they change the first, and name it."""
+def test_the_check_before_a_step_raises_what_an_update_raises(param: Any, grad: Any) -> None:
+    """ROSE-11.3: optimizers call this check for every parameter before they write the first one."""
     with pytest.raises((TypeError, ValueError)) as by_update:
         update(param, grad, lr=0.1)
     with pytest.raises(type(by_update.value)) as by_check:

@@ -1,4 +1,4 @@
-"""The gate: its square root is correctly rounded, its trust lies in [0, 1], its blend is the formula (ROSE-5)."""
+"""The gate: its square root is correctly rounded, its trust is in [0, 1], its denominators are exact (ROSE-5)."""
 
 import math
 from fractions import Fraction
@@ -19,12 +19,12 @@ from tests.strategies import COMPUTE_DTYPES, KINDS, examples, fill, generators, 
 
 
 def is_nearest_root(root: float, x: float) -> bool:
-    """Tell, in exact arithmetic, whether no float64 is nearer to the square root of `x`."""
+    """Tell, in exact arithmetic, whether `root` is the float64 nearest to the square root of `x`."""
     below, above = ((Fraction(root) + Fraction(math.nextafter(root, end))) / 2 for end in (0.0, math.inf))
     return below**2 < Fraction(x) < above**2
 
 
-def test_the_judge_of_roots_knows_wrong_ones() -> None:
+def test_is_nearest_root_rejects_the_neighbours_of_the_root() -> None:
     for x in (2.0, 0.1, 1e-300, 1e300, 5e-324, 3.0):
         root = math.sqrt(x)
         assert is_nearest_root(root, x)
@@ -45,20 +45,20 @@ def test_the_square_root_is_correctly_rounded(backend: Backend, rng: np.random.G
     assert_same_bits(roots, np.sqrt(x), backend=backend.name)
 
 
-# Values whose root torch 2.13 gets wrong on x86-64, by way of MKL.
+# torch 2.13 computes a wrong root of these values on x86-64, by MKL.
 WRONG_IN_MKL = ("0x1.165603cf43b8fp-1", "0x1.67be224ec5c90p-3", "0x1.8d5e442a99a50p-3", "0x1.b440340cd0f79p-1")
 
 
 @backends
 @pytest.mark.parametrize("x", WRONG_IN_MKL)
-def test_roots_that_torch_gets_wrong_are_right(backend: Backend, x: str) -> None:
+def test_roots_that_torch_computes_wrong_are_right(backend: Backend, x: str) -> None:
     value = float.fromhex(x)
     root = host(square_root(backend.array(np.asarray([[value]]))))
     assert is_nearest_root(float(root[0, 0]), value)
 
 
-def test_plain_torch_sqrt_is_wrong_for_them() -> None:
-    """So that the test above can fail: NOTE [torch's square root] in namespace/floats.py."""
+def test_torch_sqrt_is_wrong_for_these_values() -> None:
+    """Proof that the test above can fail. See NOTE [torch's square root] in namespace/floats.py."""
     torch = pytest.importorskip("torch")
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL, whose square root is the wrong one")
@@ -78,7 +78,7 @@ ROOT_EDGES = {
 
 @backends
 @pytest.mark.parametrize("x", ROOT_EDGES.values(), ids=ROOT_EDGES)
-def test_the_root_of_an_edge_is_that_of_ieee_754(backend: Backend, x: float) -> None:
+def test_roots_of_edge_values_follow_ieee_754(backend: Backend, x: float) -> None:
     array = np.asarray([x])
     assert_same_bits(square_root(backend.array(array)), np.sqrt(array), backend=backend.name)
 
@@ -86,8 +86,8 @@ def test_the_root_of_an_edge_is_that_of_ieee_754(backend: Backend, x: float) -> 
 @backends
 @given(data=st.data(), rng=generators(), shape=shapes(2, min_side=1))
 @examples(60)
-def test_trust_lies_in_0_to_1(backend: Backend, data: st.DataObject, rng: np.random.Generator, shape: Any) -> None:
-    """ROSE-5.3: a finite gradient of finite ranges has a trust, and a range of all zeros has trust 0."""
+def test_trust_is_between_0_and_1(backend: Backend, data: st.DataObject, rng: np.random.Generator, shape: Any) -> None:
+    """ROSE-5.3: for finite ranges. If all ranges are 0, the trust is 0."""
     kind = data.draw(st.sampled_from(sorted(set(KINDS) - {"words", "extremes"})))
     grad = fill(kind, rng, shape, data.draw(st.sampled_from(backend.dtypes)))
     options = {"compute_dtype": "fp64", "centralize": data.draw(st.booleans())}
@@ -99,9 +99,9 @@ def test_trust_lies_in_0_to_1(backend: Backend, data: st.DataObject, rng: np.ran
         assert (host(statistics.denominator) == 1.0).all()
 
 
-# Ranges, their trust and denominators, all exact: the mean is m, the standard deviation s, the trust m / (s + m).
+# Ranges, trust and denominators, all exact. With mean m and standard deviation s, the trust is m / (s + m).
 GATES = {
-    "equal ranges keep themselves": ([3.0, 3.0, 3.0], 1.0, [3.0, 3.0, 3.0]),
+    "equal ranges": ([3.0, 3.0, 3.0], 1.0, [3.0, 3.0, 3.0]),
     "mean and deviation 1": ([0.0, 2.0], 0.5, [0.5, 1.5]),
     "a single slice": ([5.0], 1.0, [5.0]),
     "mean 3, deviation 1": ([2.0, 4.0], 0.75, [2.25, 3.75]),
@@ -110,8 +110,8 @@ GATES = {
 }
 
 
-def through_gate(ranges: Any, compute: ComputeDtype) -> tuple[Any, Any]:
-    """Return the trust and the denominators of slices with these ranges."""
+def gated(ranges: Any, compute: ComputeDtype) -> tuple[Any, Any]:
+    """Return the trust and the denominators, given the ranges of all slices."""
     options = StepOptions(0.0, 1.0, centralize=True, stabilize=True, maximize=False, compute=compute)
     gate = gate_of_ranges(ranges, options)
     assert gate is not None
@@ -126,25 +126,25 @@ def test_gates_worked_by_hand(backend: Backend, compute: Any, name: str) -> None
     ranges, trust, expected = GATES[name]
     dtype = np.float64 if compute == "fp64" else np.float32
     array = np.asarray(ranges, dtype)[:, None]
-    actual_trust, actual = through_gate(backend.array(array), compute)
+    actual_trust, actual = gated(backend.array(array), compute)
     assert_same_bits(actual_trust, np.full((1, 1), trust, dtype), backend=backend.name)
     assert_same_bits(actual, np.asarray(expected, dtype)[:, None], backend=backend.name)
 
 
 @backends
-def test_a_trust_of_exactly_a_half_starts_from_the_range(backend: Backend) -> None:
-    """ROSE-5.4: found by search, since from the mean the last denominator would be 41426abe."""
+def test_a_trust_of_exactly_one_half_blends_from_the_range(backend: Backend) -> None:
+    """ROSE-5.4: blended from the mean, the last denominator would be 41426abe. A search found these ranges."""
     ranges = from_words([[0x00000000], [0x40927852], [0x4188A88A]], "float32")
     expected = from_words([[0x406708D3], [0x40BCC092], [0x41426ABF]], "float32")
-    trust, denominator = through_gate(backend.array(ranges), "fp32")
+    trust, denominator = gated(backend.array(ranges), "fp32")
     assert_same_bits(trust, np.full((1, 1), 0.5, np.float32), backend=backend.name)
     assert_same_bits(denominator, expected, backend=backend.name)
 
 
 @backends
 def test_a_mean_that_underflows_has_trust_0(backend: Backend) -> None:
-    """A quarter of float16's least subnormal is 0 in float16, so every denominator is, and becomes 1."""
+    """The mean, a quarter of float16's smallest subnormal, is 0 in float16. Denominators of 0 become 1."""
     ranges = np.asarray([[2.0**-24], [0.0], [0.0], [0.0]], np.float32)
-    trust, denominator = through_gate(backend.array(ranges), "fp16")
+    trust, denominator = gated(backend.array(ranges), "fp16")
     assert_same_bits(trust, np.zeros((1, 1), np.float32), backend=backend.name)
     assert_same_bits(denominator, np.ones((4, 1), np.float32), backend=backend.name)

@@ -1,4 +1,4 @@
-"""Every option: what is allowed, what plain form it takes, and the whole text of every refusal (ROSE-10, ROSE-11.1)."""
+"""The options: their allowed values, their plain form, and the whole text of every error (ROSE-10, ROSE-11.1)."""
 
 import dataclasses
 import inspect
@@ -37,7 +37,7 @@ NUMBERS = [
     ("wd_schedule", True, True),
     ("wd_schedule", np.True_, True),
     ("wd_schedule", 0.25, 0.25),
-    ("wd_schedule", 1, 1.0),  # ROSE-10.3: a reference, where `True` would mean the group's own
+    ("wd_schedule", 1, 1.0),  # ROSE-10.3: a reference, and not True
     ("wd_schedule", np.int64(3), 3.0),
     ("centralize", np.False_, False),
     ("sr_seed", None, None),
@@ -46,7 +46,7 @@ NUMBERS = [
     ("sr_seed", np.int8(7), 7),
 ]
 
-# ROSE-10.2: names, whatever their case and the blanks around them; dtypes of every library.
+# ROSE-10.2: names in any case, with blanks around them, and dtypes of every library.
 NAMES = {
     "fp64": ["fp64", "float64", " FP64 ", "Float64\n", np.float64, np.dtype("float64"), np.double, torch.float64],
     "fp32": ["fp32", "FLOAT32", "\tfloat32", np.float32, torch.float, array_api_strict.float32],
@@ -66,12 +66,12 @@ def label(row: tuple[Any, ...]) -> str:
 
 
 def options(option: str, value: Any) -> dict[str, Any]:
-    """Return the option among those that it needs beside it."""
+    """Return the option with the other options that it needs."""
     return {"lr": 0.1, "bf16_sr": False, option: value}
 
 
 @pytest.mark.parametrize(("option", "value", "plain"), ALLOWED, ids=map(label, ALLOWED))
-def test_an_allowed_value_becomes_its_plain_form(option: str, value: Any, plain: Any) -> None:
+def test_an_allowed_value_has_its_plain_form(option: str, value: Any, plain: Any) -> None:
     """ROSE-10.1."""
     result = getattr(Hyperparameters(**options(option, value)), option)
     assert result == plain
@@ -83,8 +83,8 @@ SCHEDULE = "False, True or a finite reference learning rate > 0"
 SEED = "None or an integer in [0, 2**64)"
 DTYPE = "None, a dtype or one of float64, fp64, float32, fp32, float16, fp16, bfloat16, bf16, none, null"
 
-# Option, value, what is allowed, error.
-REFUSED = [
+# Option, value, allowed values, error.
+INVALID = [
     *(("lr", value, NUMBER, ValueError) for value in (-1, -5e-324, NAN, INF, -INF, np.float32(NAN))),
     *(("lr", value, NUMBER, TypeError) for value in (None, True, np.True_, "0.1", b"1", [0.1], 1j, np.ones(2), object)),
     *(("weight_decay", value, NUMBER, ValueError) for value in (-0.1, NAN, INF)),
@@ -117,8 +117,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "allowed", "error"), REFUSED, ids=map(label, REFUSED))
-def test_a_refusal_says_the_option_what_is_allowed_and_the_value(
+@pytest.mark.parametrize(("option", "value", "allowed", "error"), INVALID, ids=map(label, INVALID))
+def test_an_error_names_the_option_the_allowed_values_and_the_value(
     option: str, value: Any, allowed: str, error: type[Exception]
 ) -> None:
     """ROSE-11.1."""
@@ -128,31 +128,31 @@ def test_a_refusal_says_the_option_what_is_allowed_and_the_value(
     assert str(refusal.value) == f"{option} must be {allowed}{separator} got {value!r}"
 
 
-# What is no number although `float` takes it: a cast would drop an imaginary part, or read a truth value as 1.
+# `float` takes these values, but would drop an imaginary part, or convert a bool or a string.
 NO_NUMBERS = {
     "a complex scalar of NumPy": np.complex128(1j),
     "a complex scalar of torch": torch.tensor(1j),
-    "a truth value as an array of NumPy": np.asarray(True),
-    "a truth value as a tensor": torch.tensor(True),
+    "a bool as an array of NumPy": np.asarray(True),
+    "a bool as a tensor": torch.tensor(True),
     "a string as an array": np.asarray("1"),
 }
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS)
-def test_what_float_takes_is_not_always_a_number(value: Any) -> None:
+def test_values_that_are_not_real_numbers_raise(value: Any) -> None:
     with pytest.raises(TypeError) as refusal:
         Hyperparameters(lr=value)
     assert str(refusal.value) == f"lr must be {NUMBER}, got {value!r}"
 
 
-def test_an_integer_beyond_every_float_is_a_value_not_a_type() -> None:
+def test_an_integer_above_every_float_raises_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"^lr must be a finite number >= 0, got 1000"):
         Hyperparameters(lr=10**400)
 
 
 @pytest.mark.parametrize("compute", ["fp16", "bf16", torch.float16, " BFLOAT16 "])
-def test_stochastic_rounding_at_a_16_bit_compute_dtype_is_refused(compute: Any) -> None:
-    """ROSE-10.4; the default of `bf16_sr` is true."""
+def test_stochastic_rounding_at_a_16_bit_compute_dtype_raises(compute: Any) -> None:
+    """ROSE-10.4. The default of `bf16_sr` is True."""
     plain = Hyperparameters(lr=1, bf16_sr=False, compute_dtype=compute).compute_dtype
     with pytest.raises(ValueError, match="bf16_sr") as refusal:
         Hyperparameters(lr=1, compute_dtype=compute)
@@ -165,7 +165,7 @@ def test_stochastic_rounding_at_a_16_bit_compute_dtype_is_refused(compute: Any) 
 @pytest.mark.parametrize(
     "values", [{}, {"weight_decay": None, "wd_schedule": 1, "compute_dtype": torch.float32, "sr_seed": 9}]
 )
-def test_options_travel_through_json(values: dict[str, Any]) -> None:
+def test_json_keeps_the_options(values: dict[str, Any]) -> None:
     hyperparameters = Hyperparameters(lr=torch.tensor(0.1), **values)
     plain = json.loads(json.dumps(dataclasses.asdict(hyperparameters)))
     assert Hyperparameters(**plain) == hyperparameters
@@ -211,15 +211,15 @@ RESOLVED = [
 
 
 @pytest.mark.parametrize(("compute", "dtype", "stochastic", "expected"), RESOLVED)
-def test_no_compute_dtype_is_the_dtype_of_the_parameter(
+def test_compute_dtype_none_is_the_dtype_of_the_parameter(
     compute: Any, dtype: str, stochastic: bool, expected: str
 ) -> None:
     param = np.zeros(1, DTYPES[dtype][0])
     assert resolve_compute_dtype(compute, param, dtype, stochastic=stochastic) == expected
 
 
-def test_float64_is_refused_on_a_device_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ROSE-12.2, with NumPy in the place of such a device; compute dtype fp32 is taken."""
+def test_fp64_raises_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROSE-12.2, with NumPy as such a device. The compute dtype fp32 works there."""
     monkeypatch.setattr("rose_core.hyperparameters.has_float64", lambda _: False)
     param = np.ones(3, np.float32)
     with pytest.raises(ValueError, match="compute_dtype") as refusal:
@@ -240,7 +240,7 @@ SCHEDULE_NUMBERS = [
 
 
 @pytest.mark.parametrize(("name", "value", "plain"), SCHEDULE_NUMBERS)
-def test_the_numbers_of_a_schedule_are_validated_alike(name: str, value: Any, plain: Any) -> None:
+def test_the_numbers_of_a_schedule_are_validated(name: str, value: Any, plain: Any) -> None:
     assert validate(name, value) == plain
     allowed = "None or a finite learning rate > 0" if name == "lr_reference" else NUMBER
     for bad in (NAN, -1.0, INF):

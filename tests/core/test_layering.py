@@ -1,4 +1,4 @@
-"""The rule stays readable and traceable: its imports, the calls of an update, and what it asks of arrays."""
+"""The rule is readable and traceable: its imports, its number of calls, and its use of arrays are limited."""
 
 import ast
 import sys
@@ -21,22 +21,22 @@ SOURCE = Path(rule.__file__).read_text(encoding="utf-8")
 
 
 def imports_of(source: str) -> set[str]:
-    """Return the modules that a source imports from the project."""
+    """Return the modules of the project that a source imports."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     return {str(node.module) for node in nodes if str(node.module).startswith("rose")}
 
 
-def test_the_rule_stands_on_summation_rounding_and_the_seam_alone() -> None:
+def test_the_rule_imports_summation_rounding_and_namespace_only() -> None:
     assert imports_of(SOURCE) == {"rose_core.summation", "rose_core.rounding", "rose_core.namespace"}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CORE.glob("*.py") if path.stem not in ("chunks", "update")])
-def test_nothing_below_the_rule_imports_it(name: str) -> None:
+def test_no_lower_module_imports_the_rule(name: str) -> None:
     assert "rose_core.rule" not in imports_of((CORE / f"{name}.py").read_text(encoding="utf-8"))
 
 
-def test_the_rule_asks_no_array_for_its_device_or_its_values() -> None:
-    """So that tracers pass through it."""
+def test_the_rule_reads_no_device_and_no_value_of_an_array() -> None:
+    """Tracers could not pass through it otherwise."""
     attributes = {node.attr for node in ast.walk(ast.parse(SOURCE)) if isinstance(node, ast.Attribute)}
     calls = {
         node.func.id
@@ -49,7 +49,7 @@ def test_the_rule_asks_no_array_for_its_device_or_its_values() -> None:
 
 def test_an_update_makes_at_most_130_calls_in_8_files() -> None:
     param, grad = np.ones((2, 2), np.float32), np.asarray([[1, 3], [0, 4]], np.float32)
-    rose_core.update(param, grad, lr=1e-3)  # what is cached by type is looked up before
+    rose_core.update(param, grad, lr=1e-3)  # fills the caches that are keyed by type
     entered: list[str] = []
 
     def profile(frame: FrameType, event: str, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""The seam to the libraries: its bit casts, the exact way around flushed subnormals, and that it is the only seam."""
+"""The seam to the libraries: its bit casts, its conversions of subnormals, and that no other module is a seam."""
 
 import ast
 import re
@@ -25,16 +25,16 @@ FLOAT64_EDGES = from_words(with_negatives((*EDGES["float64"], *EXTREMES["float64
 
 
 def every_upper_half() -> np.ndarray:
-    """Return words of float32: every upper half, with lower halves that are 16-bit values, ties and neighbours."""
+    """Return float32 words with every upper half, and lower halves at and around the ties of 16-bit dtypes."""
     lows = np.asarray([*range(0, 2**16, 0x1000), 1, 0xFFF, 0x1001, 0x7FFF, 0x8001, 0xFFFF], np.uint32)
     return (np.arange(2**16, dtype=np.uint32)[:, None] << 16 | lows).ravel()
 
 
 @backends
-def test_bit_casts_by_arithmetic_are_those_by_view(backend: Backend) -> None:
-    """ROSE-12.1: of NaN, only that it is one."""
+def test_bit_casts_by_arithmetic_equal_bit_casts_by_view(backend: Backend) -> None:
+    """The bits of NaN may differ (ROSE-12.1)."""
     words = every_upper_half()
-    if backend.flushes:  # subnormals, which only bit casts leave alone
+    if backend.flushes:  # arithmetic flushes subnormals
         words = words[((words >> 23) & 0xFF != 0) | (words << 1 == 0)]
     x = from_words(words, "float32")
     with np.errstate(all="ignore"):
@@ -56,8 +56,8 @@ def test_bit_casts_keep_the_shape(backend: Backend) -> None:
 
 
 @backends
-def test_float16_by_arithmetic_is_the_cast_there_and_back(backend: Backend) -> None:
-    """Every float16 value is among the words, as are both neighbours of every tie."""
+def test_rounding_to_float16_by_arithmetic_equals_the_cast(backend: Backend) -> None:
+    """The words contain every float16 value, and both neighbours of every tie."""
     x = from_words(every_upper_half(), "float32")
     with np.errstate(all="ignore"):
         expected = x.astype(np.float16)
@@ -74,7 +74,7 @@ CASTS: dict[str, tuple[Callable[[Any], Any], np.ndarray, type]] = {
         np.float64,
     ),
     "to float32": (floats._narrow_by_bits, FLOAT64_EDGES, np.float32),
-    "to float32, any": (
+    "to float32, random words": (
         floats._narrow_by_bits,
         fill("words", np.random.default_rng(1), (5000,), "float64"),
         np.float32,
@@ -89,7 +89,7 @@ CASTS: dict[str, tuple[Callable[[Any], Any], np.ndarray, type]] = {
 
 @backends
 @pytest.mark.parametrize("name", CASTS)
-def test_a_cast_by_words_is_the_cast(backend: Backend, name: str) -> None:
+def test_a_cast_by_bits_equals_the_cast(backend: Backend, name: str) -> None:
     cast, x, dtype = CASTS[name]
     with np.errstate(all="ignore"):
         assert_same_bits(cast(backend.array(x)), x.astype(dtype), backend=backend.name)
@@ -97,7 +97,7 @@ def test_a_cast_by_words_is_the_cast(backend: Backend, name: str) -> None:
 
 @pytest.fixture
 def flushed() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """Return a function that runs another one while this thread flushes subnormals, NumPy's operations included."""
+    """Return a function that runs another function while this thread flushes subnormals, also in NumPy."""
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor has no mode that flushes subnormals")
     torch.set_flush_denormal(False)
@@ -114,16 +114,16 @@ def flushed() -> Iterator[Callable[[Callable[[], Any]], Any]]:
 
 
 def _tiny_step() -> Callable[[], np.ndarray]:
-    """Return a step with float32 subnormals in the parameter, the gradient and the result."""
+    """Return a step whose parameter, gradient and result have float32 subnormals."""
     rng = np.random.default_rng(0)
     param, grad = (fill("subnormal", rng, (20, 30), "float32") for _ in range(2))
     return lambda: rose_core.update(param, grad, lr=1e-42, weight_decay=0.1, compute_dtype="fp64")
 
 
-def test_float32_subnormals_survive_flushing_at_compute_dtype_float64(
+def test_float32_subnormals_are_not_flushed_at_compute_dtype_float64(
     flushed: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ROSE-12.3, with NumPy in the place of CuPy: NOTE [float32 subnormals on CuPy]."""
+    """ROSE-12.3, with NumPy as CuPy. See NOTE [float32 subnormals on CuPy] in namespace/floats.py."""
     step = _tiny_step()
     expected = step()
     assert np.count_nonzero(expected)
@@ -132,14 +132,14 @@ def test_float32_subnormals_survive_flushing_at_compute_dtype_float64(
     assert_same_bits(flushed(step), expected)
 
 
-def test_without_the_way_around_they_are_flushed(flushed: Callable[[Callable[[], Any]], Any]) -> None:
-    """So that the test above can fail."""
+def test_casts_flush_float32_subnormals(flushed: Callable[[Callable[[], Any]], Any]) -> None:
+    """Proof that the test above can fail."""
     step = _tiny_step()
     assert np.count_nonzero(raw_words(step()) != raw_words(flushed(step))) > 500
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_bfloat16_and_float32_cross_to_float64_and_back_under_flushing(
+def test_conversions_to_float64_and_back_do_not_flush(
     dtype: str, flushed: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(floats, "_FLUSHING", {"numpy"})
@@ -158,8 +158,8 @@ NO_FLOAT64 = (
 )
 
 
-def test_float64_is_refused_on_apple_gpus_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ROSE-12.2. A tensor of the device "meta" stands for one of "mps", which this machine lacks."""
+def test_fp64_raises_on_apple_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROSE-12.2. The device "meta" stands for "mps", which this machine lacks."""
     x = torch.ones(2, device="meta")
     assert namespace.has_float64(x)
     monkeypatch.setattr(arrays, "_WITHOUT_FLOAT64", {"meta"})
@@ -168,7 +168,7 @@ def test_float64_is_refused_on_apple_gpus_by_name(monkeypatch: pytest.MonkeyPatc
 
 
 def _questions(source: str) -> set[str]:
-    """Return what a module does that only the seam may: import a library, or ask whose an array is."""
+    """Return the imports of libraries and the questions about an array's library, which only the seam may have."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -189,11 +189,11 @@ OTHERS = sorted(set(CORE.rglob("*.py")) - set(SEAM))
 
 @pytest.mark.parametrize("path", OTHERS, ids=[path.name for path in OTHERS])
 def test_no_other_module_asks_which_library_an_array_belongs_to(path: Path) -> None:
-    """NumPy is the one library that others import: for host words, `errstate` and types of numbers."""
+    """Other modules import NumPy only, for words on the host, `errstate` and number types."""
     assert _questions(path.read_text(encoding="utf-8")) <= {"numpy"}
 
 
-def test_the_seam_asks() -> None:
-    """So that the test above can fail."""
+def test_the_seam_asks_which_library_an_array_belongs_to() -> None:
+    """Proof that the test above can fail."""
     found = set.union(*(_questions(path.read_text(encoding="utf-8")) for path in SEAM))
     assert {"array_api_compat", "ml_dtypes", "is_torch_array", "library"} <= found

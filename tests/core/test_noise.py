@@ -1,4 +1,4 @@
-"""The portable noise: Threefry-2x32 on every library, and which word of it an element takes (ROSE-9)."""
+"""The portable noise: Threefry-2x32 on every library, and the noise word of each element (ROSE-9)."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ uint32 = st.integers(0, MASK)
 
 
 def threefry(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
-    """Threefry-2x32 in Python integers, written from the paper: 20 rounds, a key injected after each fourth."""
+    """Return Threefry-2x32 in Python integers, as in the paper: 20 rounds, with a key after every fourth round."""
     keys = (key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA)
     x, y = (counter[0] + keys[0]) & MASK, (counter[1] + keys[1]) & MASK
     for group in range(5):
@@ -66,7 +66,7 @@ def test_known_answers(backend: Backend, key: Any, counter: Any, result: Any) ->
 @backends
 @given(key=st.tuples(uint32, uint32), counter=st.tuples(uint32, uint32))
 @examples(50)
-def test_threefry_is_that_of_python_integers(backend: Backend, key: Any, counter: Any) -> None:
+def test_threefry_equals_threefry_in_python_integers(backend: Backend, key: Any, counter: Any) -> None:
     assert on_backend(backend, key, counter) == threefry(key, counter)
 
 
@@ -78,10 +78,12 @@ def test_threefry_is_that_of_python_integers(backend: Backend, key: Any, counter
     index=uint32,
 )
 @example(shape=(9,), seed=2**64 - 1, step=MASK, index=MASK)
-@example(shape=(9,), seed=2**32, step=0, index=1)  # the halves of the seed are told apart, so are step and index
+@example(
+    shape=(9,), seed=2**32, step=0, index=1
+)  # differs from the next one in both halves of the seed, in step and in index
 @example(shape=(9,), seed=1, step=1, index=0)
 @examples(40)
-def test_element_i_takes_word_i_mod_4_of_block_i_div_4(
+def test_element_i_has_word_i_mod_4_of_block_i_div_4(
     backend: Backend, shape: tuple[int, ...], seed: int, step: int, index: int
 ) -> None:
     """ROSE-9.2, ROSE-9.3: in C order."""
@@ -99,7 +101,7 @@ def test_element_i_takes_word_i_mod_4_of_block_i_div_4(
 @given(shape=shapes(), seed=st.integers(0, 2**64 - 1), more=st.integers(0, 40))
 @examples(100)
 def test_the_noise_of_any_shape_is_a_prefix_of_one_sequence(shape: tuple[int, ...], seed: int, more: int) -> None:
-    """So a shard can compute its own, and the shape does not matter, only the position does."""
+    """A noise word depends only on the position in the flattened parameter, so a shard can compute its words."""
     where: dict[str, Any] = {"seed": seed, "step": 3, "index": 7, "like": LIKE}
     sequence = noise_words((math.prod(shape) + more,), **where)
     assert_same_bits(noise_words(shape, **where).ravel(), sequence[: math.prod(shape)])
@@ -122,8 +124,8 @@ def test_another_seed_step_or_index_gives_other_noise(other: dict[str, int]) -> 
 
 
 @backends
-def test_counters_go_on_beyond_2_to_the_32_blocks(backend: Backend) -> None:
-    """ROSE-9.3: the blocks around j = 2**32, which no array here is large enough for."""
+def test_block_numbers_above_2_to_the_32_use_both_words_of_the_counter(backend: Backend) -> None:
+    """ROSE-9.3: the blocks around j = 2**32. An array with this block would not fit into memory."""
     key = threefry((5, 6), (7, 8))
     blocks = np.asarray([MASK - 1, MASK, MASK + 1, MASK + 2, 2**40 + 3], np.int64)
     held = backend.array(blocks)
@@ -137,14 +139,14 @@ def test_counters_go_on_beyond_2_to_the_32_blocks(backend: Backend) -> None:
 @backends
 @pytest.mark.parametrize("start", [0, 3, 4, 2**34 - 5, 2**34, 2**40 + 2])
 def test_a_range_of_a_huge_array_has_the_words_of_its_elements(backend: Backend, start: int) -> None:
-    """ROSE-9.3: from 2**34 elements on, the number of the block has an upper half."""
+    """ROSE-9.3: from 2**34 elements on, the number of the block has more than 32 bits."""
     where = {"seed": 1, "step": 2, "index": 3}
     words = noise_in_range(NoiseKey(**where), start, start + 11, like=backend.array(LIKE))
     expected = [word_of(start + i, **where) for i in range(11)]
     assert_same_bits(words, np.asarray(expected, np.int32), backend=backend.name)
 
 
-def test_the_keys_of_many_parameters_are_those_of_each() -> None:
+def test_the_keys_of_many_parameters_equal_the_key_of_each() -> None:
     """ROSE-9.2: seeds have 64 bits, steps and indices 32."""
     keys = [(0, 0, 0), (2**64 - 1, MASK, MASK), (2**32, 1, 0), (1, MASK - 1, 5)]
     expected = [threefry((seed & MASK, seed >> 32), (step, index)) for seed, step, index in keys]
@@ -160,7 +162,7 @@ def test_words_wrap_at_2_to_the_32(backend: Backend) -> None:
 
 
 def test_the_words_are_uniform() -> None:
-    """Each of the 16 bits is set in half of 2**20 words, within six standard deviations of 512."""
+    """Each of the 16 bits is set in half of 2**20 words, within six standard deviations. A deviation is 512 words."""
     words = noise_words((2**20,), seed=11, step=0, index=0, like=LIKE)
     assert int(words.min()) >= 0
     assert int(words.max()) < 2**16
@@ -169,7 +171,7 @@ def test_the_words_are_uniform() -> None:
 
 
 @backends
-def test_the_dtype_of_like_does_not_matter_its_library_does(backend: Backend) -> None:
+def test_like_selects_the_library_and_not_the_dtype(backend: Backend) -> None:
     for dtype in backend.dtypes:
         like = backend.array(np.zeros((2, 0), DTYPES[dtype][0]))
         words = noise_words((5,), seed=1, step=2, index=3, like=like)
@@ -190,7 +192,7 @@ def test_numpy_integers_are_integers() -> None:
     index=uint32,
 )
 @examples(30)
-def test_the_words_at_any_positions_are_those_of_the_whole(
+def test_the_words_at_positions_equal_those_of_the_whole_parameter(
     backend: Backend, positions: list[int], seed: int, index: int
 ) -> None:
     words = noise_at(NoiseKey(seed, 1, index), backend.array(np.asarray(positions, np.int64)))

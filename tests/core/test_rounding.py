@@ -1,4 +1,4 @@
-"""Rounding to bfloat16 is exactly unbiased over all noise words; every other rounding is to nearest, ties to even."""
+"""Stochastic rounding to bfloat16 is exactly unbiased. Every other rounding is to nearest, ties to even."""
 
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ from tests.strategies import EDGES, EXTREMES, with_negatives
 
 ALL_NOISE = np.arange(2**16, dtype=np.int32)
 
-# Both signs of: the edges; then a small, a middle and a large cut-off half in every tenth binade.
+# Both signs of the edge values, and values in every tenth binade with a small, a middle and a large lower half.
 FLOAT32 = np.concatenate(
     [
         with_negatives((*EDGES["float32"], *EXTREMES["float32"]), "float32"),
@@ -30,7 +30,7 @@ NOT_A_NUMBER = np.isnan(from_words(FLOAT32, "float32"))
 
 
 def bfloat16_words(backend: Backend, x: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-    """Round on a library and return words of bfloat16, also where it has none."""
+    """Round on a library and return bfloat16 words, also for a library without bfloat16."""
     result = round_to_bfloat16(backend.array(x), noise=None if noise is None else backend.array(noise))
     words = raw_words(result)
     if "bfloat16" in backend.dtypes:
@@ -40,14 +40,14 @@ def bfloat16_words(backend: Backend, x: np.ndarray, noise: np.ndarray | None = N
 
 
 def rounded_with_all_noise(backend: Backend, x: np.ndarray) -> np.ndarray:
-    """Return the words of each value, a row, with each of the 65,536 noise words."""
+    """Return a row of words for each value, rounded with each of the 65,536 noise words."""
     values, noise = np.broadcast_arrays(x[:, None], ALL_NOISE)
     return bfloat16_words(backend, np.ascontiguousarray(values), np.ascontiguousarray(noise))
 
 
 @backends
-def test_as_many_noise_words_round_up_as_the_cut_off_half_says(backend: Backend) -> None:
-    """ROSE-8.1: up exactly with the last k of the 2**16 words, k being the lower half."""
+def test_the_lower_half_is_the_number_of_noise_words_that_round_up(backend: Backend) -> None:
+    """ROSE-8.1: a value with the lower half k is rounded up by the largest k of the 2**16 noise words."""
     numbers = FLOAT32[~NOT_A_NUMBER]
     for part in np.array_split(numbers, 4):
         high, low = (part >> 16).astype(np.uint16)[:, None], (part & 0xFFFF).astype(np.int32)[:, None]
@@ -56,8 +56,8 @@ def test_as_many_noise_words_round_up_as_the_cut_off_half_says(backend: Backend)
         assert_same_bits(actual.astype(np.uint16), expected, backend=backend.name)
 
 
-def test_the_mean_over_all_noise_is_the_value() -> None:
-    """Exactly, as fractions; where one of the two neighbours is infinite there is no mean."""
+def test_the_mean_over_all_noise_words_is_exactly_the_value() -> None:
+    """Values next to infinity are left out."""
     for word in FLOAT32[~NOT_A_NUMBER & ((FLOAT32 & 0x7FFFFFFF) <= 0x7F7F0000)]:
         x = from_words([word], "float32")
         noise = np.asarray(ALL_NOISE)
@@ -68,8 +68,8 @@ def test_the_mean_over_all_noise_is_the_value() -> None:
 
 
 @backends
-def test_values_of_bfloat16_are_unchanged_by_any_noise(backend: Backend) -> None:
-    """ROSE-8.1: every one of them but NaN, with no noise and the most."""
+def test_bfloat16_values_are_unchanged_by_rounding(backend: Backend) -> None:
+    """ROSE-8.1: all values except NaN, without noise, and with the smallest and the largest noise word."""
     words = np.arange(2**16, dtype=np.uint32)
     words = words[(words & 0x7FFF) <= 0x7F80]
     x = from_words(words << 16, "float32")
@@ -80,8 +80,8 @@ def test_values_of_bfloat16_are_unchanged_by_any_noise(backend: Backend) -> None
 
 
 @backends
-def test_nan_stays_the_nan_7fc0(backend: Backend) -> None:
-    """ROSE-8.2: whatever the payload, 7fffffff included, of which the sum alone would make -0."""
+def test_every_nan_becomes_the_word_7fc0(backend: Backend) -> None:
+    """ROSE-8.2: for every payload. Without the special case, 7fffffff plus noise would become -0."""
     payloads = [1, 0x7FFF, 0x8000, 0xFFFF, 0x3FFFFF, 0x400000, 0x7FFFFF, 0x7F0000, 0x7FFFFE]
     x = from_words(with_negatives(tuple(0x7F800000 | p for p in payloads), "float32"), "float32")
     assert (rounded_with_all_noise(backend, x) == 0x7FC0).all()
@@ -89,7 +89,7 @@ def test_nan_stays_the_nan_7fc0(backend: Backend) -> None:
 
 
 @backends
-def test_a_finite_value_may_become_infinite_but_never_nan(backend: Backend) -> None:
+def test_a_finite_value_may_round_to_infinity_and_never_to_nan(backend: Backend) -> None:
     x = from_words(with_negatives((0x7F7F0000, 0x7F7F0001, 0x7F7F8000, 0x7F7FFFFF), "float32"), "float32")
     results = rounded_with_all_noise(backend, x)
     assert (results & 0x7FFF <= 0x7F80).all()
@@ -97,14 +97,14 @@ def test_a_finite_value_may_become_infinite_but_never_nan(backend: Backend) -> N
 
 
 @backends
-def test_plain_rounding_is_that_of_ml_dtypes_and_of_torch(backend: Backend) -> None:
-    """ROSE-8.3: to nearest, ties to even, over every upper half with lower halves around the tie, and at random."""
+def test_rounding_to_nearest_equals_ml_dtypes_and_torch(backend: Backend) -> None:
+    """ROSE-8.3: for every upper half with lower halves around the tie, and for random words."""
     torch = pytest.importorskip("torch")
     high, low = np.meshgrid(np.arange(2**16, dtype=np.uint32) << 16, [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
     random = np.random.default_rng(0).integers(0, 2**32, 2**21, dtype=np.uint32)
     x = from_words(np.concatenate([(high | low.astype(np.uint32)).ravel(), random]), "float32")
     words = bfloat16_words(backend, x)
-    with np.errstate(invalid="ignore"):  # signalling NaN
+    with np.errstate(invalid="ignore"):  # NumPy warns of signalling NaN
         by_ml_dtypes = x.astype(ml_dtypes.bfloat16)
     by_torch = torch.from_numpy(x).to(torch.bfloat16)
     for expected in (by_ml_dtypes, by_torch):
@@ -116,7 +116,7 @@ NOISE_DTYPES = ("int32", "int64", "uint16", "uint32")
 
 @backends
 @pytest.mark.parametrize("dtype", NOISE_DTYPES)
-def test_the_dtype_of_noise_does_not_matter(backend: Backend, dtype: str) -> None:
+def test_noise_may_have_any_integer_dtype(backend: Backend, dtype: str) -> None:
     rng = np.random.default_rng(0)
     x = from_words(rng.choice(FLOAT32, 2**16), "float32")
     noise = rng.permutation(2**16)
@@ -141,8 +141,8 @@ def test_only_the_lower_16_bits_of_noise_are_used(backend: Backend, dtype: str) 
 
 @backends
 @pytest.mark.parametrize("compute", ["fp64", "fp32"])
-def test_an_update_with_noise_is_the_rounding_of_one_without(backend: Backend, compute: str) -> None:
-    """ROSE-6.3, ROSE-8.4: the same update of a float32 parameter that holds the same values, then rounded."""
+def test_an_update_with_noise_is_a_rounded_update_of_float32(backend: Backend, compute: str) -> None:
+    """ROSE-6.3, ROSE-8.4: the update of a float32 parameter with the same values, rounded with the noise."""
     if "bfloat16" not in backend.dtypes:
         pytest.skip(f"{backend.name} has no bfloat16")
     rng = np.random.default_rng(0)
@@ -154,8 +154,8 @@ def test_an_update_with_noise_is_the_rounding_of_one_without(backend: Backend, c
     assert_same_bits(actual, round_to_bfloat16(wide, noise=noise), backend=backend.name)
 
 
-# float64 values that a direct rounding to 16 bits takes up, since they lie above a tie, and that float32 takes down
-# onto the tie, whose even side is below. Compute dtype, value, result.
+# float64 values just above a tie of a 16-bit dtype. A direct rounding goes up. Rounding to float32 first returns the
+# tie, which then rounds down to even. Compute dtype, value, result, dtype.
 TWICE = {
     "fp16": (1.0 + 2.0**-11 + 2.0**-40, 1.0, np.float16),
     "bf16": (1.0 + 2.0**-8 + 2.0**-40, 1.0, ml_dtypes.bfloat16),
@@ -164,8 +164,8 @@ TWICE = {
 
 @backends
 @pytest.mark.parametrize("compute", TWICE)
-def test_float64_is_rounded_to_16_bits_by_way_of_float32(backend: Backend, compute: ComputeDtype) -> None:
-    """ROSE-2.3: on entry, and on storage."""
+def test_float64_is_rounded_to_float32_before_16_bits(backend: Backend, compute: ComputeDtype) -> None:
+    """ROSE-2.3: for the compute dtype and for storage."""
     value, expected, dtype = TWICE[compute]
     x = backend.array(np.asarray([value]))
     assert_same_bits(to_compute(x, compute), np.asarray([expected], np.float32), backend=backend.name)
@@ -175,15 +175,15 @@ def test_float64_is_rounded_to_16_bits_by_way_of_float32(backend: Backend, compu
 
 
 def test_a_direct_rounding_of_float64_to_float16_differs() -> None:
-    """So that the test above can fail."""
+    """Proof that the test above can fail."""
     value, expected, dtype = TWICE["fp16"]
     assert np.float64(value).astype(dtype) > expected
 
 
 @backends
 @pytest.mark.parametrize("compute", ["fp16", "bf16"])
-def test_rounding_to_the_compute_dtype_is_the_cast_there_and_back(backend: Backend, compute: ComputeDtype) -> None:
-    """ROSE-2.2: every upper half, with lower halves at and around the ties of both dtypes."""
+def test_rounding_to_the_compute_dtype_equals_a_cast_and_back(backend: Backend, compute: ComputeDtype) -> None:
+    """ROSE-2.2: for every upper half, with lower halves at and around the ties of both dtypes."""
     lows = [0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
     high, low = np.meshgrid(np.arange(2**16, dtype=np.uint32) << 16, np.asarray(lows, np.uint32))
     x = from_words((high | low).ravel(), "float32")
@@ -194,9 +194,9 @@ def test_rounding_to_the_compute_dtype_is_the_cast_there_and_back(backend: Backe
 
 
 NUMBERS: dict[str, tuple[ComputeDtype, float, float]] = {
-    "float64 stays": ("fp64", 0.1, 0.1),
+    "float64": ("fp64", 0.1, 0.1),
     "float32": ("fp32", 0.1, float(np.float32(0.1))),
-    "float32 also at 16 bits": ("fp16", 0.1, float(np.float32(0.1))),
+    "float32 at a 16-bit compute dtype": ("fp16", 0.1, float(np.float32(0.1))),
     "a tie of float32": ("fp32", 1.0 + 2.0**-24, 1.0),
     "just above that tie": ("fp32", 1.0 + 2.0**-24 + 2.0**-52, 1.0 + 2.0**-23),
     "to a float32 subnormal": ("bf16", 1e-45, 2.0**-149),
@@ -206,10 +206,10 @@ NUMBERS: dict[str, tuple[ComputeDtype, float, float]] = {
 
 @backends
 @pytest.mark.parametrize(("compute", "value", "expected"), NUMBERS.values(), ids=NUMBERS)
-def test_an_operation_rounds_a_python_number_once_to_the_operation_dtype(
+def test_a_product_rounds_a_python_number_once_to_the_operation_dtype(
     backend: Backend, compute: ComputeDtype, value: float, expected: float
 ) -> None:
-    """ROSE-2.1, ROSE-2.4: so the rule takes `lr` and the decay factor as they are."""
+    """ROSE-2.1, ROSE-2.4: therefore the rule passes `lr` and the decay factor to operations as Python floats."""
     if backend.flushes and 0.0 < expected < 2.0**-126:
         pytest.skip(f"{backend.name} flushes float32 subnormals")
     ones = np.ones(3, np.float64 if compute == "fp64" else np.float32)

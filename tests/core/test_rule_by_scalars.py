@@ -1,4 +1,4 @@
-"""The rule against a second one, slow and scalar, written from `spec/SPEC.md` in exact fractions."""
+"""The rule against a second implementation: slow, scalar, in exact fractions, written from `spec/SPEC.md`."""
 
 import math
 import operator
@@ -15,26 +15,26 @@ import rose_core
 from tests.bits import DTYPES, assert_same_bits
 from tests.strategies import COMPUTE_DTYPES, EDGES, examples, fill, generators
 
-# Significant bits, and the exponents of the least subnormal and of what is too large.
+# Significant bits, exponent of the smallest subnormal, exponent of the first power of two that overflows.
 FORMATS = {"fp64": (53, -1074, 1024), "fp32": (24, -149, 128), "fp16": (11, -24, 16), "bf16": (8, -133, 128)}
 STORAGE = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def nearest(exact: Fraction | float, form: str, sign: float = 1.0) -> float:
-    """Round to nearest, ties to even; a zero gets the given sign."""
+    """Round to nearest, ties to even. A zero gets the given sign."""
     if isinstance(exact, float):
         if math.isinf(exact):
             return exact
         exact, sign = Fraction(exact), exact
-    bits, least, too_large = FORMATS[form]
+    bits, smallest, overflow = FORMATS[form]
     if not exact:
         return math.copysign(0.0, sign)
     exponent = abs(exact.numerator).bit_length() - exact.denominator.bit_length()
     if abs(exact) < Fraction(2) ** exponent:
         exponent -= 1
-    quantum = Fraction(2) ** max(exponent - bits + 1, least)
+    quantum = Fraction(2) ** max(exponent - bits + 1, smallest)
     rounded = round(exact / quantum) * quantum
-    return math.copysign(float(rounded) if abs(rounded) < 2**too_large else math.inf, exact)
+    return math.copysign(float(rounded) if abs(rounded) < 2**overflow else math.inf, exact)
 
 
 def cast(value: float, form: str) -> float:
@@ -70,7 +70,7 @@ class Arithmetic:
         return nearest(value, self.compute)
 
 
-def exact_sum(x: Sequence[float]) -> float:
+def reproducible_sum(x: Sequence[float]) -> float:
     """ROSE-7.2, for up to 2**20 summands."""
     level = max(2, (len(x) - 1).bit_length())
     largest = max(map(abs, x))
@@ -85,7 +85,7 @@ def exact_sum(x: Sequence[float]) -> float:
 
 
 def square_root(value: float) -> float:
-    """Round the root to nearest: 64 bits of it and one more that says whether anything follows."""
+    """Return the root, rounded to nearest. A sticky bit after 64 bits tells whether the rest is 0."""
     scaled = Fraction(value) * 2**2200
     root = math.isqrt(int(scaled))
     return nearest(Fraction(2 * root + (root * root != scaled), 2**1101), "fp64")
@@ -94,8 +94,10 @@ def square_root(value: float) -> float:
 def denominators(ranges: Sequence[float], stabilize: bool, o: Arithmetic) -> list[float]:
     """ROSE-5."""
     if stabilize:
-        mean64 = exact_sum(ranges) / len(ranges)
-        std = cast(square_root(exact_sum([(r - mean64) * (r - mean64) for r in ranges]) / len(ranges)), o.compute)
+        mean64 = reproducible_sum(ranges) / len(ranges)
+        std = cast(
+            square_root(reproducible_sum([(r - mean64) * (r - mean64) for r in ranges]) / len(ranges)), o.compute
+        )
         mean = cast(mean64, o.compute)
         w = o.rc(o.div(mean, 1.0 if mean == 0.0 else o.rc(o.add(std, mean))))
         blended = []
@@ -119,7 +121,7 @@ def update(
         g = [cast(value, compute) for value in row]
         low, high = min(g), max(g)
         if centralize and matrix:
-            mean = min(max(cast(exact_sum(g) / len(g), compute), low), high) + 0.0
+            mean = min(max(cast(reproducible_sum(g) / len(g), compute), low), high) + 0.0
             g, low, high = [o.rc(o.sub(v, mean)) for v in g], o.rc(o.sub(low, mean)), o.rc(o.sub(high, mean))
         slices.append(g)
         ranges.append(o.rc(o.sub(abs(high), low)))
@@ -179,10 +181,12 @@ def test_an_update_of_rank_0_has_the_bits_of_the_scalar_rule(
     large=st.sampled_from([[1.0], [1.0, -1.0], [1.0, -1.0, 0.75, -0.75]]),
     small=st.lists(st.builds(math.ldexp, st.sampled_from([1.0, -1.0, 1.5, -3.0]), st.integers(-112, -48)), max_size=60),
 )
-@example(large=[1.0], small=[2.0**-53 + 2.0**-105])  # above a tie; for L = 2 it is cut off and the tie goes to even
+@example(
+    large=[1.0], small=[2.0**-53 + 2.0**-105]
+)  # above a tie; with L = 2 the last summand is lost, and the tie rounds to even
 @example(large=[1.0], small=[2.0**-53 + 2.0**-102])
 @examples(500)
-def test_what_the_folds_cut_off_is_what_the_scalar_formula_cuts_off(large: list[float], small: list[float]) -> None:
-    """Where the large summands cancel, or their sum is a tie, the last bits of the last fold are seen."""
+def test_the_folds_lose_the_same_bits_as_the_scalar_formula(large: list[float], small: list[float]) -> None:
+    """The last bits of the last fold show if the large summands cancel, or if their sum is a tie."""
     x = large + small
-    assert_same_bits(rose_core.reproducible_sum(np.asarray(x), axis=0), np.asarray(exact_sum(x)))
+    assert_same_bits(rose_core.reproducible_sum(np.asarray(x), axis=0), np.asarray(reproducible_sum(x)))

@@ -1,4 +1,4 @@
-"""The stages of the rule over shards combine to the bits of the whole: extrema and fold sums are enough (ROSE-7.4)."""
+"""A step over shards, which combine only extrema and fold sums, has the bits of the whole parameter (ROSE-7.4)."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def whole(param: np.ndarray, grad: np.ndarray, compute: ComputeDtype) -> np.ndar
 
 
 def gate_of_shards(ranges: Sequence[Any], options: rule.StepOptions) -> rule.Gate:
-    """Return the gate over the slices of all shards (ROSE-5.2)."""
+    """Return the gate, given the ranges of the slices in each shard (ROSE-5.2)."""
     count, ranges = sum(part.shape[0] for part in ranges), [rule.as_float64(part) for part in ranges]
     ends = combined_extrema([extrema(part, (0,)) for part in ranges])
     sigmas = fold_sigmas(ends, count)
@@ -43,7 +43,7 @@ def gate_of_shards(ranges: Sequence[Any], options: rule.StepOptions) -> rule.Gat
 
 
 def step_of_rows(params: Sequence[Any], grads: Sequence[Any], options: rule.StepOptions) -> list[Any]:
-    """Step shards of whole slices: they combine the moments of the ranges."""
+    """Return the step of shards of whole slices. They combine the moments of the ranges."""
     gradients = [rule.gradient(grad, options) for grad in grads]
     statistics = [rule.statistics(g, options) for g in gradients]
     gate = gate_of_shards([range_ for _, range_ in statistics], options)
@@ -54,7 +54,7 @@ def step_of_rows(params: Sequence[Any], grads: Sequence[Any], options: rule.Step
 
 
 def step_of_columns(params: Sequence[Any], grads: Sequence[Any], options: rule.StepOptions) -> list[Any]:
-    """Step shards with a part of each slice: they combine the extrema and the sums of the slices."""
+    """Return the step of shards with a part of each slice. They combine the statistics of the slices."""
     gradients = [rule.gradient(grad, options) for grad in grads]
     mean, range_ = statistics_of_columns(gradients, options)
     denominator = rule.denominators(range_, rule.gate_of_ranges(range_, options), options)
@@ -105,7 +105,7 @@ def test_the_order_of_the_shards_changes_no_bit(rng: np.random.Generator, kind: 
 
 
 def test_shards_that_combine_nothing_differ_from_the_whole() -> None:
-    """So that the tests above can fail."""
+    """Proof that the tests above can fail."""
     rng = np.random.default_rng(0)
     param, grad = fill("normal", rng, SHAPE, "float32"), fill("normal", rng, SHAPE, "float32")
     halves = [whole(param[:, part], grad[:, part], "fp64") for part in (slice(20), slice(20, None))]

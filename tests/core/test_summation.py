@@ -1,4 +1,4 @@
-"""`reproducible_sum` is a function of the multiset of its summands, and as good as the exact sum (ROSE-7)."""
+"""`reproducible_sum` does not depend on the order of its summands, and is nearly the exact sum (ROSE-7)."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def total(x: Any) -> Any:
     rng=generators(), kind=st.sampled_from(sorted(KINDS)), dtype=st.sampled_from(sorted(EDGES)), n=st.integers(1, 3000)
 )
 @examples(200)
-def test_no_order_changes_a_bit(rng: np.random.Generator, kind: str, dtype: str, n: int) -> None:
+def test_the_order_of_the_summands_changes_no_bit(rng: np.random.Generator, kind: str, dtype: str, n: int) -> None:
     """ROSE-7.1."""
     x = fill(kind, rng, (n,), dtype)
     for order in (x[::-1], np.sort(x), x[np.argsort(np.abs(x))], rng.permutation(x)):
@@ -39,7 +39,7 @@ def test_no_order_changes_a_bit(rng: np.random.Generator, kind: str, dtype: str,
     rng=generators(), kind=st.sampled_from(sorted(KINDS)), columns=st.integers(1, 5), n=st.sampled_from([1, 7, 60, 400])
 )
 @examples(200)
-def test_no_blocks_change_a_bit(rng: np.random.Generator, kind: str, columns: int, n: int) -> None:
+def test_a_sum_in_parts_has_the_same_bits(rng: np.random.Generator, kind: str, columns: int, n: int) -> None:
     x = fill(kind, rng, (n, columns), "float64")
     with np.errstate(all="ignore"):
         expected = sum_of_parts([x], 0)
@@ -54,7 +54,9 @@ def test_no_blocks_change_a_bit(rng: np.random.Generator, kind: str, columns: in
     cuts=st.lists(st.integers(1, 199), max_size=5),
 )
 @examples(50)
-def test_no_shards_change_a_bit(backend: Backend, rng: np.random.Generator, kind: str, cuts: Sequence[int]) -> None:
+def test_a_sum_over_shards_has_the_same_bits(
+    backend: Backend, rng: np.random.Generator, kind: str, cuts: Sequence[int]
+) -> None:
     x = fill(kind, rng, (200, 3), "float64")
     shards = [backend.array(part) for part in np.split(x, sorted(set(cuts)))]
     with np.errstate(all="ignore"):
@@ -64,8 +66,8 @@ def test_no_shards_change_a_bit(backend: Backend, rng: np.random.Generator, kind
 
 @given(rng=generators(), kind=st.sampled_from(FINITE_KINDS), n=st.integers(1, 400))
 @examples(100)
-def test_every_order_of_adding_up_a_fold_is_exact(rng: np.random.Generator, kind: str, n: int) -> None:
-    """A library may sum in pairs, in lanes or one by one, from either end: the folds leave it no choice."""
+def test_the_sum_of_a_fold_is_exact_in_every_order(rng: np.random.Generator, kind: str, n: int) -> None:
+    """A library may sum a fold in pairs, in vector lanes, or one by one from either end."""
     x = fill(kind, rng, (n,), "float64")
     with np.errstate(all="ignore"):
         sigmas = fold_sigmas(extrema(x, (0,)), n)
@@ -78,12 +80,12 @@ def test_every_order_of_adding_up_a_fold_is_exact(rng: np.random.Generator, kind
 
 
 def test_a_plain_sum_depends_on_the_order() -> None:
-    """So that the tests above can fail."""
+    """Proof that the tests above can fail."""
     x = np.random.default_rng(0).standard_normal(1000)
     assert len({float(np.sum(np.roll(x, k))) for k in range(50)}) > 1
 
 
-def truth(x: np.ndarray) -> Fraction:
+def exact_sum(x: np.ndarray) -> Fraction:
     return sum(map(Fraction, x.astype(np.float64).tolist()), Fraction(0))
 
 
@@ -91,11 +93,11 @@ def truth(x: np.ndarray) -> Fraction:
     rng=generators(), kind=st.sampled_from(FINITE_KINDS), dtype=st.sampled_from(sorted(EDGES)), n=st.integers(1, 2000)
 )
 @examples(200)
-def test_what_a_mean_loses_is_below_2_to_the_minus_60_of_the_largest_summand(
+def test_the_error_of_a_mean_is_below_2_to_the_minus_60_times_the_largest_summand(
     rng: np.random.Generator, kind: str, dtype: str, n: int
 ) -> None:
     x = fill(kind, rng, (n,), dtype)
-    exact, result = truth(x), Fraction(float(total(x)))
+    exact, result = exact_sum(x), Fraction(float(total(x)))
     rounding = Fraction(math.ulp(float(result))) / 2
     assert abs(result - exact) / n <= Fraction(1, 2**60) * Fraction(float(np.abs(x).max())) + rounding / n
 
@@ -103,14 +105,14 @@ def test_what_a_mean_loses_is_below_2_to_the_minus_60_of_the_largest_summand(
 @given(rng=generators(), kind=st.sampled_from(["normal", "eighths", "negative", "constant"]), n=st.integers(1, 2000))
 @examples(200)
 def test_the_sum_of_float32_data_is_the_exact_sum_rounded_once(rng: np.random.Generator, kind: str, n: int) -> None:
-    """Of summands whose magnitudes are within 2**60 of one another, no fold cuts anything off."""
+    """The folds are exact for summands whose magnitudes differ by less than 2**60."""
     x = fill(kind, rng, (n,), "float32")
-    assert float(total(x)) == math.fsum(x.tolist()) == float(truth(x))
+    assert float(total(x)) == math.fsum(x.tolist()) == float(exact_sum(x))
 
 
 @given(x=shapes().flatmap(lambda shape: floats_of("float64", shape)))
 @examples(200)
-def test_the_sum_of_the_negatives_is_the_negative(x: np.ndarray) -> None:
+def test_the_sum_of_negated_values_is_the_negated_sum(x: np.ndarray) -> None:
     assert_same_bits(total(-x), -total(x) + 0.0)
 
 
@@ -131,14 +133,14 @@ CANCELLING = {
 
 @backends
 @pytest.mark.parametrize("x", (ZEROS | CANCELLING).values(), ids=ZEROS | CANCELLING)
-def test_a_sum_of_nothing_is_positive_zero(backend: Backend, x: list[float]) -> None:
+def test_a_sum_of_zero_is_positive_zero(backend: Backend, x: list[float]) -> None:
     """ROSE-7.3."""
     assert_same_bits(total(backend.array(np.asarray(x, np.float64))), np.zeros(()), backend=backend.name)
 
 
 @backends
 @pytest.mark.parametrize("dtype", EDGES)
-def test_one_summand_is_its_own_sum(backend: Backend, dtype: str) -> None:
+def test_the_sum_of_one_value_is_the_value(backend: Backend, dtype: str) -> None:
     if dtype not in backend.dtypes:
         pytest.skip(f"{backend.name} has no {dtype}")
     x = from_words(EDGES[dtype], dtype)
@@ -160,20 +162,20 @@ NOT_FINITE = {
 @backends
 @pytest.mark.parametrize("x", NOT_FINITE.values(), ids=NOT_FINITE)
 def test_a_sum_that_is_not_finite_is_nan(backend: Backend, x: list[float]) -> None:
-    """ROSE-7.3; of four summands, 2**1022 is above 2**(1022 - L)."""
+    """ROSE-7.3. With three summands, 2**1022 is above the limit of 2**(1022 - L)."""
     assert np.isnan(float(total(backend.array(np.asarray(x, np.float64)))))
 
 
 @given(rng=generators(), n=st.integers(1, 500))
 @example(rng=np.random.default_rng(0), n=1)
 @examples(100)
-def test_subnormal_float64_are_summed_exactly(rng: np.random.Generator, n: int) -> None:
+def test_sums_of_float64_subnormals_are_exact(rng: np.random.Generator, n: int) -> None:
     x = fill("subnormal", rng, (n,), "float64")
     assert_same_bits(total(x), np.asarray(math.fsum(x.tolist()) + 0.0))
 
 
-# L is 20 up to 2**20 summands. The third fold is seen where the summands lie 2**-66 below the largest:
-# two folds of L = 21 would cut them off.
+# L is 20 for up to 2**20 summands. More summands have a third fold. It shows if the other summands are 2**-66 of the
+# largest: two folds with L = 21 would lose them.
 FOLDS = {
     "two folds": (2**20, 2.0**-60),
     "three folds": (2**20 + 1, 2.0**-66),
@@ -190,13 +192,14 @@ def test_small_summands_count_beside_a_large_one(backend: Backend, n: int, small
     assert_same_bits(total(backend.array(x)), np.asarray((n - 2) * small), backend=backend.name)
 
 
-def test_two_folds_cut_off_what_lies_2_to_the_minus_67_below_the_largest() -> None:
-    """The formula of ROSE-7.2, not a better sum, decides the bits: 2**-68 is half of delta for L = 20, P = 1/2."""
+def test_two_folds_lose_summands_of_2_to_the_minus_68_of_the_largest() -> None:
+    """The formula of ROSE-7.2 decides the bits, even if another sum is more exact."""
     x = np.full(2**20, 2.0**-68)
     x[0] = 1.0
     assert float(total(x)) == 1.0 < math.fsum(x.tolist())
 
 
+# Axis, and the same axes as a tuple.
 AXES = {
     "None": (None, (0, 1, 2)),
     "an integer": (1, (1,)),
@@ -210,17 +213,17 @@ AXES = {
 }
 
 
-@pytest.mark.parametrize(("axis", "meaning"), AXES.values(), ids=AXES)
-def test_axes_are_named_as_in_numpy(axis: Any, meaning: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("axis", "axes"), AXES.values(), ids=AXES)
+def test_axes_have_the_meaning_of_numpy(axis: Any, axes: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(-8, 8, (3, 4, 5)).astype(np.float32)
-    assert_same_bits(reproducible_sum(x, axis=axis), np.sum(x, axis=meaning, dtype=np.float64) + 0.0)
+    assert_same_bits(reproducible_sum(x, axis=axis), np.sum(x, axis=axes, dtype=np.float64) + 0.0)
 
 
 EMPTY = {
-    "of no summands": ((0, 3), 0, (3,)),
-    "of no sums": ((0, 3), 1, (0,)),
-    "of neither": ((0, 0), 0, (0,)),
-    "of all": ((2, 0), None, ()),
+    "no summands": ((0, 3), 0, (3,)),
+    "no sums": ((0, 3), 1, (0,)),
+    "neither summands nor sums": ((0, 0), 0, (0,)),
+    "all axes": ((2, 0), None, ()),
 }
 
 
@@ -231,6 +234,6 @@ def test_sums_of_empty_arrays_are_zeros(backend: Backend, shape: Any, axis: Any,
     assert_same_bits(result, np.zeros(expected), backend=backend.name)
 
 
-def test_each_row_is_summed_with_its_own_largest_summand() -> None:
+def test_the_folds_of_each_row_depend_on_its_largest_summand_only() -> None:
     x = np.asarray([[1e300, 1.0, -1e300], [1.0, 2.0**-60, -1.0], [5e-324, 5e-324, 0.0]])
     assert words(reproducible_sum(x, axis=1)).tolist() == raw_words(np.asarray([0.0, 2.0**-60, 1e-323])).tolist()

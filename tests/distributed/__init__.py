@@ -1,1 +1,1 @@
-"""Tests of what runs on several processes."""
+"""Tests of steps on several processes."""

@@ -1,4 +1,4 @@
-"""The worlds that tests run functions in."""
+"""The worlds of processes, started once in a session."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A run saved by torch.distributed.checkpoint on four ranks continues on any other number with the same bits."""
+"""A run saved by torch.distributed.checkpoint on four ranks continues on two and on one with the same bits."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,12 +27,12 @@ from tests.distributed.worlds import World
 
 RATES = [0.25, 0.125, 0.0625, 0.03125]
 OPTIONS: dict[str, Any] = {"wd_schedule": True, "weight_decay": 0.125, "sr_seed": 3, "fused": False}
-# A flat state has what the groups have: an initial_lr only if a scheduler gave it one, or the first step.
+# A flat state has only the keys of the groups. A scheduler or the first step adds initial_lr.
 FORMS = {"nested": StateDictOptions(), "flat": StateDictOptions(flatten_optimizer_state_dict=True)}
 
 
 def started(ranks: int, lr: float, form: str) -> tuple[nn.Module, Rose]:
-    """Return a model of bfloat16 on so many ranks, and its optimizer."""
+    """Return a bfloat16 model on this number of ranks, and its optimizer."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)).to(torch.bfloat16)
     if ranks > 1:
@@ -44,7 +44,7 @@ def started(ranks: int, lr: float, form: str) -> tuple[nn.Module, Rose]:
 
 
 def take_steps(module: nn.Module, optimizer: Rose, steps: Iterable[int]) -> None:
-    """Step with rates and gradients that depend on the step alone."""
+    """Take steps with learning rates and gradients that depend on the step only."""
     for step in steps:
         optimizer.param_groups[0]["lr"] = RATES[step]
         generator = torch.Generator().manual_seed(step)
@@ -69,7 +69,7 @@ def states(module: nn.Module, optimizer: Rose, form: str) -> dict[str, Any]:
 
 
 def resumed(_: int, ranks: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
-    """Load what was saved, in a run that was started otherwise, and continue to the end."""
+    """Load a checkpoint in a run with other options and weights, and continue to the end."""
     module, optimizer = started(ranks, 1.0, form)
     with torch.no_grad():
         for param in module.parameters():
@@ -89,7 +89,7 @@ def resumed(_: int, ranks: int, folder: str, saved_after: int, form: str) -> lis
 
 
 def saved(_: int, folder: str, saved_after: int, form: str) -> list[Tensor]:
-    """Run on four ranks, save on the way, and continue to the end."""
+    """Run on four ranks, save a checkpoint, and continue to the end."""
     module, optimizer = started(4, 0.25, form)
     take_steps(module, optimizer, range(saved_after))
     dcp.save(states(module, optimizer, form), checkpoint_id=folder)
@@ -105,10 +105,10 @@ def uninterrupted() -> list[Tensor]:
     return weights(module)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, of a single process
+@pytest.mark.filterwarnings("ignore")  # torch warns in a single process
 @pytest.mark.parametrize("saved_after", [0, 2])
 @pytest.mark.parametrize("form", FORMS)
-def test_saved_on_four_ranks_it_continues_on_two_and_on_one(
+def test_a_run_saved_on_four_ranks_continues_on_two_and_on_one(
     four: World, two: World, tmp_path: Path, saved_after: int, form: str
 ) -> None:
     expected = uninterrupted()
@@ -122,8 +122,8 @@ def test_saved_on_four_ranks_it_continues_on_two_and_on_one(
             assert_same_bits(actual, whole)
 
 
-def test_a_flattened_checkpoint_that_cannot_hold_the_reference_of_the_decay_is_refused() -> None:
-    """Its keys are those of the optimizer that loads, which has no initial_lr before its first step."""
+def test_a_flattened_checkpoint_without_the_reference_of_the_decay_raises() -> None:
+    """A flat state is loaded with the keys of the new optimizer, which has no initial_lr before its first step."""
     module, optimizer = started(1, 0.25, "nested")
     take_steps(module, optimizer, range(1))
     state = get_optimizer_state_dict(module, optimizer, options=FORMS["flat"])

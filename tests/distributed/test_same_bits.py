@@ -1,4 +1,4 @@
-"""A step on parts of parameters has the bits of a step on the whole, however these lie on the ranks."""
+"""A step of sharded parameters in any layout has the bits of a step on one process."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from rose_torch import Rose
 from rose_torch.distributed import collectives
 from rose_torch.distributed.collectives import AllReduce
-from tests.bits import DTYPES, TALLY, words
+from tests.bits import DTYPES, words
 from tests.distributed.layouts import LAYOUTS, as_tensor, shard
 from tests.distributed.worlds import World
 from tests.strategies import KINDS, fill
+from tests.tally import count
 
-DRAWS = 16  # optimizers of each layout
+DRAWS = 16  # optimizers, each with a parameter of every layout
 STEPS = 2
 
 SHAPES = [
@@ -43,7 +44,7 @@ def options_of(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def drawn(rng: np.random.Generator) -> tuple[str, Tensor, list[Tensor | None]]:
-    """Draw the dtype and the values of a parameter, and its gradients at each step."""
+    """Draw the dtype and the values of a parameter, and its gradient at each step."""
     dtype, shape = str(rng.choice(list(DTYPES))), SHAPES[rng.integers(len(SHAPES))]
     param = as_tensor(fill("normal", rng, shape, dtype))
     grads = [as_tensor(fill(str(rng.choice(list(KINDS))), rng, shape, dtype)) for _ in range(STEPS)]
@@ -51,7 +52,7 @@ def drawn(rng: np.random.Generator) -> tuple[str, Tensor, list[Tensor | None]]:
 
 
 def compare(_: int, size: int, seed: int) -> Tally:
-    """Step on parts and on the whole, several parameters of any layout at once, and count what differs."""
+    """Take steps with sharded and with whole parameters of all layouts at once, and count the differences."""
     tally: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
     rng = np.random.default_rng(seed)
     layouts = [*LAYOUTS[size], "plain"]
@@ -60,62 +61,61 @@ def compare(_: int, size: int, seed: int) -> Tally:
         values = [drawn(rng) for _ in names]
         options = options_of(rng)
         whole = [nn.Parameter(param.clone()) for _, param, _ in values]
-        parts = [
+        shards = [
             nn.Parameter(param.clone() if name == "plain" or param.ndim == 0 else shard(param, LAYOUTS[size][name]))
             for name, (_, param, _) in zip(names, values, strict=True)
         ]
-        optimizers = Rose(whole, **options, fused=False), Rose(parts, **options, fused=False)
+        optimizers = Rose(whole, **options, fused=False), Rose(shards, **options, fused=False)
         for step in range(STEPS):
-            for part, one, (_, _, grads), name in zip(parts, whole, values, names, strict=True):
-                one.grad = grads[step]
-                is_part = grads[step] is not None and type(part) is not nn.Parameter
-                part.grad = shard(grads[step], LAYOUTS[size][name]) if is_part else grads[step]
+            for sharded, param, (_, _, grads), name in zip(shards, whole, values, names, strict=True):
+                param.grad = grads[step]
+                is_sharded = grads[step] is not None and type(sharded) is not nn.Parameter
+                sharded.grad = shard(grads[step], LAYOUTS[size][name]) if is_sharded else grads[step]
             for optimizer in optimizers:
                 optimizer.step()
-        for part, one, (dtype, _, _), name in zip(parts, whole, values, names, strict=True):
-            is_part = type(part) is not nn.Parameter
-            expected = words(shard(one.detach(), LAYOUTS[size][name])._local_tensor if is_part else one)
-            actual = words(part._local_tensor if is_part else part)
+        for sharded, param, (dtype, _, _), name in zip(shards, whole, values, names, strict=True):
+            is_sharded = type(sharded) is not nn.Parameter
+            expected = words(shard(param.detach(), LAYOUTS[size][name])._local_tensor if is_sharded else param)
+            actual = words(sharded._local_tensor if is_sharded else sharded)
             assert actual.shape == expected.shape
-            tally[name if is_part else "plain", dtype] += 1, actual.size, np.count_nonzero(actual != expected)
+            tally[name if is_sharded else "plain", dtype] += 1, actual.size, np.count_nonzero(actual != expected)
     return {key: tuple(map(int, counts)) for key, counts in tally.items()}
 
 
-def check(world: World, size: int) -> None:
+def assert_no_differences(world: World, size: int) -> None:
     tallies = world.run(compare, size, 5)
     mismatches = {}
     for rank, tally in enumerate(tallies):
         for (name, dtype), counts in tally.items():
-            for column, count in zip(("cases", "elements", "mismatches"), counts, strict=True):
-                TALLY[column][f"{size} ranks, {name}"] += count
+            count(f"{size} ranks, {name}", counts[1], counts[2], cases=counts[0])
             if counts[2]:
                 mismatches[rank, name, dtype] = counts
     assert not mismatches
 
 
-def test_on_two_ranks(two: World) -> None:
-    check(two, 2)
+def test_two_ranks_have_the_bits_of_one_process(two: World) -> None:
+    assert_no_differences(two, 2)
 
 
-def test_on_four_ranks(four: World) -> None:
-    check(four, 4)
+def test_four_ranks_have_the_bits_of_one_process(four: World) -> None:
+    assert_no_differences(four, 4)
 
 
-def compare_unjoined(_: int, size: int, seed: int) -> Tally:
-    """Compare where each rank takes its own statistics for everyone's."""
+def compare_without_all_reduce(_: int, size: int, seed: int) -> Tally:
+    """Compare with collectives that return the values of the rank itself."""
 
-    def own(requests: dict[int, AllReduce]) -> dict[int, Tensor]:
+    def no_all_reduce(requests: dict[int, AllReduce]) -> dict[int, Tensor]:
         return {number: request.values for number, request in requests.items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collectives, "_all_reduce", own)
+        patch.setattr(collectives, "_all_reduce", no_all_reduce)
         return compare(0, size, seed)
 
 
-def test_parts_that_join_nothing_differ_from_the_whole(two: World) -> None:
-    """So that the tests above can fail."""
+def test_shards_without_an_all_reduce_differ_from_one_process(two: World) -> None:
+    """Proof that the tests above can fail."""
     mismatches = Counter[str]()
-    for tally in two.run(compare_unjoined, 2, 5):
+    for tally in two.run(compare_without_all_reduce, 2, 5):
         for (name, _), counts in tally.items():
             mismatches[name] += counts[2]
     assert all(mismatches[name] > 0 for name in ("2: rows", "2: columns", "2: last axis"))

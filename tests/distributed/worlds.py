@@ -1,4 +1,4 @@
-"""Worlds of processes that run functions together, started once and kept for all tests."""
+"""Worlds: processes of one process group, which run functions of the tests."""
 
 import datetime
 import multiprocessing
@@ -13,27 +13,30 @@ import torch
 
 __all__ = ["World"]
 
-# A rank that waits for ranks that never come raises then.
-_PATIENCE: Final = datetime.timedelta(seconds=60)
+_START: Final = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_PRELOADED: Final = ["torch.distributed.fsdp", "torch.distributed.tensor.parallel", "rose_torch", "tests.bits"]
+# A rank that waits longer for another rank raises.
+_TIMEOUT: Final = datetime.timedelta(seconds=60)
 
 
 class World:
-    """So many processes, each a rank of a process group over gloo."""
+    """Processes of one process group over gloo. Each is a rank."""
 
     def __init__(self, size: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(_START)
+        context.set_forkserver_preload(_PRELOADED)  # all processes share these imports
         self._folder = tempfile.TemporaryDirectory()
-        meeting = f"file://{Path(self._folder.name) / 'meeting'}"
+        address = f"file://{Path(self._folder.name) / 'store'}"
         self._pipes, self._processes = [], []
         for rank in range(size):
-            pipe, its_end = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, size, meeting, its_end), daemon=True)
+            pipe, remote_pipe = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, size, address, remote_pipe), daemon=True)
             process.start()
             self._pipes.append(pipe)
             self._processes.append(process)
 
     def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """Return what the function returns on each rank, which is its first argument; raise if it raises on one."""
+        """Call a function on each rank, with the rank as its first argument, and return all results or raise."""
         for pipe in self._pipes:
             pipe.send((function, args))
         answers = [pipe.recv() for pipe in self._pipes]
@@ -50,9 +53,10 @@ class World:
         self._folder.cleanup()
 
 
-def _serve(rank: int, size: int, meeting: str, pipe: Connection) -> None:
+def _serve(rank: int, size: int, address: str, pipe: Connection) -> None:
+    """Run the functions that arrive by the pipe, until None arrives."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=_PATIENCE)
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=_TIMEOUT)
     while (task := pipe.recv()) is not None:
         function, args = task
         try:

@@ -1,1 +1,1 @@
-"""Tests of rose_torch inside the frameworks that people train with."""
+"""Tests of rose_torch in training frameworks."""

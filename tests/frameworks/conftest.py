@@ -1,4 +1,4 @@
-"""The frameworks as every test finds them: offline, and without what an earlier test has left."""
+"""Settings of the frameworks: offline, with fixed seeds, and without state of earlier tests."""
 
 import os
 from collections.abc import Iterator
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-# Before a framework is imported, and for the processes that tests start.
+# Frameworks read these when they are imported. Processes that tests start inherit them.
 os.environ.update(
     HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
 )
 
 
-collect_ignore = ["trainer_run.py"]  # importing it needs a framework; it has no doctest
+collect_ignore = ["trainer_run.py"]  # importing it needs a framework, and it has no doctest
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Let every test begin with the same random numbers."""
+    """Seed torch before each test."""
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def _fresh_accelerate() -> Iterator[None]:
-    """Forget the process-wide state of Accelerate, its mixed precision above all, after a test."""
+    """Reset the process-wide state of Accelerate after a test, for instance its mixed precision."""
     from accelerate.state import AcceleratorState, GradientState
 
     yield

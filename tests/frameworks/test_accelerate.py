@@ -1,4 +1,4 @@
-"""Under Accelerate: prepared, accumulated, clipped and resumed, a run has the bits of a plain loop."""
+"""Runs with Accelerate have the bits of a plain loop, with accumulation, clipping and resuming."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ precisions = pytest.mark.parametrize(("precision", "dtype"), PRECISIONS.values()
 
 
 def start(dtype: torch.dtype) -> tuple[Regression, Rose, CosineAnnealingLR]:
-    """Return the model, its optimizer and its schedule, always the same."""
+    """Return a model, its optimizer and its schedule. They are the same in every call."""
     torch.manual_seed(0)
     model = Regression(dtype)
     optimizer = Rose(model.parameters(), lr=LR, sr_seed=3)
@@ -54,7 +54,7 @@ def train(accelerator: Any, model: nn.Module, optimizer: Any, schedule: Any, loa
 
 
 def expected(precision: str, dtype: torch.dtype) -> Regression:
-    """Return the model that a plain loop leads to."""
+    """Return the model after a plain loop."""
     model, optimizer, schedule = start(dtype)
     given = batches(STEPS * ACCUMULATED, dtype)
     plain_loop(
@@ -70,14 +70,14 @@ def expected(precision: str, dtype: torch.dtype) -> Regression:
 
 
 @precisions
-def test_a_run_is_that_of_a_plain_loop(precision: str, dtype: torch.dtype) -> None:
+def test_a_run_has_the_bits_of_a_plain_loop(precision: str, dtype: torch.dtype) -> None:
     accelerator, model, optimizer, schedule, loader = prepared(precision, dtype)
     train(accelerator, model, optimizer, schedule, loader)
     assert_same_weights(accelerator.unwrap_model(model), expected(precision, dtype))
 
 
 @precisions
-def test_a_resumed_run_is_that_of_a_plain_loop(precision: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_bits_of_a_plain_loop(precision: str, dtype: torch.dtype, tmp_path: Path) -> None:
     accelerator, model, optimizer, schedule, loader = prepared(precision, dtype)
     done = STEPS // 2 * ACCUMULATED
     train(accelerator, model, optimizer, schedule, list(loader)[:done])

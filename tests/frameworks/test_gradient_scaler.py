@@ -1,4 +1,4 @@
-"""Under torch.amp.GradScaler a step whose gradients overflowed is skipped, and leaves no trace but the scale."""
+"""torch.amp.GradScaler skips a step whose gradients overflow. The skipped step changes only the scale."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def start(dtype: torch.dtype, noise: dict[str, Any]) -> tuple[Regression, Rose]:
     [(torch.float32, {}), (torch.bfloat16, {"sr_seed": 0}), (torch.bfloat16, {"bf16_sr": torch.Generator()})],
     ids=["float32", "bfloat16, seeded", "bfloat16, drawn"],
 )
-def test_an_overflow_is_skipped_and_the_run_goes_on_as_without_it(
+def test_a_run_with_a_skipped_step_has_the_bits_of_a_run_without_this_step(
     dtype: torch.dtype, noise: dict[str, Any], unscaled: bool
 ) -> None:
     generator = noise.get("bf16_sr", torch.Generator()).manual_seed(4)

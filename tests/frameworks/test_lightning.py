@@ -1,4 +1,4 @@
-"""Under Lightning: clipped in mixed precision, checkpointed and resumed, a run has the bits of a plain loop."""
+"""Runs with Lightning have the bits of a plain loop, with clipping, mixed precision, checkpoints and resuming."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.frameworks.training import NOT_INSTALLED, Regression, assert_same_wei
 
 lightning = pytest.importorskip("lightning.pytorch", reason=NOT_INSTALLED)
 pytestmark = [
-    # torch of Lightning's own use of it
+    # Lightning uses a deprecated function of torch
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning:lightning.pytorch"),
 ]
 
@@ -29,7 +29,7 @@ precisions = pytest.mark.parametrize("precision", PRECISIONS)
 
 
 class Module(lightning.LightningModule):
-    """The regression, its optimizer and its schedule as Lightning wants them."""
+    """The regression as a LightningModule, with its optimizer and its schedule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Module(lightning.LightningModule):
         return self.network(*batch)
 
     def configure_optimizers(self) -> Any:
-        """Return what a run is made with."""
+        """Return the optimizer and the schedule."""
         optimizer = Rose(self.parameters(), lr=LR, sr_seed=3)
         return {
             "optimizer": optimizer,
@@ -71,7 +71,7 @@ def trainer(folder: Path, precision: str | None, **options: Any) -> Any:
 
 
 def expected(precision: str, given: list[Any]) -> Regression:
-    """Return the network that a plain loop leads to."""
+    """Return the network after a plain loop."""
     dtype, autocast = PRECISIONS[precision]
     network = Module().network.to(dtype)
     optimizer = Rose(network.parameters(), lr=LR, sr_seed=3)
@@ -88,14 +88,14 @@ def expected(precision: str, given: list[Any]) -> Regression:
 
 
 @precisions
-def test_a_run_is_that_of_a_plain_loop(precision: str, tmp_path: Path) -> None:
+def test_a_run_has_the_bits_of_a_plain_loop(precision: str, tmp_path: Path) -> None:
     module, given = Module(), batches(STEPS * ACCUMULATED, PRECISIONS[precision][0])
     trainer(tmp_path, precision).fit(module, loader(given))
     assert_same_weights(module.network, expected(precision, given))
 
 
 @precisions
-def test_a_run_resumed_from_a_checkpoint_is_that_of_a_plain_loop(precision: str, tmp_path: Path) -> None:
+def test_a_run_resumed_from_a_checkpoint_has_the_bits_of_a_plain_loop(precision: str, tmp_path: Path) -> None:
     half = batches(STEPS // 2 * ACCUMULATED, PRECISIONS[precision][0])
     first = trainer(tmp_path, precision)
     first.fit(Module(), loader(half))
@@ -106,8 +106,8 @@ def test_a_run_resumed_from_a_checkpoint_is_that_of_a_plain_loop(precision: str,
     assert_same_weights(module.network, expected(precision, 2 * half))
 
 
-def test_gradients_are_clipped_beside_a_gradient_scaler(tmp_path: Path) -> None:
-    """Lightning refuses that to optimizers that unscale gradients themselves."""
+def test_gradients_are_clipped_with_a_gradient_scaler(tmp_path: Path) -> None:
+    """Lightning raises here for optimizers that unscale gradients themselves."""
     module, given = Module(), batches(STEPS * ACCUMULATED)
     plugin = lightning.plugins.MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
     run = trainer(tmp_path, None, plugins=[plugin])
@@ -132,14 +132,14 @@ def test_gradients_are_clipped_beside_a_gradient_scaler(tmp_path: Path) -> None:
 
 
 class Recorder(lightning.loggers.logger.DummyLogger):
-    """A logger that keeps what it is given."""
+    """A logger that records all metrics."""
 
     def __init__(self) -> None:
         super().__init__()
         self.logged: list[tuple[int, dict[str, float]]] = []
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Keep the metrics of a step."""
+        """Record the metrics of a step."""
         self.logged.append((step, metrics))
 
 
@@ -159,7 +159,7 @@ def test_the_callback_logs_a_diagnosis_every_n_steps_and_changes_nothing(tmp_pat
     assert_same_weights(module.network, expected("bf16-mixed", given))
 
 
-def test_a_callback_needs_a_number_of_steps() -> None:
+def test_an_invalid_number_of_steps_raises() -> None:
     from rose_torch.callbacks.lightning import DiagnosisCallback
 
     with raises(ValueError, "every_n_steps must be an integer >= 1, got 0"):

@@ -1,4 +1,4 @@
-"""LoRA by PEFT: every factor moves by the bits of the core, and those that cannot are warned of."""
+"""Training of LoRA factors by PEFT has the bits of the core. Factors that cannot move cause a warning."""
 
 import re
 from typing import Any
@@ -12,14 +12,14 @@ from tests.bits import assert_same_bits, raw_words
 from tests.frameworks.training import NOT_INSTALLED, language_model, token_rows
 
 peft = pytest.importorskip("peft", reason=NOT_INSTALLED)
-# PEFT asks Transformers by a name that is to go.
+# PEFT uses a deprecated name of Transformers.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning:transformers")
 
 LR, STEPS = 1e-3, 4
 
 
 def adapted(rank: int) -> Any:
-    """Return the language model with LoRA factors of a rank, always the same."""
+    """Return the language model with LoRA factors of this rank. It is the same in every call."""
     model = language_model()
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     torch.manual_seed(3)
@@ -31,7 +31,7 @@ def factors(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def train(model: Any, optimizer: Rose, centralized: set[str]) -> None:
-    """Train, and hold each step of each factor to the core."""
+    """Train, and compare each step of each factor with the core."""
     for row in token_rows(STEPS):
         optimizer.zero_grad()
         model(**{key: value[None] for key, value in row.items()}).loss.backward()
@@ -47,29 +47,29 @@ def train(model: Any, optimizer: Rose, centralized: set[str]) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 8])
-def test_all_factors_move_and_nothing_else(rank: int) -> None:
+def test_only_the_factors_move(rank: int) -> None:
     model = adapted(rank)
-    of_one = {name for name, param in factors(model).items() if param.shape[1] == 1}
-    assert len(of_one) == (2 if rank == 1 else 0)
+    one_column = {name for name, param in factors(model).items() if param.shape[1] == 1}
+    assert len(one_column) == (2 if rank == 1 else 0)
     before = {name: raw_words(param).copy() for name, param in model.named_parameters()}
     groups = [
-        {"params": [entry for entry in factors(model).items() if entry[0] not in of_one]},
-        {"params": [entry for entry in factors(model).items() if entry[0] in of_one], "centralize": False},
+        {"params": [entry for entry in factors(model).items() if entry[0] not in one_column]},
+        {"params": [entry for entry in factors(model).items() if entry[0] in one_column], "centralize": False},
     ]
-    train(model, Rose([group for group in groups if group["params"]], lr=LR), set(factors(model)) - of_one)
+    train(model, Rose([group for group in groups if group["params"]], lr=LR), set(factors(model)) - one_column)
     moved = {name for name, param in model.named_parameters() if (raw_words(param) != before[name]).any()}
     assert moved == set(factors(model))
 
 
-def test_the_factors_of_rank_1_that_cannot_move_are_named() -> None:
+def test_factors_of_rank_1_that_cannot_move_cause_a_warning_with_their_names() -> None:
     model = adapted(1)
-    places = ", ".join(
+    names = ", ".join(
         f"parameter {name!r} of shape {tuple(param.shape)}"
         for name, param in factors(model).items()
         if param.shape[1] == 1
     )
-    assert places.count("lora_B") == 2
-    with pytest.warns(UserWarning, match=rf"\A{re.escape(places)}: slices of one element are their own mean") as caught:
+    assert names.count("lora_B") == 2
+    with pytest.warns(UserWarning, match=rf"\A{re.escape(names)}: slices of one element are their own mean") as caught:
         optimizer = Rose(factors(model).items(), lr=LR)
     assert len(caught) == 1
     train(model, optimizer, set(factors(model)))

@@ -1,4 +1,4 @@
-"""Every learning-rate scheduler of torch schedules Rose as it does SGD, and each step has the scheduled bits."""
+"""With every learning-rate scheduler of torch, Rose has the rates of SGD and the bits of the core."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Optimizer = torch.optim.Optimizer
 
 
 class Halving(lr_scheduler.LRScheduler):
-    """A scheduler of one's own."""
+    """A custom scheduler."""
 
     def get_lr(self) -> list[float]:
         """Return half of each learning rate."""
@@ -64,7 +64,7 @@ def parameters() -> dict[str, Any]:
     return {name: parameter(x) for name, x in model("bfloat16").items()}
 
 
-def test_no_scheduler_of_torch_is_left_out() -> None:
+def test_the_list_has_every_scheduler_of_torch() -> None:
     assert set(SCHEDULERS) == {*lr_scheduler.__all__, "SWALR"}
 
 

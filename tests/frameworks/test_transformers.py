@@ -1,4 +1,4 @@
-"""Under the Trainer of Transformers: given or built, accumulated, in bf16, killed and resumed, the same bits."""
+"""Runs with the Trainer of Transformers have the bits of a plain loop, also after a crash."""
 
 import importlib
 import signal
@@ -41,13 +41,13 @@ precisions = pytest.mark.parametrize(("dtype", "options"), PRECISIONS.values(), 
 
 
 class Recording:
-    """A collator that keeps the batches it makes, in their order."""
+    """A collator that records its batches in order."""
 
     def __init__(self) -> None:
         self.batches: list[dict[str, torch.Tensor]] = []
 
     def __call__(self, rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Return rows as a batch."""
+        """Return a batch of these rows."""
         batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         self.batches.append(batch)
         return dict(batch)
@@ -59,7 +59,7 @@ class Recording:
 
 
 def loss_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return a batch's part of the mean loss over the tokens of a step, all batches being of one size."""
+    """Return the part of a batch in the mean loss over all tokens of a step. All batches have the same size."""
     predicted = batch["labels"][:, 1:].numel()
     return model(**batch, num_items_in_batch=ACCUMULATED * predicted).loss
 
@@ -70,7 +70,7 @@ def plain(model: nn.Module, optimizer: Rose, schedule: Any, recording: Recording
 
 
 @precisions
-def test_an_optimizer_that_is_given_trains_as_in_a_plain_loop(
+def test_a_run_with_a_given_optimizer_has_the_bits_of_a_plain_loop(
     dtype: torch.dtype, options: dict[str, Any], tmp_path: Path
 ) -> None:
     run, recording = trainer(tmp_path, dtype, "seeded", **options), Recording()
@@ -82,10 +82,10 @@ def test_an_optimizer_that_is_given_trains_as_in_a_plain_loop(
 
 
 @precisions
-def test_an_optimizer_that_is_built_trains_as_in_a_plain_loop(
+def test_a_run_with_an_optimizer_built_by_the_trainer_has_the_bits_of_a_plain_loop(
     dtype: torch.dtype, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The Trainer makes two groups, with and without its own weight_decay, and the schedule of its arguments."""
+    """The Trainer builds two groups, with and without its weight_decay, and the schedule of its arguments."""
     recording, decay = Recording(), 0.5
     run = transformers.Trainer(
         language_model(dtype),
@@ -108,7 +108,7 @@ def test_an_optimizer_that_is_built_trains_as_in_a_plain_loop(
 
 
 @pytest.mark.parametrize("noise", NOISE)
-def test_a_run_that_is_killed_and_resumed_ends_with_the_bits_of_one_that_is_not(noise: str, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_has_the_bits_of_an_uninterrupted_run(noise: str, tmp_path: Path) -> None:
     process = [sys.executable, "-W", "ignore", "-m", "tests.frameworks.trainer_run", str(tmp_path), "bfloat16", noise]
     done = subprocess.run([*process, "5"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -140,7 +140,7 @@ def test_the_callback_logs_a_diagnosis_every_n_steps_and_changes_nothing(tmp_pat
     assert_same_weights(run.model, without.model)
 
 
-def test_a_callback_needs_a_number_of_steps() -> None:
+def test_an_invalid_number_of_steps_raises() -> None:
     from rose_torch.callbacks.transformers import DiagnosisCallback
 
     with raises(ValueError, "every_n_steps must be an integer >= 1, got 0"):
@@ -154,7 +154,7 @@ def test_a_callback_needs_a_number_of_steps() -> None:
         ("lightning", "lightning.pytorch.callbacks", "needs Lightning: pip install lightning"),
     ],
 )
-def test_without_its_framework_a_callback_says_what_it_needs(
+def test_importing_a_callback_without_its_framework_raises(
     module: str, library: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"rose_torch.callbacks.{module}"

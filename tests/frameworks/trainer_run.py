@@ -1,4 +1,4 @@
-"""A run under the Trainer of Transformers, as a test makes it and as a process that is killed in its middle.
+"""A run with the Trainer of Transformers, for tests and as a process that is killed during the run.
 
 python -m tests.frameworks.trainer_run FOLDER DTYPE NOISE STEP
 """
@@ -29,13 +29,13 @@ NOISE: Final[dict[str, dict[str, Any]]] = {"seeded": {"sr_seed": 5}, "drawn": {"
 
 
 class Killed(TrainerCallback):
-    """Ends the process as `kill -9` does, in the middle of a step."""
+    """Kills the process during a step, like `kill -9`."""
 
     def __init__(self, step: int) -> None:
         self._step = step
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Kill, where so many steps are done."""
+        """Kill the process after this number of steps."""
         if state.global_step == self._step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -65,7 +65,7 @@ def made_with(model: torch.nn.Module, noise: str) -> tuple[Rose, LambdaLR]:
 
 
 def trainer(folder: Path, dtype: torch.dtype, noise: str, *callbacks: Any, **options: Any) -> Trainer:
-    """Return the trainer of a run that is given its optimizer."""
+    """Return a trainer with a given optimizer."""
     model = language_model(dtype)
     return Trainer(
         model,
@@ -77,7 +77,7 @@ def trainer(folder: Path, dtype: torch.dtype, noise: str, *callbacks: Any, **opt
 
 
 def main(folder: str, dtype: str, noise: str, step: str) -> None:
-    """Train until the process is killed."""
+    """Train until the callback kills the process."""
     killed = Killed(int(step))
     trainer(Path(folder), getattr(torch, dtype), noise, killed, save_strategy="steps", save_steps=SAVED).train()
 

@@ -1,4 +1,4 @@
-"""A small language model, its batches, and the plain loop of torch that a framework's run is compared with."""
+"""Small models, their batches, and the plain training loop for the comparison with frameworks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +26,7 @@ LENGTH: Final = 12
 
 
 class Regression(nn.Module):
-    """A small network with a matrix, biases and scales, and its loss."""
+    """A small network with matrices, biases and scales. It returns its loss."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Regression(nn.Module):
 
 
 def batches(count: int, dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return so many batches for the regression, always the same."""
+    """Return batches for the regression. They are the same in every call."""
     generator = torch.Generator().manual_seed(1)
     return [
         (torch.randn(5, 6, generator=generator).to(dtype), torch.randn(5, 3, generator=generator).to(dtype))
@@ -48,7 +48,7 @@ def batches(count: int, dtype: torch.dtype = torch.float32) -> list[tuple[torch.
 
 
 def language_model(dtype: torch.dtype = torch.float32) -> Any:
-    """Return a language model of transformers with random weights, always the same."""
+    """Return a language model of Transformers with random weights. It is the same in every call."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
@@ -68,11 +68,11 @@ def language_model(dtype: torch.dtype = torch.float32) -> Any:
 
 
 def token_rows(count: int) -> list[dict[str, torch.Tensor]]:
-    """Return so many rows of random tokens, always the same."""
+    """Return rows of random tokens. They are the same in every call."""
     generator = torch.Generator().manual_seed(2)
     rows = torch.randint(VOCABULARY, (count, LENGTH), generator=generator)
     labels = rows.clone()
-    labels[:, 0] = -100  # nothing predicts it, and not every version of Transformers knows
+    labels[:, 0] = -100  # no token predicts the first one, and some versions of Transformers ignore that
     return [{"input_ids": row, "labels": label} for row, label in zip(rows, labels, strict=True)]
 
 
@@ -86,7 +86,7 @@ def plain_loop(
     clip: float | None = None,
     autocast: torch.dtype | None = None,
 ) -> None:
-    """Train as torch's documentation has it; each step is a sequence of batches whose gradients add up."""
+    """Train with a loop as in the documentation of torch. The gradients of all batches of a step are added."""
     for micro_batches in steps:
         optimizer.zero_grad()
         for batch in micro_batches:
@@ -101,7 +101,7 @@ def plain_loop(
 
 
 def assert_same_weights(model: nn.Module, expected: nn.Module) -> None:
-    """Raise unless every parameter has the bits of the expected one."""
+    """Raise unless every parameter has the expected bits."""
     pairs = zip(model.named_parameters(), expected.named_parameters(), strict=True)
     for (name, param), (expected_name, want) in pairs:
         assert name == expected_name

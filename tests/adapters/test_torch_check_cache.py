@@ -1,4 +1,4 @@
-"""What the checks of a step found is taken again only while all that it hung on is the same."""
+"""rose_torch caches the results of its checks. After any change it steps like a new optimizer."""
 
 import copy
 import math
@@ -17,15 +17,15 @@ from tests.bits import assert_same_bits
 SHAPES = (6, 4), (5, 8), (8, 5)
 
 
-class Wrapped(Tensor):
-    """A subclass, whose memory need not be all there is to it."""
+class Subclass(Tensor):
+    """A tensor of another type."""
 
 
-class Enclosed(Tensor):
-    """A subclass that holds another tensor, and has no memory of its own."""
+class Wrapper(Tensor):
+    """A tensor that wraps another tensor, and has no memory."""
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> "Enclosed":
+    def __new__(cls, inner: Tensor) -> "Wrapper":
         return Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
 
     def __init__(self, inner: Tensor) -> None:
@@ -37,7 +37,7 @@ class Enclosed(Tensor):
         return tree_map_only(Tensor, cls, func(*args, **kwargs))
 
 
-def made(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
+def new_params(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
     for param in params:
@@ -46,7 +46,7 @@ def made(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
 
 
 def outcome(optimizer: Rose) -> list[Tensor] | str:
-    """Return the parameters after a step, or what it raises."""
+    """Return the parameters after a step, or the text of its error."""
     try:
         optimizer.step()
     except (RuntimeError, TypeError, ValueError) as error:
@@ -54,14 +54,14 @@ def outcome(optimizer: Rose) -> list[Tensor] | str:
     return [param.detach().clone() for group in optimizer.param_groups for param in group["params"]]
 
 
-def gradient_is(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
-    """Return what gives the second parameter another gradient."""
+def grad_becomes(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
+    """Return a function that changes the gradient of the second parameter."""
 
     def apply(optimizer: Rose) -> None:
         param = optimizer.param_groups[0]["params"][1]
         data, grad = param.data, change(param.grad)
         param.grad = None
-        # The two may differ, as after `module.to` of a model that keeps its gradients.
+        # Their dtypes may differ, as after `module.to` in a model that keeps its gradients.
         param.data = torch.empty(grad.shape, dtype=grad.dtype, device=grad.device)
         param.grad = grad
         param.data = data
@@ -69,8 +69,8 @@ def gradient_is(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
     return apply
 
 
-def parameter_is(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
-    """Return what gives the second parameter other memory, and leaves its gradient."""
+def param_becomes(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
+    """Return a function that changes the second parameter, and not its gradient."""
 
     def apply(optimizer: Rose) -> None:
         param = optimizer.param_groups[0]["params"][1]
@@ -79,16 +79,16 @@ def parameter_is(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
     return apply
 
 
-def both_are(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
+def both_become(change: Callable[[Tensor], Tensor]) -> Callable[[Rose], None]:
     def apply(optimizer: Rose) -> None:
-        parameter_is(change)(optimizer)
-        gradient_is(change)(optimizer)
+        param_becomes(change)(optimizer)
+        grad_becomes(change)(optimizer)
 
     return apply
 
 
 def padded(x: Tensor) -> Tensor:
-    """Return the same matrix with gaps between its rows, of which there are none if there were."""
+    """Return the same matrix with gaps between its rows, or without them if it has gaps."""
     if not x.is_contiguous():
         return x.contiguous()
     wider = torch.zeros(x.shape[0], 2 * x.shape[1], dtype=x.dtype)
@@ -116,18 +116,18 @@ def option(name: str, value: object) -> Callable[[Rose], None]:
 CHANGES = {
     "nothing": lambda _: None,
     "another parameter": another_parameter,
-    "the gradient's type": gradient_is(lambda grad: grad.as_subclass(Wrapped)),
-    "the gradient's layout": gradient_is(Tensor.to_sparse),
-    "the gradient's sign": gradient_is(torch._neg_view),
-    "the parameter's sign": parameter_is(torch._neg_view),
-    "the gradient's dtype": gradient_is(Tensor.double),
-    "the gradient's shape": gradient_is(lambda grad: grad.reshape(10, 4)),
-    "the gradient's strides": gradient_is(padded),
-    "the parameter's dtype": parameter_is(Tensor.double),
-    "the parameter's shape": parameter_is(lambda data: data.reshape(10, 4)),
-    "the parameter's strides": parameter_is(padded),
-    "the dtype of both": both_are(Tensor.bfloat16),
-    "the shape of both": both_are(lambda x: x.reshape(4, 10)),
+    "the gradient's type": grad_becomes(lambda grad: grad.as_subclass(Subclass)),
+    "the gradient's layout": grad_becomes(Tensor.to_sparse),
+    "a lazily negated gradient": grad_becomes(torch._neg_view),
+    "a lazily negated parameter": param_becomes(torch._neg_view),
+    "the gradient's dtype": grad_becomes(Tensor.double),
+    "the gradient's shape": grad_becomes(lambda grad: grad.reshape(10, 4)),
+    "the gradient's strides": grad_becomes(padded),
+    "the parameter's dtype": param_becomes(Tensor.double),
+    "the parameter's shape": param_becomes(lambda data: data.reshape(10, 4)),
+    "the parameter's strides": param_becomes(padded),
+    "the dtype of both": both_become(Tensor.bfloat16),
+    "the shape of both": both_become(lambda x: x.reshape(4, 10)),
     "the first gradient missing": without_gradient(0),
     "the last gradient missing": without_gradient(2),
     "centralize": option("centralize", False),
@@ -139,47 +139,49 @@ CHANGES = {
 
 
 def only_the_parameter_on_the_cpu(optimizer: Rose) -> None:
-    both_are(Tensor.cuda)(optimizer)
-    parameter_is(Tensor.cpu)(optimizer)
+    both_become(Tensor.cuda)(optimizer)
+    param_becomes(Tensor.cpu)(optimizer)
 
 
 ON_GPU = {
-    "both": both_are(Tensor.cuda),
+    "both": both_become(Tensor.cuda),
     "the gradient": only_the_parameter_on_the_cpu,
-    "the parameter": parameter_is(Tensor.cuda),
+    "the parameter": param_becomes(Tensor.cuda),
 }
 
 
 @pytest.mark.parametrize("with_gaps", [False, True], ids=["contiguous", "with gaps"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_between_two_steps_is_seen(change: Callable[[Rose], None], with_gaps: bool) -> None:
-    assert_seen(change, with_gaps=with_gaps)
+def test_a_change_between_two_steps_takes_effect(change: Callable[[Rose], None], with_gaps: bool) -> None:
+    assert_steps_like_a_new_optimizer(change, with_gaps=with_gaps)
 
 
 @pytest.mark.parametrize("change", [option("bf16_sr", False), option("sr_seed", 5)], ids=["bf16_sr", "sr_seed"])
-def test_a_change_of_the_rounding_between_two_steps_is_seen(change: Callable[[Rose], None]) -> None:
-    assert_seen(change, with_gaps=False, dtype=torch.bfloat16)
+def test_a_change_of_the_rounding_between_two_steps_takes_effect(change: Callable[[Rose], None]) -> None:
+    assert_steps_like_a_new_optimizer(change, with_gaps=False, dtype=torch.bfloat16)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("change", ON_GPU.values(), ids=ON_GPU)
-def test_a_move_to_a_gpu_between_two_steps_is_seen(change: Callable[[Rose], None]) -> None:
+def test_a_move_to_a_gpu_between_two_steps_takes_effect(change: Callable[[Rose], None]) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
-    assert_seen(change, with_gaps=False)
+    assert_steps_like_a_new_optimizer(change, with_gaps=False)
 
 
-def assert_seen(change: Callable[[Rose], None], *, with_gaps: bool, dtype: torch.dtype = torch.float32) -> None:
-    """Assert that an optimizer does after a change what another would at its first step, to the bit or the message."""
-    optimizer = Rose(made(dtype), lr=0.1, sr_seed=0)
+def assert_steps_like_a_new_optimizer(
+    change: Callable[[Rose], None], *, with_gaps: bool, dtype: torch.dtype = torch.float32
+) -> None:
+    """Assert that after a change the optimizer has the results or the error of a new optimizer."""
+    optimizer = Rose(new_params(dtype), lr=0.1, sr_seed=0)
     if with_gaps:
-        both_are(padded)(optimizer)
+        both_become(padded)(optimizer)
     for _ in range(2):
         optimizer.step()
     change(optimizer)
     fresh = Rose([copied(param) for param in optimizer.param_groups[0]["params"]], lr=0.1, sr_seed=0)
-    fresh.param_groups[0].update({key: own for key, own in optimizer.param_groups[0].items() if key != "params"})
-    for _ in range(2):  # what is found the first time may be kept for the second
+    fresh.param_groups[0].update({key: entry for key, entry in optimizer.param_groups[0].items() if key != "params"})
+    for _ in range(2):  # the second step uses the cache
         expected, result = outcome(fresh), outcome(optimizer)
         if isinstance(expected, str):
             assert result == expected
@@ -189,7 +191,7 @@ def assert_seen(change: Callable[[Rose], None], *, with_gaps: bool, dtype: torch
 
 
 def copied(param: torch.nn.Parameter) -> torch.nn.Parameter:
-    """Return a parameter with memory of its own and the same gradient."""
+    """Return a copy of the parameter with the same gradient."""
     copy_of = torch.nn.Parameter(copy.deepcopy(param.data))
     data, grad = copy_of.data, param.grad
     if grad is not None:
@@ -199,8 +201,8 @@ def copied(param: torch.nn.Parameter) -> torch.nn.Parameter:
     return copy_of
 
 
-def test_a_parameter_in_the_place_of_another_is_checked() -> None:
-    optimizer = Rose(made(), lr=0.1)
+def test_a_parameter_that_replaces_another_is_checked() -> None:
+    optimizer = Rose(new_params(), lr=0.1)
     optimizer.step()
     another_parameter(optimizer)
     optimizer.param_groups[0]["params"][1]._fsdp_flattened = True
@@ -208,8 +210,8 @@ def test_a_parameter_in_the_place_of_another_is_checked() -> None:
         optimizer.step()
 
 
-def test_groups_that_are_taken_away_leave_nothing_to_do() -> None:
-    params = made()
+def test_removed_groups_are_not_updated() -> None:
+    params = new_params()
     optimizer, before = Rose(params, lr=0.1), [param.detach().clone() for param in params]
     optimizer.step()
     after = [param.detach().clone() for param in params]
@@ -220,29 +222,29 @@ def test_groups_that_are_taken_away_leave_nothing_to_do() -> None:
         assert not torch.equal(param, first)
 
 
-def test_a_gradient_that_becomes_a_subclass_is_left_to_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    optimizer, counted, run = Rose(made(), lr=0.1, fused=True), [], Kernels.run
+def test_the_core_updates_with_a_gradient_of_a_subclass(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer, counted, run = Rose(new_params(), lr=0.1, fused=True), [], Kernels.run
 
-    def counting(self: Kernels, requests: Launch, threads: Threads) -> None:
-        counted.append(len(requests.kernels))
-        run(self, requests, threads)
+    def counting(self: Kernels, launch: Launch, threads: Threads) -> None:
+        counted.append(len(launch.kernels))
+        run(self, launch, threads)
 
     monkeypatch.setattr(Kernels, "run", counting)
     optimizer.step()
-    gradient_is(lambda grad: grad.as_subclass(Wrapped))(optimizer)
+    grad_becomes(lambda grad: grad.as_subclass(Subclass))(optimizer)
     optimizer.step()
     assert counted == [3, 2]
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (40,), ()], ids=str)
 @pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
-def test_a_gradient_without_memory_of_its_own_is_updated_with(fused: bool | None, shape: tuple[int, ...]) -> None:
-    """A step is whole: it was refused after the first parameter was written."""
-    params, expected = made(), made()
-    for own in (params, expected):
-        own[1].data, own[1].grad = own[1].data.flatten()[: math.prod(shape)].reshape(shape), None
-        own[1].grad = torch.linspace(-1.0, 2.0, math.prod(shape)).reshape(shape)
-    params[1].grad = Enclosed(params[1].grad)
+def test_a_gradient_that_wraps_another_tensor_is_used(fused: bool | None, shape: tuple[int, ...]) -> None:
+    """Such a gradient once raised after the first parameter was updated."""
+    params, expected = new_params(), new_params()
+    for _, param, _ in (params, expected):
+        param.data, param.grad = param.data.flatten()[: math.prod(shape)].reshape(shape), None
+        param.grad = torch.linspace(-1.0, 2.0, math.prod(shape)).reshape(shape)
+    params[1].grad = Wrapper(params[1].grad)
     Rose(params, lr=0.1, fused=fused).step()
     Rose(expected, lr=0.1, fused=fused).step()
     for got, want in zip(params, expected, strict=True):
@@ -250,15 +252,15 @@ def test_a_gradient_without_memory_of_its_own_is_updated_with(fused: bool | None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gradient_without_memory_of_its_own_in_several_blocks(dtype: torch.dtype) -> None:
-    """Its extrema once became NumPy's and its sums stayed tensors, so that the step raised."""
+def test_a_large_gradient_that_wraps_another_tensor_is_used(dtype: torch.dtype) -> None:
+    """It has several chunks. Their extrema once were NumPy arrays and their sums tensors, and the step raised."""
     results = []
-    for enclose in (Enclosed, torch.clone):
+    for wrap in (Wrapper, torch.clone):
         generator = torch.Generator().manual_seed(1)
         param, grad = torch.randn((2, 600, 600), generator=generator).to(dtype)
         grad[3, 5] = 2.0**-60
         held = torch.nn.Parameter(param)
-        held.grad = enclose(grad)
+        held.grad = wrap(grad)
         Rose([held], lr=0.1, bf16_sr=False, fused=False).step()
         results.append(held.detach())
     assert_same_bits(*results, backend="rose_torch")

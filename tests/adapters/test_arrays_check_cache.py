@@ -1,4 +1,4 @@
-"""rose_numpy remembers what the checks of steps have found, and does what a new optimizer does, whatever changes."""
+"""rose_numpy caches the results of its checks. After any change it steps like a new optimizer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,33 +16,33 @@ SHAPES = [(5, 8), (5, 8), (8, 5), (40,)]
 Grads = list[Any]
 
 
-class Own(np.ndarray):
-    """A subclass, of which nothing is known but that it is an array."""
+class Subclass(np.ndarray):
+    """An array of another type."""
 
 
-def made() -> list[np.ndarray]:
+def new_params() -> list[np.ndarray]:
     return [normal(number, shape) for number, shape in enumerate(SHAPES)]
 
 
-def gradients() -> Grads:
+def new_grads() -> Grads:
     return [normal(10 + number, shape) for number, shape in enumerate(SHAPES)]
 
 
-def put(place: int, what: Callable[[Any], Any]) -> Callable[[Rose, Grads], None]:
-    """Put another array in the place of a parameter."""
+def param_becomes(index: int, changed: Callable[[Any], Any]) -> Callable[[Rose, Grads], None]:
+    """Return a function that replaces a parameter of the optimizer."""
 
     def change(optimizer: Rose, grads: Grads) -> None:  # noqa: ARG001
         params = optimizer.param_groups[0]["params"]
-        params[place] = what(params[place])
+        params[index] = changed(params[index])
 
     return change
 
 
-def give(place: int, what: Callable[[Any], Any]) -> Callable[[Rose, Grads], None]:
-    """Give another gradient."""
+def grad_becomes(index: int, changed: Callable[[Any], Any]) -> Callable[[Rose, Grads], None]:
+    """Return a function that replaces a gradient."""
 
     def change(optimizer: Rose, grads: Grads) -> None:  # noqa: ARG001
-        grads[place] = what(grads[place])
+        grads[index] = changed(grads[index])
 
     return change
 
@@ -58,38 +58,41 @@ def read_only(x: np.ndarray) -> np.ndarray:
 
 CHANGES: dict[str, Callable[[Rose, Grads], None]] = {
     "nothing": lambda *_: None,
-    "a parameter's dtype": put(1, lambda x: x.astype(np.float16)),
-    "a parameter's shape": put(1, lambda x: x.reshape(4, 10)),
-    "a parameter's strides": put(1, lambda x: x.copy(order="F")),
-    "a parameter's type": put(1, lambda x: x.view(Own)),
-    "a parameter that is no array": put(1, list),
-    "a parameter that becomes read-only": put(1, read_only),
-    "a gradient's dtype": give(1, lambda x: x.astype(np.float64)),
-    "a gradient's byte order": give(1, lambda x: x.astype(">f4")),
-    "a gradient's shape": give(1, lambda x: x.reshape(4, 10)),
-    "a gradient's strides": give(1, lambda x: x[::-1, ::-1]),
-    "a gradient's type": give(1, lambda x: x.view(Own)),
-    "a masked gradient": give(1, np.ma.masked_array),
-    "a gradient that is no array": give(1, list),
-    "a gradient that is its parameter": lambda optimizer, grads: grads.__setitem__(
+    "a parameter's dtype": param_becomes(1, lambda x: x.astype(np.float16)),
+    "a parameter's shape": param_becomes(1, lambda x: x.reshape(4, 10)),
+    "a parameter's strides": param_becomes(1, lambda x: x.copy(order="F")),
+    "a parameter's type": param_becomes(1, lambda x: x.view(Subclass)),
+    "a parameter that is a list": param_becomes(1, list),
+    "a parameter that becomes read-only": param_becomes(1, read_only),
+    "a gradient's dtype": grad_becomes(1, lambda x: x.astype(np.float64)),
+    "a gradient's byte order": grad_becomes(1, lambda x: x.astype(">f4")),
+    "a gradient's shape": grad_becomes(1, lambda x: x.reshape(4, 10)),
+    "a gradient's strides": grad_becomes(1, lambda x: x[::-1, ::-1]),
+    "a gradient's type": grad_becomes(1, lambda x: x.view(Subclass)),
+    "a masked gradient": grad_becomes(1, np.ma.masked_array),
+    "a gradient that is a list": grad_becomes(1, list),
+    "a gradient that is a parameter": lambda optimizer, grads: grads.__setitem__(
         1, optimizer.param_groups[0]["params"][0]
     ),
-    "no first gradient": give(0, lambda _: None),
-    "no last gradient": give(3, lambda _: None),
+    "no first gradient": grad_becomes(0, lambda _: None),
+    "no last gradient": grad_becomes(3, lambda _: None),
     "no gradient": lambda _, grads: grads.__setitem__(slice(None), [None] * len(SHAPES)),
-    "two parameters changed places": lambda optimizer, _: optimizer.param_groups[0]["params"].reverse(),
-    "both in other places": lambda optimizer, grads: (optimizer.param_groups[0]["params"].reverse(), grads.reverse()),
+    "parameters in another order": lambda optimizer, _: optimizer.param_groups[0]["params"].reverse(),
+    "parameters and gradients in another order": lambda optimizer, grads: (
+        optimizer.param_groups[0]["params"].reverse(),
+        grads.reverse(),
+    ),
     "lr": option("lr", 0.5),
     "centralize": option("centralize", False),
     "stabilize": option("stabilize", False),
     "compute_dtype": option("compute_dtype", "fp32"),
     "maximize": option("maximize", True),
-    "a bad option": option("bf16_sr", None),
+    "an invalid option": option("bf16_sr", None),
 }
 
 
 def outcome(optimizer: Rose, grads: Grads) -> list[np.ndarray] | str:
-    """Return the parameters after a step, or the error."""
+    """Return the parameters after a step, or the text of its error."""
     try:
         optimizer.step(grads)
     except (TypeError, ValueError) as error:
@@ -100,20 +103,20 @@ def outcome(optimizer: Rose, grads: Grads) -> list[np.ndarray] | str:
 @pytest.mark.parametrize("skipped", [None, 0, 2])
 @pytest.mark.parametrize("fused", [None, False], ids=["kernels", "core"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_between_two_steps_is_seen(
+def test_a_change_between_two_steps_takes_effect(
     change: Callable[[Rose, Grads], Any], fused: bool | None, skipped: int | None
 ) -> None:
     results = []
-    for remembers in (True, False):  # if not, then another optimizer does the first steps
-        optimizer, start = Rose(made(), lr=0.125, fused=fused), gradients()
+    for caches in (True, False):  # if False, another optimizer takes the first steps
+        optimizer, start = Rose(new_params(), lr=0.125, fused=fused), new_grads()
         if skipped is not None:
             start[skipped] = None
-        stepping = optimizer if remembers else Rose(optimizer.param_groups[0]["params"], lr=0.125, fused=fused)
+        stepping = optimizer if caches else Rose(optimizer.param_groups[0]["params"], lr=0.125, fused=fused)
         for _ in range(2):
             stepping.step(start)
-        grads = gradients()
+        grads = new_grads()
         change(optimizer, grads)
-        results.append([outcome(optimizer, grads), outcome(optimizer, gradients())])
+        results.append([outcome(optimizer, grads), outcome(optimizer, new_grads())])
     for result, expected in zip(*results, strict=True):
         if isinstance(expected, str):
             assert result == expected
@@ -122,7 +125,7 @@ def test_a_change_between_two_steps_is_seen(
             assert_same_bits(np.asarray(got), np.asarray(want))
 
 
-def test_a_change_of_the_rounding_is_seen() -> None:
+def test_a_change_of_bf16_sr_takes_effect() -> None:
     params = [normal(0, (5, 8), "bfloat16") for _ in range(2)]
     optimizer, grad = Rose(params[:1], lr=0.125), normal(1, (5, 8), "bfloat16")
     optimizer.step([grad])
@@ -133,23 +136,23 @@ def test_a_change_of_the_rounding_is_seen() -> None:
     assert_same_bits(*params)
 
 
-def test_options_hold_for_the_parameters_of_their_group() -> None:
-    """Though in both steps two parameters of one kind have a gradient, and two groups have these options."""
+def test_cached_results_belong_to_the_options_of_a_group() -> None:
+    """Both steps have two gradients of the same kind. In the second step they belong to one group."""
     params, grads = [normal(number, (5, 8)) for number in range(3)], [normal(3 + number, (5, 8)) for number in range(3)]
     expected = [x.copy() for x in params]
     groups = [{"params": params[:2], "compute_dtype": "fp64"}, {"params": params[2:], "compute_dtype": "fp32"}]
     optimizer = Rose(groups, lr=0.125)
-    for own in ([0, 2], [0, 1]):
-        given = [grad if place in own else None for place, grad in enumerate(grads)]
+    for indices in ([0, 2], [0, 1]):
+        given = [grad if index in indices else None for index, grad in enumerate(grads)]
         optimizer.step([given[:2], given[2:]])
-        for place in own:
-            compute = "fp64" if place < 2 else "fp32"
-            expected[place] = rose_core.update(expected[place], grads[place], lr=0.125, compute_dtype=compute)
+        for index in indices:
+            compute = "fp64" if index < 2 else "fp32"
+            expected[index] = rose_core.update(expected[index], grads[index], lr=0.125, compute_dtype=compute)
     for got, want in zip(params, expected, strict=True):
         assert_same_bits(got, want)
 
 
-def test_parameters_that_are_skipped_by_turns_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_that_are_skipped_in_turn_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     check = optimizer_module.checked_compute_dtype
     monkeypatch.setattr(
@@ -157,7 +160,7 @@ def test_parameters_that_are_skipped_by_turns_are_checked_once(monkeypatch: pyte
         "checked_compute_dtype",
         lambda *args, **options: calls.append(args) or check(*args, **options),
     )
-    optimizer = Rose(made(), lr=0.125)
+    optimizer = Rose(new_params(), lr=0.125)
     for step in range(6):
-        optimizer.step([None if place % 2 == step % 2 else grad for place, grad in enumerate(gradients())])
+        optimizer.step([None if index % 2 == step % 2 else grad for index, grad in enumerate(new_grads())])
     assert len(calls) == len(SHAPES)

@@ -1,7 +1,8 @@
-"""CuPy as far as Rose asks for it, made of NumPy, so that rose_cupy runs where there is no GPU.
+"""A fake of CuPy over NumPy, so that the tests run rose_cupy without a GPU.
 
-It is as strict as CuPy in what has been a bug: its devices have no hash, a result is an array even at rank 0, and its
-arrays do not mix with NumPy's. Its arithmetic is NumPy's: CuPy's is tested where there is a GPU.
+It has the parts of CuPy that Rose uses. It is strict where CuPy's behaviour has been a bug: devices have no hash,
+results of rank 0 are arrays, and NumPy arrays are not accepted. It computes with NumPy. The tests with the mark
+`gpu` run CuPy's arithmetic.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ __all__ = ["array", "cupy", "ndarray"]
 
 
 class Device:
-    """The one device there is."""
+    """The only device."""
 
     id = 0
     __hash__ = None  # type: ignore[assignment]
@@ -27,7 +28,7 @@ class Device:
 
 
 class ndarray(np.ndarray):  # noqa: N801  (CuPy's name)
-    """An array of CuPy's."""
+    """An array of the fake."""
 
     @property
     def device(self) -> Device:  # type: ignore[override]
@@ -42,7 +43,7 @@ class ndarray(np.ndarray):  # noqa: N801  (CuPy's name)
         return np.array(self.view(np.ndarray))
 
     def __getitem__(self, key: Any) -> Any:
-        return _own(super().__getitem__(key))
+        return _wrapped(super().__getitem__(key))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if any(type(x) is np.ndarray for x in inputs):
@@ -51,30 +52,30 @@ class ndarray(np.ndarray):  # noqa: N801  (CuPy's name)
         if out := options.get("out"):
             options["out"] = tuple(x.view(np.ndarray) for x in out)
         result = getattr(ufunc, method)(*hosts, **options)
-        return out[0] if out else _own(result)
+        return out[0] if out else _wrapped(result)
 
 
-def _own(result: Any) -> Any:
-    """Return what NumPy has returned as CuPy would have."""
+def _wrapped(result: Any) -> Any:
+    """Return a result of NumPy with the types of CuPy."""
     if isinstance(result, tuple | list):
-        return type(result)(map(_own, result))
+        return type(result)(map(_wrapped, result))
     return np.asarray(result).view(ndarray) if isinstance(result, np.ndarray | np.generic) else result
 
 
 class _Functions(ModuleType):
-    """NumPy's functions, which return CuPy's arrays."""
+    """The functions of NumPy, with arrays of the fake as their results."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
-        return self._of(found) if callable(found) and not isinstance(found, type) else found
+        return self._wrapping(found) if callable(found) and not isinstance(found, type) else found
 
     @staticmethod
-    def _of(function: Callable[..., Any]) -> Callable[..., Any]:
-        def returning_own(*args: Any, **options: Any) -> Any:
+    def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
             options.pop("device", None)
-            return _own(function(*args, **options))
+            return _wrapped(function(*args, **options))
 
-        return returning_own
+        return call
 
 
 cupy = _Functions("cupy")
@@ -83,5 +84,5 @@ cupy.cuda = SimpleNamespace(Device=Device)  # type: ignore[attr-defined]
 
 
 def array(x: np.ndarray) -> Any:
-    """Return a copy as an array of CuPy's."""
+    """Return a copy as an array of the fake."""
     return np.array(x).view(ndarray)

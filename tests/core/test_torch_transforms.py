@@ -1,4 +1,4 @@
-"""A step has its bits when torch traces or transforms the functions it is made of."""
+"""An update keeps its bits under torch.compile, vmap, functionalize and symbolic tracing."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.bits import assert_same_bits
 
 
 def arrays(dtype: torch.dtype, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a parameter and a gradient, of whose rows one has no exact plain sum."""
+    """Return a parameter and a gradient. A plain sum of one row of the gradient is not exact."""
     generator = torch.Generator().manual_seed(3)
     param, grad = torch.randn((2, *shape), generator=generator)
     grad.reshape(-1)[5] = 1e-12
@@ -21,8 +21,8 @@ def arrays(dtype: torch.dtype, *shape: int) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("compute", ["fp64", "fp32", "fp16", "bf16"])
-def test_by_the_compiler(dtype: torch.dtype, compute: str) -> None:
-    """It applies the factor of `addcdiv` to the quotient, and does NumPy's operations with torch's, bfloat16 or not."""
+def test_torch_compile_keeps_the_bits(dtype: torch.dtype, compute: str) -> None:
+    """Dynamo traces NumPy operations into torch operations, and decomposes some of torch's operations."""
     options: dict[str, Any] = {"lr": 0.0123, "compute_dtype": compute}
     torch.compiler.reset()
     compiled = torch.compile(lambda param, grad: rose_core.update(param, grad, **options), backend="eager")
@@ -32,24 +32,24 @@ def test_by_the_compiler(dtype: torch.dtype, compute: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(30,), (64, 70)])
-@pytest.mark.parametrize("many", ["param", "grad"])
-def test_over_many_of_one_while_the_other_stays(many: str, shape: tuple[int, ...]) -> None:
-    """Nothing is written over that only some of the many have."""
-    own = dict(zip(("param", "grad"), arrays(torch.float32, *shape), strict=True))
+@pytest.mark.parametrize("batched", ["param", "grad"])
+def test_vmap_over_one_argument_keeps_the_bits(batched: str, shape: tuple[int, ...]) -> None:
+    """An operation in place would fail: only one of its operands has the batch dimension."""
+    arguments = dict(zip(("param", "grad"), arrays(torch.float32, *shape), strict=True))
 
     def step(values: torch.Tensor) -> Any:
-        both = own | {many: values}
+        both = arguments | {batched: values}
         return rose_core.update(both["param"], both["grad"], lr=0.0123, stabilize=False)
 
-    ones = torch.stack([own[many], -own[many]])
-    for result, one in zip(torch.func.vmap(step)(ones), ones, strict=True):
-        assert_same_bits(result, step(one))
+    batch = torch.stack([arguments[batched], -arguments[batched]])
+    for result, values in zip(torch.func.vmap(step)(batch), batch, strict=True):
+        assert_same_bits(result, step(values))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(), (30,), (64, 70)])
-def test_functionalized(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """What stands for a tensor there lets NumPy read memory that no value was written to."""
+def test_functionalize_keeps_the_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """NumPy must not read the memory of functional tensors, which has no values."""
 
     def step(param: torch.Tensor, grad: torch.Tensor) -> Any:
         return rose_core.update(param, grad, lr=0.0123)
@@ -59,7 +59,7 @@ def test_functionalized(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("shape", [(30,), (64, 70)])
-def test_with_symbols_for_sizes(shape: tuple[int, ...]) -> None:
+def test_symbolic_tracing_keeps_the_bits(shape: tuple[int, ...]) -> None:
     def step(param: torch.Tensor, grad: torch.Tensor) -> Any:
         return rose_core.update(param, grad, lr=0.0123, stabilize=False)
 

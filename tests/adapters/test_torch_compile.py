@@ -1,4 +1,4 @@
-"""torch.compile(optimizer.step): the bits of eager steps, in one graph, which no lr compiles anew."""
+"""torch.compile(optimizer.step) has the bits of eager steps, in one graph, and does not recompile for a new lr."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.adapters.refusals import raises, refuses
 from tests.bits import assert_same_bits
 
 pytestmark = [
-    # The compiler's own: it imports what torch deprecates, and asks each tensor of a frame for its gradient.
+    # torch.compile causes these: it imports deprecated modules, and reads `grad` of every tensor in a frame.
     pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
@@ -28,7 +28,7 @@ Params = dict[str, nn.Parameter]
 
 @pytest.fixture(autouse=True)
 def compiler() -> Iterator[None]:
-    """Forget what was compiled, so that each test counts its own."""
+    """Reset the compiler, so that each test counts its graphs only."""
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("lr_type", [float, torch.tensor], ids=["float lr", "tensor lr"])
 @pytest.mark.parametrize(("dtype", "options"), CASES.values(), ids=CASES)
-def test_a_compiled_step_is_one_graph_for_every_lr_and_has_the_bits_of_eager(
+def test_a_compiled_step_is_one_graph_for_all_lrs_and_has_the_bits_of_an_eager_step(
     dtype: str, options: dict[str, Any], lr_type: Callable[[float], Any]
 ) -> None:
     params, expected = parameters(dtype), parameters(dtype)
@@ -79,7 +79,7 @@ def test_a_compiled_step_is_one_graph_for_every_lr_and_has_the_bits_of_eager(
     assert compiled.state_dict() == eager.state_dict()
 
 
-def test_a_compiled_training_step_with_a_scheduler_has_the_bits_of_eager() -> None:
+def test_a_compiled_training_step_with_a_scheduler_has_the_bits_of_an_eager_one() -> None:
     def train(make: Callable[[nn.Module], Rose], *, compiled: bool) -> nn.Module:
         torch.manual_seed(0)
         layers = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
@@ -97,7 +97,7 @@ def test_a_compiled_training_step_with_a_scheduler_has_the_bits_of_eager() -> No
             stepping(torch.full((3, 6), 1.0 + number))
             scheduler.step()
             graphs.append(counters["stats"]["unique_graphs"])
-        assert len(set(graphs[1:])) == 1  # the first step has gradients of None before
+        assert len(set(graphs[1:])) == 1  # before the first step, gradients are None
         return layers
 
     for make in (lambda m: Rose(m.parameters(), lr=0.1), lambda m: attach(m, lr=0.1)):
@@ -107,7 +107,7 @@ def test_a_compiled_training_step_with_a_scheduler_has_the_bits_of_eager() -> No
             assert_same_bits(param, want, backend="rose_torch compiled")
 
 
-def test_groups_and_parameters_without_a_gradient_keep_their_places_in_the_noise() -> None:
+def test_groups_and_skipped_parameters_keep_the_index_of_the_noise() -> None:
     params, expected = parameters("bfloat16"), parameters("bfloat16")
     for held, compiled in ((params, True), (expected, False)):
         set_grads(held, 0, "bfloat16")
@@ -126,7 +126,7 @@ def test_a_compiled_step_without_any_gradient_is_counted() -> None:
     assert optimizer.param_groups[0]["step"] == 1
 
 
-def test_a_compiled_step_that_is_refused_changes_nothing() -> None:
+def test_a_compiled_step_that_raises_changes_nothing() -> None:
     params = parameters("float32")
     optimizer = Rose(params.values(), lr=0.1)
     set_grads(params, 0, "float32")
@@ -137,7 +137,7 @@ def test_a_compiled_step_that_is_refused_changes_nothing() -> None:
         step()
 
 
-def test_a_compiled_step_of_groups_that_were_changed_by_hand_is_refused() -> None:
+def test_a_compiled_step_after_a_change_of_param_groups_raises() -> None:
     params = parameters("float32")
     first, *others = params.values()
     optimizer = Rose([{"params": [first]}, {"params": others}], lr=0.1)
@@ -153,7 +153,7 @@ def test_a_compiled_step_of_groups_that_were_changed_by_hand_is_refused() -> Non
         step()
 
 
-def test_a_graph_whose_optimizer_is_gone_says_so() -> None:
+def test_a_graph_of_a_deleted_optimizer_raises() -> None:
     params = parameters("float32")
     optimizer = Rose(params.values(), lr=0.1)
     number = optimizer._number
@@ -163,7 +163,7 @@ def test_a_graph_whose_optimizer_is_gone_says_so() -> None:
         step_in_graph(number, [list(params.values())])
 
 
-def test_a_compiled_step_of_dtensors_ends_the_graph_and_has_the_bits_of_eager() -> None:
+def test_a_compiled_step_of_dtensors_ends_the_graph_and_has_the_bits_of_an_eager_step() -> None:
     from torch.distributed.tensor import Shard, distribute_tensor
 
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -181,20 +181,20 @@ def test_a_compiled_step_of_dtensors_ends_the_graph_and_has_the_bits_of_eager() 
         torch.distributed.destroy_process_group()
 
 
-def test_compiled_steps_of_two_optimizers_are_their_own() -> None:
+def test_compiled_steps_of_two_optimizers_update_separate_parameters() -> None:
     held = [parameters("float32") for _ in range(2)]
     optimizers = [Rose(params.values(), lr) for params, lr in zip(held, (0.1, 0.5), strict=True)]
     expected = [parameters("float32") for _ in range(2)]
     for params, optimizer in zip(held, optimizers, strict=True):
         set_grads(params, 0, "float32")
         torch.compile(optimizer.step, fullgraph=True)()
-    for params, own, lr in zip(expected, held, (0.1, 0.5), strict=True):
+    for params, compiled, lr in zip(expected, held, (0.1, 0.5), strict=True):
         set_grads(params, 0, "float32")
         Rose(params.values(), lr).step()
-        assert_same_model(own, params, "rose_torch compiled")
+        assert_same_model(compiled, params, "rose_torch compiled")
 
 
-def test_a_closure_of_a_compiled_step_returns_its_loss() -> None:
+def test_a_compiled_step_returns_the_loss_of_its_closure() -> None:
     weight = parameter(model()["weight"])
     optimizer = Rose([weight], lr=0.1)
 
@@ -212,7 +212,7 @@ def test_a_closure_of_a_compiled_step_returns_its_loss() -> None:
     assert_same_bits(weight, other, backend="rose_torch compiled")
 
 
-def test_a_capture_in_a_cuda_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_in_a_cuda_graph_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     params = parameters("float32")
     optimizer = Rose(params.values(), lr=0.1)
     set_grads(params, 0, "float32")

@@ -1,0 +1,98 @@
+"""The warnings of rose_torch with their whole text, and the line that they point at."""
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rose_torch import Rose
+from tests.adapters.models import normal, parameter, valid_groups, with_grad
+from tests.adapters.refusals import strong_decays, warns, weak_decays
+
+FIXED = (
+    "slices of one element are their own mean, so centralize=True leaves nothing of their gradient; "
+    "put them in a group with centralize=False"
+)
+
+
+def test_slices_of_one_element_cause_one_warning_with_all_names() -> None:
+    module = nn.ModuleDict({"down": nn.Linear(1, 3), "1x1": nn.Conv2d(1, 4, 1), "up": nn.Linear(3, 1)})
+    text = f"parameter 'down.weight' of shape (3, 1), parameter '1x1.weight' of shape (4, 1, 1, 1): {FIXED}"
+    with warns(text, __file__):
+        Rose(module.named_parameters(), lr=0.1)
+
+
+def test_the_warning_about_an_added_group_points_at_the_line_that_adds_it() -> None:
+    optimizer = Rose(valid_groups(), lr=0.1)
+    with warns(f"parameter 0 of group 2 of shape (3, 1): {FIXED}", __file__):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3, 1))]})
+
+
+def test_slices_of_one_element_cause_no_warning_without_centering() -> None:
+    Rose([{"params": [nn.Parameter(torch.ones(3, 1))], "centralize": False}], lr=0.1)
+
+
+def test_slices_of_one_element_in_several_groups_cause_one_warning() -> None:
+    groups = [{"params": [("a", nn.Parameter(torch.ones(3, 1)))]}, {"params": [("b", nn.Parameter(torch.ones(2, 1)))]}]
+    with warns(f"parameter 'a' of shape (3, 1), parameter 'b' of shape (2, 1): {FIXED}", __file__):
+        Rose(groups, lr=0.1)
+
+
+def test_copies_and_loaded_states_cause_no_second_warning() -> None:
+    params = [nn.Parameter(torch.ones(3, 1))]
+    with warns(f"parameter 0 of group 0 of shape (3, 1): {FIXED}", __file__):
+        optimizer = Rose(params, lr=0.1)
+    copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
+
+
+@strong_decays
+def test_a_strong_coupled_decay_causes_one_warning_with_a_better_value(options: dict[str, Any], text: str) -> None:
+    with warns(f"group 0, group 1: {text}", __file__):
+        optimizer = Rose([{"params": [parameter(normal(0, (n,)))]} for n in (2, 3)], **options)
+    with warns(f"group 2: {text}", __file__):
+        optimizer.add_param_group({"params": [parameter(normal(0, (4,)))]})
+
+
+@weak_decays
+def test_other_decays_cause_no_warning(options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Rose([parameter(normal(0, (2,)))], **options)
+
+
+@pytest.fixture
+def two_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch report two ranks."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+
+DRIFT = (
+    "bf16_sr draws rounding noise from each rank's own generator: unless all are seeded alike, replicas of a "
+    "parameter drift apart; sr_seed=0 gives every rank the same noise"
+)
+
+
+@pytest.mark.usefixtures("two_ranks")
+@pytest.mark.parametrize("bf16_sr", [True, torch.Generator()], ids=["the default generator", "a generator"])
+def test_drawn_noise_on_several_ranks_causes_one_warning(bf16_sr: Any) -> None:
+    optimizer = Rose([with_grad((2,), torch.bfloat16)], lr=0.1, bf16_sr=bf16_sr)
+    with pytest.warns(UserWarning, match=rf"\A{DRIFT}\Z"):
+        optimizer.step()
+    optimizer.step()
+
+
+SAME_ON_EVERY_RANK: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
+    "sr_seed": (torch.bfloat16, {"sr_seed": 0}),
+    "no bf16_sr": (torch.bfloat16, {"bf16_sr": False}),
+    "float32": (torch.float32, {}),
+}
+
+
+@pytest.mark.usefixtures("two_ranks")
+@pytest.mark.parametrize(("dtype", "options"), SAME_ON_EVERY_RANK.values(), ids=SAME_ON_EVERY_RANK)
+def test_the_same_noise_on_every_rank_causes_no_warning(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    Rose([with_grad((2,), dtype)], lr=0.1, **options).step()
