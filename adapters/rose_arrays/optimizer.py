@@ -34,6 +34,7 @@ from rose_plan import (
     has_repeated_elements,
     shared_memory,
     span_of,
+    subnormals_kept,
     uninterrupted,
     update_by_core,
 )
@@ -48,6 +49,7 @@ class ArrayOptimizer:
     """
 
     param_groups: list[dict[str, Any]]
+    _fused: bool | None = False
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class ArrayOptimizer:
         self._grouped = True
         warn_of_groups(self.param_groups, len(self.param_groups) - 1)
 
+    @subnormals_kept()
     def step(self, grads: Any) -> None:
         """Update every parameter that has a gradient, in place.
 
@@ -277,7 +280,7 @@ class ArrayOptimizer:
             owners += [_Owner(group, options, first)] * len(positions)
             params += [group["params"][i] for i in positions]
             given_grads += [grads_of_group[i] for i in positions]
-            groups.append(Group(options, group_decay_factor(options, group), len(positions)))
+            groups.append(Group(options, group_decay_factor(options, group), len(positions), self._fused))
             checked = options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype
             chosen.append((checked, len(positions)))
             first += length

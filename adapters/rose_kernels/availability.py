@@ -2,22 +2,25 @@
 
 import functools
 import importlib.util
+import os
 import sys
 
-__all__ = ["resolve_fused"]
+__all__ = ["reason_of_absence", "resolve_fused"]
 
 
-def resolve_fused(fused: bool | None) -> bool:
-    """Return whether an optimizer uses the kernels.
+def resolve_fused(fused: bool | None) -> bool | None:
+    """Check the option `fused`.
 
     Parameters
     ----------
     fused : bool or None
-        The option of the optimizer; None means the kernels if they are available.
+        The option of an optimizer or of a group.
 
     Returns
     -------
-    bool
+    bool or None
+        True to demand the kernels, None to use them when they are compiled, False to use the core: also in place of
+        None if there are no kernels.
 
     Raises
     ------
@@ -33,14 +36,27 @@ def resolve_fused(fused: bool | None) -> bool:
     """
     if fused is not None and not isinstance(fused, bool):
         raise TypeError(f"fused must be True, False or None, got {fused!r}")
-    if fused and (reason := _reason_of_absence()):
+    reason = reason_of_absence()
+    if fused and reason:
         raise RuntimeError(f"fused=True needs the compiled kernels, and {reason}; fused=None does without")
-    return not _reason_of_absence() if fused is None else fused
+    return False if reason else fused
+
+
+def reason_of_absence() -> str:
+    """Return why there are no kernels, or an empty string if there are."""
+    if not _has_numba():
+        return "Numba is not installed (pip install 'rose-core[fast]')"
+    if _jit_is_disabled():
+        return "NUMBA_DISABLE_JIT turns Numba's compiler off"
+    return "" if sys.byteorder == "little" else "this machine is big-endian"
 
 
 @functools.cache
-def _reason_of_absence() -> str:
-    """Return why there are no kernels, or an empty string if there are."""
-    if importlib.util.find_spec("numba") is None:
-        return "Numba is not installed (pip install 'rose-core[fast]')"
-    return "" if sys.byteorder == "little" else "this machine is big-endian"
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def _jit_is_disabled() -> bool:
+    if "numba" in sys.modules:
+        return bool(sys.modules["numba"].config.DISABLE_JIT)
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")

@@ -1,5 +1,6 @@
 """The kernels of one optimizer: launches, divided by kind and matched to plans that are built once."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -9,11 +10,14 @@ from rose_core.noise import NoiseKey, noise_keys
 from rose_kernels.layout import Kernel, Kind
 from rose_kernels.parallel import tables
 from rose_kernels.parallel.threads import Threads
+from rose_kernels.readiness import is_ready
 
 __all__ = ["Kernels", "Launch"]
 
 # Each set of parameters that have gradients needs its plans. Plans are cached for this many sets.
 _CACHED_SETS: Final = 256
+# The update of a smaller parameter by the core takes about as long.
+_SMALL: Final = 2**14
 _NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 
@@ -29,7 +33,7 @@ class Launch(NamedTuple):
     drawn_noise : addresses of int32 noise words that were drawn before; replaces `noise` if given.
     """
 
-    kernels: Sequence[Kernel | None]
+    kernels: Sequence[Kernel]
     params: Sequence[int] | np.ndarray
     grads: Sequence[int] | np.ndarray
     lr: Sequence[float] | np.ndarray
@@ -54,23 +58,27 @@ class Kernels:
     def __init__(self) -> None:
         self._plans: dict[tuple[Kernel, ...], list[_Planned]] = {}
         self._last: tuple[tuple[Kernel, ...], list[_Planned]] = (), []
-        self._prepared: set[Kind] = set()
-        self._prepared_last: Sequence[Kernel | None] = ()
+        self._ready_last: Sequence[Kernel | None] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Kernels, ()  # a copy builds new plans
 
-    def prepare(self, kernels: Sequence[Kernel | None]) -> None:
-        """Compile these kernels or load them from the cache, so that a launch cannot fail halfway through a step."""
-        if kernels == self._prepared_last:  # fast, since the elements are mostly the same objects
-            return
-        if new := {kernel.kind for kernel in kernels if kernel is not None} - self._prepared:
-            from rose_kernels.parallel.plan import LaunchPlan  # noqa: PLC0415  (it loads Numba: optional, and slow to load)
+    def ready(self, kernels: Sequence[Kernel | None], *, demanded: bool) -> Sequence[Kernel | None]:
+        """Return the kernels that can run at this step, and None in place of others; see `readiness`.
 
-            for kind in new:
-                LaunchPlan((), *kind)
-            self._prepared |= new
-        self._prepared_last = kernels
+        A launch of these cannot fail halfway through a step, because they are compiled. If `demanded`, all are.
+        """
+        if kernels == self._ready_last:  # fast, since the elements are mostly the same objects
+            return kernels
+        elements: Counter[Kind] = Counter()
+        for kernel in kernels:
+            if kernel is not None:
+                elements[kernel.kind] += max(kernel.layout.size, _SMALL)
+        waiting = {kind for kind, count in elements.items() if not is_ready(kind, count, demanded=demanded)}
+        if waiting:
+            return [None if kernel is None or kernel.kind in waiting else kernel for kernel in kernels]
+        self._ready_last = kernels
+        return kernels
 
     def run(self, launch: Launch, threads: Threads) -> None:
         """Update all parameters of a launch."""
@@ -102,12 +110,12 @@ class Kernels:
 
 def _plans_of(kernels: Sequence[Kernel]) -> list[_Planned]:
     """Return new plans, one for each kind."""
-    from rose_kernels.parallel.plan import LaunchPlan  # noqa: PLC0415  (see `prepare`)
+    from rose_kernels.parallel.plan import LaunchPlan  # noqa: PLC0415  (it loads Numba: optional, and slow to load)
 
     by_kind: dict[Kind, list[int]] = {}
     for index, kernel in enumerate(kernels):
         by_kind.setdefault(kernel.kind, []).append(index)
-    return [(LaunchPlan([kernels[i].layout for i in indices], *kind), indices) for kind, indices in by_kind.items()]
+    return [(LaunchPlan([kernels[i].layout for i in indices], kind), indices) for kind, indices in by_kind.items()]
 
 
 def _set(plan: Any, launch: Launch) -> None:

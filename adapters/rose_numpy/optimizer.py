@@ -85,7 +85,7 @@ class Rose(ArrayOptimizer):
 
     def _kernel_of(self, param: Any, grad: Any, options: Hyperparameters, compute: ComputeDtype) -> Kernel | None:
         kind = Kind(dtype_name(param), dtype_name(grad), compute)
-        if not self._fused or not kind.has_kernels or not type(param) is type(grad) is np.ndarray:
+        if self._fused is False or not kind.has_kernels or not type(param) is type(grad) is np.ndarray:
             return None
         if any(stride % x.itemsize for x in (param, grad) for stride in x.strides):
             return None
@@ -101,8 +101,7 @@ class Rose(ArrayOptimizer):
         return None if layout is None else Kernel(kind, layout)
 
     def _prepare_run(self, plan: Plan) -> Callable[[], None]:
-        self._kernels.prepare(plan.checked.kernels)
-        return super()._prepare_run(plan)
+        return super()._prepare_run(plan.with_ready_kernels(self._kernels))
 
     def _run_updates(self, plan: Plan, addresses: tuple[np.ndarray, np.ndarray], positions: Sequence[int]) -> None:
         kernels = plan.checked.kernels

@@ -4,12 +4,14 @@
 - `CheckCache` remembers the results of the checks from one step to the next.
 - `shared_memory` finds arrays whose updates must not run at once.
 - `uninterrupted` runs the writes of a step to their end, whatever signals arrive.
+- `subnormals_kept` runs a step with subnormal numbers, whatever the mode of the thread.
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
 from rose_plan.plan import Group, Plan, Update, update_by_core
+from rose_plan.subnormals import subnormals_kept
 from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "one_element_warning",
     "shared_memory",
     "span_of",
+    "subnormals_kept",
     "uninterrupted",
     "update_by_core",
 ]

@@ -12,7 +12,7 @@ from rose_core import Hyperparameters
 from rose_core.chunks import NoiseSource, update_in_place
 from rose_core.noise import NoiseKey
 from rose_core.rule import StepOptions
-from rose_kernels import Launch
+from rose_kernels import Kernels, Launch
 from rose_plan.cache import Checked
 
 __all__ = ["Group", "Plan", "Update", "update_by_core"]
@@ -22,11 +22,15 @@ PlanT = TypeVar("PlanT", bound="Plan")
 
 @dataclass(frozen=True)
 class Group:
-    """The options that parameters of a plan have in common, and how many parameters in turn they hold for."""
+    """The options that parameters of a plan have in common, and how many parameters in turn they hold for.
+
+    `fused` is True if their kernels are demanded.
+    """
 
     options: Hyperparameters
     decay: float
     size: int
+    fused: bool | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,13 @@ class Plan:
         checked = replace(self.checked, kernels=kernels)
         return replace(self, grads=[grads.get(i, grad) for i, grad in enumerate(self.grads)], checked=checked)
 
+    def with_ready_kernels(self: PlanT, kernels: Kernels) -> PlanT:
+        """Return the plan with the core in place of kernels that are not compiled yet."""
+        ready = kernels.ready(self.checked.kernels, demanded=any(group.fused for group in self.groups))
+        if ready is self.checked.kernels:
+            return self
+        return replace(self, checked=replace(self.checked, kernels=ready))
+
     def launch(
         self, param_addresses: np.ndarray, grad_addresses: np.ndarray, positions: Sequence[int] | None = None
     ) -> Launch:
@@ -79,7 +90,7 @@ class Plan:
         sizes = [group.size for group in self.groups]
         rates, decays, maximize = np.repeat(np.reshape(values, (-1, 3)), sizes, axis=0).T
         launch = Launch(
-            kernels=self.checked.kernels,
+            kernels=self.checked.kernels,  # type: ignore[arg-type]  # none is None at the positions of a launch
             params=param_addresses,
             grads=grad_addresses,
             lr=rates,

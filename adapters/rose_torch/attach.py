@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from rose_plan import uninterrupted
 from rose_torch.distributed import is_dtensor
 from rose_torch.graph import Gradients, not_traced
+from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.optimizer import Rose
 from rose_torch.options import OPTIONS, StepGroup
 from rose_torch.plan import Given
@@ -133,6 +134,7 @@ class AttachedRose(Rose):
                 self._hooks[key] = param.register_post_accumulate_grad_hook(self._hook)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
+    @subnormals_kept_in_threads()
     def _release(self, param: Tensor) -> None:
         """Update a parameter whose gradient is complete, and free the gradient."""
         backward = torch._C._current_graph_task_id()

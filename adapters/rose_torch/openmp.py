@@ -7,14 +7,16 @@ to share the processors with them, which slows a step down by this time.
 import ctypes
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from rose_kernels import Threads, run_in_threads
+from rose_plan import subnormals_kept
 
-__all__ = ["threads_of_torch"]
+__all__ = ["subnormals_kept_in_threads", "threads_of_torch"]
 
 _Member = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # The runtime of a forked child waits forever for threads that only its parent has.
@@ -25,6 +27,24 @@ def threads_of_torch() -> Threads:
     """Return the number of threads that torch is set to, and the pool to run them in: torch's own if possible."""
     count = torch.get_num_threads()
     return Threads(count) if _forked or _parallel() is None else Threads(count, _run)
+
+
+@contextmanager
+def subnormals_kept_in_threads() -> Iterator[None]:
+    """Run a block with subnormal numbers, although `torch.set_flush_denormal` may treat them as zeros.
+
+    That setting acts on the calling thread and on threads that start later. Which ones have it cannot be known, so
+    torch uses one thread meanwhile.
+    """
+    with subnormals_kept() as changed:
+        count = torch.get_num_threads()
+        if changed:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if changed:
+                torch.set_num_threads(count)
 
 
 def _run(work: Callable[[], Any], count: int) -> None:

@@ -18,6 +18,7 @@ from rose_plan import CheckCache, decay_warnings, is_always_centered_away, one_e
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
+from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import StepGroup, hyperparameters, param_name, plain_options, step_group
 from rose_torch.plan import Given, TorchPlan, given_of_group, plan_step
 from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
@@ -146,8 +147,8 @@ class Rose(torch.optim.Optimizer):
         self._constructing = False
         _warn_of_groups(self.param_groups, 0, self._frames_of_construction)
 
-    def _use_kernels(self, fused: bool) -> None:
-        """Run updates by kernels, or by the core. Nothing set here is copied or pickled."""
+    def _use_kernels(self, fused: bool | None) -> None:
+        """Run updates by kernels, by the core, or by what is ready (None). Nothing set here is copied or pickled."""
         self._fused, self._checks, self._kernels = fused, CheckCache(properties_of), Kernels()
         self._number, self._apply_after_graph = number_of(self), not_traced(type(self)._apply)
 
@@ -228,6 +229,7 @@ class Rose(torch.optim.Optimizer):
         else:
             step_in_graph(self._number, self._params_of_groups)
 
+    @subnormals_kept_in_threads()
     def _apply(self, gradients: Gradients | None = None) -> None:
         """Run the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
@@ -283,8 +285,9 @@ class Rose(torch.optim.Optimizer):
         set_states(generator_states)
         if "defaults" in state:  # unpickled or copied
             state = {**state, "defaults": groups.pop()}
-            # A saved optimizer with kernels may be restored where kernels are not available.
-            self._use_kernels(bool(state.pop("_fused", True)) and resolve_fused(None))
+            fused = state.pop("_fused", None)
+            # An optimizer that demands kernels may be restored where there are none.
+            self._use_kernels(False if resolve_fused(None) is False else fused)
         super().__setstate__({**state, "param_groups": groups})
         self._list_params()
 
@@ -323,7 +326,7 @@ class Rose(torch.optim.Optimizer):
 
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
         """Check parameters and their gradients, and return the plan of their updates."""
-        plan = plan_step(given, self._checks)
+        plan = plan_step(given, self._checks).with_ready_kernels(self._kernels)
         if any(isinstance(noise, DrawnNoise) for noise in plan.noise):
             self._warn_of_noise_per_rank()
         return plan

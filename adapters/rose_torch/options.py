@@ -25,7 +25,7 @@ class StepGroup:
     number : the number of the group.
     first : the index of the group's first parameter among all parameters.
     options, generator, decay : the options, the generator given as `bf16_sr`, and the decay factor.
-    fused : whether kernels may update the parameters.
+    fused : whether kernels update the parameters, None if they do once they are compiled.
     """
 
     entries: Mapping[str, Any]
@@ -34,14 +34,14 @@ class StepGroup:
     options: Hyperparameters
     generator: torch.Generator | None
     decay: float
-    fused: bool
+    fused: bool | None
 
     def name(self, index: int) -> str:
         """Return the name of the parameter with this index, for errors."""
         return param_name(self.entries, self.number, index - self.first)
 
 
-def step_group(entries: Mapping[str, Any], number: int, first: int, *, fused: bool) -> StepGroup:
+def step_group(entries: Mapping[str, Any], number: int, first: int, *, fused: bool | None) -> StepGroup:
     """Check the options of a group, or raise an error that names one of them. `fused` is that of the optimizer."""
     options = hyperparameters(entries)
     decay = group_decay_factor(options, entries)

@@ -83,12 +83,12 @@ def plan_step(given: Sequence[Given], checks: CheckCache) -> TorchPlan:
 
     def check_one(position: int) -> CheckedRow:
         group = owners[position]
-        fused = group.fused and position not in shards
+        fused = group.fused is not False and position not in shards
         return check(params[position], grads[position], group.options, group.generator, name(position), fused=fused)
 
     options = [(_checked_options(part.group), len(part.indices)) for part in given]
     checked = checks.find(indices, params, grads, options, check_one)
-    groups = [Group(part.group.options, part.group.decay, len(part.indices)) for part in given]
+    groups = [Group(part.group.options, part.group.decay, len(part.indices), part.group.fused) for part in given]
     noise = _noise(owners, indices, checked.stochastic)
     return _with_memory(TorchPlan(params, grads, groups, checked, noise, shards, name))
 

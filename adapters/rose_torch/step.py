@@ -43,7 +43,6 @@ def prepare_run(plan: TorchPlan, kernels: Kernels) -> Callable[[], None]:
     subclassed = _subclassed(plan)
     for position in subclassed:
         require_operations(plan.update(position), plan.name(position))
-    kernels.prepare(plan.checked.kernels)
     return partial(_run, plan, statistics, subclassed, _Launcher(plan, kernels, overlap.params))
 
 

@@ -7,8 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from rose_kernels.entry import entry_point
-from rose_kernels.layout import Layout
-from rose_kernels.llvm.storage import STORAGE_TYPES
+from rose_kernels.layout import Kind, Layout
 from rose_kernels.parallel import tables
 from rose_kernels.parallel.schedule import Batch, batches, into_queues
 from rose_kernels.parallel.threads import Threads
@@ -19,7 +18,6 @@ __all__ = ["LaunchPlan"]
 Queued = tuple[np.ndarray, np.ndarray]
 """Tasks, and the queues that hold them (`schedule.into_queues`)."""
 
-_OPERATIONS: Final = {"fp64": np.float64, "fp32": np.float32}
 # A batch of fewer elements than this runs in the calling thread: a helper would start too late.
 _SINGLE_THREADED: Final = 2**15
 # Noise is drawn for this many elements at a time, 4 MiB.
@@ -27,7 +25,7 @@ _DRAWN_ELEMENTS: Final = 2**20
 
 
 class LaunchPlan:
-    """The update of tensors that share a dtype of parameters, a dtype of gradients and a compute dtype.
+    """The update of tensors of one kind.
 
     Attributes
     ----------
@@ -35,8 +33,8 @@ class LaunchPlan:
         A record for each tensor. The caller sets the fields of a step before each run.
     """
 
-    def __init__(self, layouts: Sequence[Layout], param_dtype: str, grad_dtype: str, compute: str) -> None:
-        self._run_tasks = entry_point(STORAGE_TYPES[param_dtype], STORAGE_TYPES[grad_dtype], _OPERATIONS[compute])
+    def __init__(self, layouts: Sequence[Layout], kind: Kind) -> None:
+        self._run_tasks = entry_point(kind)
         self._batches = list(batches(layouts))
         self._initial = [_initial_state(batch) for batch in self._batches]
         self._queued: dict[tuple[int, int], Queued] = {}  # by the start of a batch and the number of its tasks

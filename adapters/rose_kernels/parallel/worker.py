@@ -18,6 +18,7 @@ from numba import njit
 from rose_kernels.llvm import atomics
 from rose_kernels.llvm.compilation import compiled
 from rose_kernels.llvm.memory import unmanaged
+from rose_kernels.llvm.subnormals import keep_subnormals, restore_mode
 from rose_kernels.parallel.tables import (
     DEVIATIONS,
     FOLD,
@@ -67,7 +68,9 @@ def run_tasks(
         update_buffers(operation), strip_buffers(grad_storage, operation), np.empty((2, recomputed_rows), np.float64)
     )
     arrays = queues, threads_started, shared, partials, means, ranges, buffers
+    mode = keep_subnormals()
     _run_until_finished(tensors, tasks, arrays, param_storage, grad_storage, operation)
+    restore_mode(mode)
 
 
 @compiled
