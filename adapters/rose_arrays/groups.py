@@ -27,17 +27,21 @@ SCHEDULE: Final = ("initial_lr", "max_lr")
 
 def plain_options(**options: Any) -> dict[str, Any]:
     """Return validated options in their plain form."""
-    plain = asdict(Hyperparameters(**options))
-    if plain["sr_seed"] is None:
-        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
-    return plain
+    return asdict(_hyperparameters(options))
 
 
 def options_of(group: Mapping[str, Any]) -> Hyperparameters:
     """Return the options of a group, validated again: their owner may have changed them."""
     if missing := [option for option in OPTIONS if option not in group]:
         raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return Hyperparameters(**plain_options(**{option: group[option] for option in OPTIONS}))
+    return _hyperparameters({option: group[option] for option in OPTIONS})
+
+
+def _hyperparameters(options: Mapping[str, Any]) -> Hyperparameters:
+    checked = Hyperparameters(**options)
+    if checked.sr_seed is None:
+        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
+    return checked
 
 
 def schedule_of(group: Mapping[str, Any]) -> dict[str, float]:

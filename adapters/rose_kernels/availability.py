@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 
 __all__ = ["reason_of_absence", "resolve_fused"]
 
@@ -57,6 +58,9 @@ def _has_numba() -> bool:
 
 
 def _jit_is_disabled() -> bool:
-    if "numba" in sys.modules:
-        return bool(sys.modules["numba"].config.DISABLE_JIT)
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    config = getattr(sys.modules.get("numba"), "config", None)  # None while another thread imports Numba
+    if config is not None:
+        return bool(config.DISABLE_JIT)
+    with suppress(ValueError):  # Numba ignores what is not an integer
+        return int(os.environ.get("NUMBA_DISABLE_JIT", "0")) != 0
+    return False

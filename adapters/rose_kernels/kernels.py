@@ -16,8 +16,8 @@ __all__ = ["Kernels", "Launch"]
 
 # Each set of parameters that have gradients needs its plans. Plans are cached for this many sets.
 _CACHED_SETS: Final = 256
-# The update of a smaller parameter by the core takes about as long.
-_SMALL: Final = 2**14
+# A smaller parameter counts as this many elements, since the core takes a while for any.
+_SMALL: Final = 2**12
 _NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 

@@ -36,8 +36,8 @@ class Rose(ArrayOptimizer):
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
     fused : bool or None
-        Whether compiled kernels update the arrays, with `rose_kernels.get_num_threads()` threads. None uses them if
-        they are available. They need Numba, and change no bit.
+        Whether compiled kernels update the arrays, with `rose_kernels.get_num_threads()` threads. They need Numba,
+        and change no bit. True waits for them at the first step; None uses them once they are compiled.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ class Rose(torch.optim.Optimizer):
         Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors or DTensors of
         float64, float32, float16 or bfloat16. A group may override every option.
     lr : float or Tensor
-        Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step; on the CPU this does not
+        Learning rate, a finite number >= 0. A tensor of one element is read at every step; on the CPU this does not
         synchronize.
     weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize
         As in `rose_core.Hyperparameters`.
@@ -65,8 +65,9 @@ class Rose(torch.optim.Optimizer):
         the same words as `rose_opt.Rose`. A flattened distributed checkpoint does not hold the state of a generator
         given as `bf16_sr`.
     fused : bool or None
-        Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. None uses
-        them if they are available. They need Numba, and change no bit. The core updates shards of DTensors.
+        Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. They need
+        Numba, and change no bit. True waits for them at the first step; None uses them once they are compiled. The core
+        updates shards of DTensors.
     foreach, capturable, differentiable : bool or None
         Options of other optimizers of torch, for code that passes them to all. True is refused.
 

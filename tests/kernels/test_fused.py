@@ -80,8 +80,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         availability.importlib.util, "find_spec", lambda name: None if name == "numba" else find_spec(name)
     )
-    availability._reason_of_absence.cache_clear()
-    monkeypatch.setattr(availability, "_reason_of_absence", availability._reason_of_absence.__wrapped__)
+    monkeypatch.setattr(availability, "_has_numba", availability._has_numba.__wrapped__)
 
 
 @steps
@@ -232,7 +231,8 @@ def test_the_number_of_threads_is_that_of_numba_until_it_is_set() -> None:
 
 
 CACHED_STEP = (
-    "import numpy, rose_numpy; x = numpy.ones((2, 2)); rose_numpy.Rose([x], lr=0.5).step([x.copy()]); print(x)"
+    "import numpy, rose_numpy; x = numpy.ones((2, 2)); "
+    "rose_numpy.Rose([x], lr=0.5, fused=True).step([x.copy()]); print(x)"
 )
 
 
