@@ -160,7 +160,7 @@ def _announce(kind: Kind) -> None:
 
 def _forget_processes() -> None:
     """Forget the processes of the parent in a forked child, and locks that another thread may have held."""
-    global _lock, _loading  # noqa: PLW0603  (a state of the process)
+    global _lock, _loading
     _lock, _loading = threading.Lock(), threading.Lock()
     _compiling.clear()
 
