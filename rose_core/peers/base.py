@@ -257,7 +257,8 @@ class Rule:
         dtype = self.state_dtype or ("float64" if dtype_name(param) == "float64" else "float32")
         shape = tuple(param.shape) if shape is None else shape
         if dtype == "bfloat16":
-            return bfloat16_from_float32_bits(full(shape, 0, "int32", like=param))
+            # asarray, because NumPy's operations return scalars at rank 0
+            return array_namespace(param).asarray(bfloat16_from_float32_bits(full(shape, 0, "int32", like=param)))
         return full(shape, 0.0, dtype, like=param)
 
     @staticmethod

@@ -5,7 +5,7 @@ from typing import Any, Final
 from rose_core import peers
 from rose_core.peers import Rule
 
-__all__ = ["RULES", "VARIANTS"]
+__all__ = ["OVERRIDING", "RULES", "VARIANTS"]
 
 RULES: Final[dict[str, Rule]] = {
     "SGD": peers.SGD(momentum=0.9),
@@ -79,6 +79,9 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "MARS, eps": ("MARS", {"eps": 1e-2}),
     "MARS, gamma": ("MARS", {"gamma": 0.1}),
     "MARS, not clipped": ("MARS", {"clip_c": False}),
-    "MARS, first gradient": ("MARS", {"first_previous": "gradient"}),
+    "MARS, first gradient": ("MARS", {"clip_c": False, "first_previous": "gradient"}),
 }
 """Options that change the result of a rule of `RULES`, by a name of the case."""
+
+OVERRIDING: Final = frozenset({"LaProp"})
+"""The classes whose step is not ``param - lr * direction``."""
