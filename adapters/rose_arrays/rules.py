@@ -252,7 +252,8 @@ def _loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str,
     if saved["rule"] != repr(current["rule"]):
         raise ValueError(f"{label} is of the rule {saved['rule']}, this optimizer's of {current['rule']!r}")
     options = GroupOptions(**{**{option: saved[option] for option in GROUP_OPTIONS}, "rule": current["rule"]})
-    return {"params": current["params"], "names": current["names"], **vars(options), **schedule_of(saved)}
+    kept = {key: current[key] for key in ("params", "names", "source")}
+    return {**kept, **vars(options), **schedule_of(saved)}
 
 
 def _loaded_state(rule: Rule, param: Any, saved: Any, index: int) -> _State:

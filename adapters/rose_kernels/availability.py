@@ -46,7 +46,7 @@ def resolve_fused(fused: bool | None) -> bool | None:
 def reason_of_absence() -> str:
     """Return why there are no kernels, or an empty string if there are."""
     if not _has_numba():
-        return "Numba is not installed (pip install 'rose-core[fast]')"
+        return "Numba is not installed (pip install numba)"
     if _jit_is_disabled():
         return "NUMBA_DISABLE_JIT turns Numba's compiler off"
     return "" if sys.byteorder == "little" else "this machine is big-endian"

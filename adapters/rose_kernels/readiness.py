@@ -5,6 +5,7 @@ disk are loaded, and others are compiled in a process of their own, while the co
 ``fused=True`` the first step waits until the kernels are compiled.
 """
 
+import _thread
 import logging
 import os
 import subprocess
@@ -74,6 +75,7 @@ def _in_own_thread(work: Callable[[], bool]) -> tuple[bool | None, Exception | N
     theirs for an error of the compiler. Such an exception ends the wait for the thread, and the next call waits again.
     """
     outcome: list[tuple[bool | None, Exception | None]] = []
+    finished = threading.Event()
 
     def run() -> None:
         with _loading:
@@ -81,10 +83,10 @@ def _in_own_thread(work: Callable[[], bool]) -> tuple[bool | None, Exception | N
                 outcome.append((work(), None))
             except Exception as error:
                 outcome.append((None, error))
+        finished.set()
 
-    thread = threading.Thread(target=run, name="rose_kernels", daemon=True)
-    thread.start()
-    thread.join()
+    _thread.start_new_thread(run, ())  # Thread.start() fails in the new thread if a handler raises meanwhile
+    finished.wait()
     return outcome[0]
 
 

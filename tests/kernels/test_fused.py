@@ -31,8 +31,7 @@ from tests.bits import assert_same_bits
 A, B = normal(0, (30, 40)), normal(1, (30, 40))
 AFTER = rose_core.update(A, B, lr=0.1)
 NO_NUMBA = (
-    "fused=True needs the compiled kernels, and Numba is not installed (pip install 'rose-core[fast]'); "
-    "fused=None does without"
+    "fused=True needs the compiled kernels, and Numba is not installed (pip install numba); fused=None does without"
 )
 
 
