@@ -164,16 +164,16 @@ def advance(
     else:
         g = g if mean is None else _center(g, mean, compute)  # ROSE-4.2
         change = (-options.lr * g) / denominator  # ROSE-6.1
-    x = round_to_compute(x + _limited(change, options), compute)  # ROSE-6.4
+    if options.max_step is not None:
+        change = _limited(change, options.max_step * options.lr)  # ROSE-6.4
+    x = round_to_compute(x + change, compute)
     return to_storage(x, dtype_name(param), noise)  # ROSE-6.3
 
 
-def _limited(change: Array, options: StepOptions) -> Any:
-    """Return the change of each element, at most ``max_step * lr`` in magnitude (ROSE-6.4)."""
-    if options.max_step is None:
-        return change
+def _limited(change: Array, largest: Any) -> Any:
+    """Return the change of each element, at most `largest` in magnitude (ROSE-6.4). NaN stays NaN."""
     xp = array_namespace(change)
-    limit = xp.ones_like(change) * (options.max_step * options.lr)
+    limit = xp.ones_like(change) * largest
     return xp.where(change > limit, limit, xp.where(change < -limit, -limit, change))
 
 

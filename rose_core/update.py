@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from rose_core import rule
 from rose_core.decay import checked_decay_factor
-from rose_core.hyperparameters import resolve_compute_dtype, validated
+from rose_core.hyperparameters import resolve_compute_dtype, validate, validated
 from rose_core.namespace import (
     Array,
     array_namespace,
@@ -103,8 +103,8 @@ def update(
         stabilize=stabilize,
         compute_dtype=compute_dtype,
         maximize=maximize,
-        max_step=max_step,
     )
+    limit = max_step if max_step is None else validate("max_step", max_step)
     compute = checked_compute_dtype(param, grad, options["compute_dtype"], stochastic=noise is not None)
     words = None if noise is None else _checked_noise(param, noise, compute)
     xp = array_namespace(param)
@@ -117,7 +117,7 @@ def update(
         stabilize=options["stabilize"],
         maximize=options["maximize"],
         compute=compute,
-        max_step=None if options["max_step"] == math.inf else options["max_step"],
+        max_step=None if limit == math.inf else limit,
     )
     x, g = detached(param, grad)
     result = rule.step(x, g, step, words)

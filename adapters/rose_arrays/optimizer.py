@@ -128,8 +128,8 @@ class ArrayOptimizer(OwnedArrays):
         except SkippedStep:
             self.skipped_steps += 1
             return
-        self._warnings.check(plan, list(enumerate(self.param_groups)), self._is_readable)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
+        self._warnings.check(plan, list(enumerate(self.param_groups)), self._is_readable)
         write = self._prepare_run(plan)
         with uninterrupted():
             write()

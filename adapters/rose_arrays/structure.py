@@ -42,7 +42,8 @@ def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: st
         if len(listed) != count:
             raise ValueError(f"{label} has {len(listed)} gradients for {count} parameters")
         return listed
-    if not isinstance(grads, Mapping | list | tuple):
+    # The names of a nested sequence begin with the index 0.
+    if not isinstance(grads, Mapping) and not (isinstance(grads, list | tuple) and names[0].partition(".")[0] == "0"):
         raise TypeError(f"{label} must be a mapping of names to arrays, as params are, got {type(grads).__name__}")
     known = set(names)
     by_name = dict(_leaves(grads, label, known))

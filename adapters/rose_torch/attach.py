@@ -155,6 +155,7 @@ class AttachedRose(Rose):
         except Exception:
             param.grad = None  # step() ends the begun step, without the refused gradient
             raise
+        self._warn_of(plan, [group])
         write = prepare_run(plan, self._kernels)
         with uninterrupted():
             write()

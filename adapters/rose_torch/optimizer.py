@@ -359,7 +359,9 @@ class Rose(torch.optim.Optimizer):
         plan = self._plan([given_of_group(group, gradients) for group in groups])
         if plan.addresses is not None:  # a traced step has no values to read
             require_finite(self._nonfinite, plan.grads, plan.name)
-        return plan, [after_step(group, float(group["lr"])) for group in self.param_groups]
+        afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
+        self._warn_of(plan, groups)
+        return plan, afterwards
 
     def _step_groups(self) -> list[StepGroup]:
         """Return the groups with their options, checked for one step."""
@@ -368,13 +370,16 @@ class Rose(torch.optim.Optimizer):
         return [step_group(group, number, first, fused=self._fused) for number, (group, first) in numbered]
 
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
-        """Check parameters and their gradients, warn about them, and return the plan of their updates."""
+        """Check parameters and their gradients, and return the plan of their updates."""
         plan = plan_step(given, self._checks).with_ready_kernels(self._kernels)
         if any(isinstance(noise, DrawnNoise) for noise in plan.noise):
             self._warn_of_noise_per_rank()
-        if plan.addresses is not None:
-            self._warnings.check(plan, [(part.group.number, part.group.entries) for part in given], plan.is_readable)
         return plan
+
+    def _warn_of(self, plan: TorchPlan, groups: Sequence[StepGroup]) -> None:
+        """Warn about a planned step, unless torch traces it: then it has no values."""
+        if plan.addresses is not None:
+            self._warnings.check(plan, [(group.number, group.entries) for group in groups], plan.is_readable)
 
     def _warn_of_noise_per_rank(self) -> None:
         """Warn once if each rank of a distributed run draws its own noise, so that replicas drift apart."""

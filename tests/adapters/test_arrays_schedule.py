@@ -76,6 +76,7 @@ def test_the_decay_is_relative_to_its_reference(given: dict[str, Any], reference
     assert_same_model(params, core_run(DECAYING, weight_decay=0.5, lr_reference=reference), "rose_numpy")
 
 
+@pytest.mark.filterwarnings("ignore:group 0. wd_schedule=True refers to:UserWarning")
 def test_the_reference_of_a_warm_up_is_the_first_lr_that_is_not_0() -> None:
     params, _ = run(WARMING_UP, weight_decay=0.5, wd_schedule=True)
     assert_same_model(params, core_run(WARMING_UP, weight_decay=0.5, lr_reference=0.0625), "rose_numpy")

@@ -150,6 +150,9 @@ def runs(draw: st.DrawFn, *, flushes: bool) -> Run:
     return Run(drawn, kind, draw(st.integers(0, 2**32 - 1)))
 
 
+@pytest.mark.filterwarnings(
+    "ignore:group .. wd_schedule=True refers to:UserWarning", "ignore:this step moves:UserWarning"
+)
 @other_libraries
 @given(data=st.data())
 @examples(60)
