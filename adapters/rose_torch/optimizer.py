@@ -372,7 +372,7 @@ class Rose(torch.optim.Optimizer):
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
         """Check parameters and their gradients, and return the plan of their updates."""
         plan = plan_step(given, self._checks).with_ready_kernels(self._kernels)
-        if any(isinstance(noise, DrawnNoise) for noise in plan.noise):
+        if DrawnNoise in set(map(type, plan.noise)):
             self._warn_of_noise_per_rank()
         return plan
 

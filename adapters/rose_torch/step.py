@@ -53,12 +53,15 @@ def _run(
     launcher: "_Launcher",
 ) -> None:
     """Write the parameters, given the statistics of shards, and the positions of tensor subclasses."""
-    fused = [position for position, kernel in enumerate(plan.checked.kernels) if kernel is not None]
-    together = [position for position in fused if launcher.can_run_together(position)]
+    kernels = plan.checked.kernels
+    fused: Sequence[int] = range(len(kernels))
+    if None in kernels:
+        fused = [position for position in fused if kernels[position] is not None]
+    together = launcher.can_run_together(fused)
     launcher.run_together(together)
     if len(together) < len(plan.params):
         for position in sorted(set(range(len(plan.params))) - set(together)):
-            if plan.checked.kernels[position] is not None:
+            if kernels[position] is not None:
                 launcher.run(position, plan.params[position], plan.noise[position])
             elif position in statistics:
                 _advance_shard(plan.update(position), plan.shards[position], *statistics[position])
@@ -111,14 +114,18 @@ class _Launcher:
         assert self._plan.addresses is not None, "kernels update tensors with memory"
         return self._plan.launch(*self._plan.addresses)
 
-    def can_run_together(self, position: int) -> bool:
-        """Tell whether an update by kernels may run at the same time as others."""
-        return position not in self._overlapping and not isinstance(self._plan.noise[position], DrawnNoise)
+    def can_run_together(self, positions: Sequence[int]) -> Sequence[int]:
+        """Return the positions of the updates by kernels that may run at the same time."""
+        noise = self._plan.noise
+        if not self._overlapping and DrawnNoise not in set(map(type, noise)):
+            return positions
+        return [p for p in positions if p not in self._overlapping and not isinstance(noise[p], DrawnNoise)]
 
     def run_together(self, positions: Sequence[int]) -> None:
         """Run updates by kernels in one launch."""
         if positions:
-            self._kernels.run(self._launch.at(positions), threads_of_torch())
+            launch = self._launch if len(positions) == len(self._plan.params) else self._launch.at(positions)
+            self._kernels.run(launch, threads_of_torch())
 
     def run(self, position: int, param: Tensor, noise: Any) -> None:
         """Run the update at a position of the plan, now or with the next `flush`."""
