@@ -188,7 +188,7 @@ class RuleOptimizer(OwnedArrays):
         rule = options.rule.for_shape(param.shape)
         rule.checked_compute_dtype(param, grad, (names[0], names[1]))
         state = self._states.get(index) or _State(0, rule.init_state(param))
-        at = options.at(state.step + 1, index, param)
+        at = options.at(state.step + 1, index, param, rule)
         noise = _noise_of(at.key, param) if options.bf16_sr else None
         return Step(rule, param, grad, state.arrays, at, options.application(rule), noise)
 

@@ -273,7 +273,7 @@ class Optimizer(torch.optim.Optimizer):
         state = self.state[param] if self.state.get(param) else _new_state(rule, param)
         held = [_local(state[key]) if key in state else None for key in _names(rule, param)]
         arrays = rebuilt(_structure(rule, tuple(param.shape), param.dtype), iter(held))
-        at = options.at(state["step"] + 1, index, param)
+        at = options.at(state["step"] + 1, index, param, rule)
         noise: NoiseAt | None = None
         if options.bf16_sr:
             noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)

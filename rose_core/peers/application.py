@@ -81,10 +81,10 @@ class GroupOptions:
         check_options(self)
         unsigned("sr_seed", self.sr_seed, bits=64)
 
-    def at(self, step: int, index: int, param: Array) -> "At":
-        """Return the numbers of a step of the parameter with this index."""
+    def at(self, step: int, index: int, param: Array, rule: Rule) -> "At":
+        """Return the numbers of a step of the parameter with this index, whose rule is `rule` or a part of it."""
         key = NoiseKey(int(self.sr_seed), step - 1, index)
-        return At(step, self.lr, self.rule.compute_dtype, key, tuple(param.shape))
+        return At(step, self.lr, rule.compute_dtype, key, tuple(param.shape))
 
     def application(self, rule: Rule) -> "Application":
         """Return how a step applies the rule of a parameter, which is `rule` or a part of it."""
