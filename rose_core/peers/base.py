@@ -251,7 +251,8 @@ class Rule:
     def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
         """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay`.
 
-        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule whose step is no multiple of the learning rate overrides this method.
+        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule whose step is no multiple
+        of the learning rate overrides this method.
         """
         direction, state = self.compute(g, state, x, at)
         return x * decay - at.lr * direction, state
