@@ -50,11 +50,11 @@ CASES: dict[str, tuple[Rule, Callable[[Any], Any], float]] = {
         lambda p: others.QHAdam(p, LR, **BETAS, nus=(0.7, 0.9), weight_decay=DECAY, weight_decouple=True),
         DECAY,
     ),
-    "LaProp": (peers.LaProp(**NO_EPS), lambda p: others.LaProp(p, LR, **NO_EPS), 0.0),
+    "LaProp": (peers.LaProp(**NO_EPS), lambda p: others.LaProp(p, LR, **NO_EPS, foreach=False), 0.0),
     "Lion": (peers.Lion(), lambda p: others.Lion(p, LR, weight_decay=DECAY), DECAY),
     "MARS": (
         peers.MARS(**NO_EPS),
-        lambda p: others.MARS(p, LR, **NO_EPS, weight_decay=DECAY),
+        lambda p: others.MARS(p, LR, **NO_EPS, weight_decay=DECAY, foreach=False),
         DECAY,
     ),
 }
