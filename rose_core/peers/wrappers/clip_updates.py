@@ -56,7 +56,7 @@ class ClipUpdates(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.reads_total and self.rule.reads_total:
+        if self.mode == "global_rms" and self.rule.reads_total:
             raise ValueError(f"mode='global_rms' is not allowed around {self.rule!r}, which reads a sum, too")
 
     @property
