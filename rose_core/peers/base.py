@@ -227,7 +227,21 @@ class Rule:
         """
         return param
 
-    # What a rule defines:
+    def update_hessian(
+        self,
+        hessian: Array,  # noqa: ARG002
+        state: Any,  # noqa: ARG002
+        /,
+        *,
+        step: int = 0,  # noqa: ARG002
+        seed: int = 0,  # noqa: ARG002
+        index: int = 0,  # noqa: ARG002
+        bf16_sr: bool = True,  # noqa: ARG002
+    ) -> Any:
+        """Return the state after an estimate of the Hessian's diagonal. Only `SophiaH` takes one."""
+        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
+
+    # A rule defines or overrides the methods below.
 
     def for_shape(self, shape: tuple[int, ...]) -> "Rule":  # noqa: ARG002
         """Return the rule of parameters of this shape: the rule itself, unless it is or holds a `Partition`."""

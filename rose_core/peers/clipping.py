@@ -44,8 +44,8 @@ def l2_norm(arrays: Any, /) -> Any:
 def global_grad_clip_scale(grads: Any, /, max_norm: float) -> Any:
     """Return the factor that scales gradients down to a norm of at most `max_norm`: 1 if theirs is not larger.
 
-    The norm is that of the finite elements (`l2_norm`), and the caller multiplies the gradients. An element that is
-    not finite stays in them. Unlike torch, nothing is added to the norm. rlx-optim flips the sign of the gradients for
+    The norm leaves out NaN and infinite elements, as `l2_norm` does. They stay in the gradients, which the caller
+    multiplies. Unlike torch, nothing is added to the norm. rlx-optim flips the sign of the gradients for
     a negative `max_norm`, which is refused here.
 
     Parameters

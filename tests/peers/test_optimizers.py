@@ -360,3 +360,53 @@ def test_an_interrupt_during_a_step_leaves_it_whole() -> None:
         run.step(grads_of(1, "float32"))
     expected.step(grads_of(1, "float32"))
     assert_same_run(run, expected, backend="")
+
+
+@LIBRARIES
+def test_a_hessian_enters_the_state(library: Any) -> None:
+    data, rule = data_of((6, 5), "float32", steps=2), peers.ClipUpdates(peers.SophiaH(state_dtype="bfloat16"))
+    run, hessian = library({"w": data.param}, rule, weight_decay=0.0), np.abs(data.grads[1])
+    run.step({"w": data.grads[0]})
+    state = trajectory(rule, data._replace(grads=data.grads[:1]), np.asarray, lr=LR, decay=1.0)[1]
+    if library is Numpy:
+        run.optimizer.update_hessian({"w": hessian})
+    else:
+        run.optimizer.update_hessian([as_tensor(hessian)])
+    expected = rule.update_hessian(hessian, state, step=1, seed=SEED)
+    for key, leaf in zip(leaf_names(expected), leaves(expected), strict=True):
+        assert_same_bits(run.states()[0][key], leaf, what=key)
+    other = library({"w": data.param}, peers.Adam())
+    with pytest.raises(TypeError, match="Adam takes no Hessian; SophiaH does"):
+        other.optimizer.update_hessian({"w": hessian} if library is Numpy else [as_tensor(hessian)])
+
+
+@LIBRARIES
+@pytest.mark.parametrize("wrap", [peers.SpikeGuard, lambda rule: peers.ClipUpdates(rule, mode="global_rms")])
+def test_a_sum_over_all_parameters_is_read_by_each(library: Any, wrap: Any) -> None:
+    """A bad gradient of one parameter skips the step of all, and a large update scales all down."""
+    rule, weights = wrap(peers.SGD()), model("float32")
+    grads = {name: np.zeros_like(x) for name, x in weights.items()}
+    grads["w"][0, 0] = np.nan if wrap is peers.SpikeGuard else 38e3
+    grads["b"] += np.float32(1.0)
+    run = library(weights, rule)
+    run.step(grads)
+    size = sum(x.size for x in weights.values())
+    scale = 0.0 if wrap is peers.SpikeGuard else 2.0 / np.sqrt((38e3**2 + 7.0) / size)
+    expected = (weights["b"].astype(np.float64) - LR * (scale * 1.0)).astype(np.float32)
+    np.testing.assert_allclose(run.weights["b"], expected, rtol=1e-6)
+    assert np.any(run.weights["b"] != weights["b"]) == (wrap is not peers.SpikeGuard)
+
+
+@LIBRARIES
+def test_schedule_free_weights_are_evaluated_at_the_average(library: Any) -> None:
+    rule = peers.ScheduleFree(peers.Adam(betas=(0.0, 0.999)))
+    data = data_of((6, 5), "float32", steps=3)
+    run = library({"w": data.param}, rule, weight_decay=0.0)
+    before = run.optimizer.evaluation_params()
+    assert_same_bits(before["w"] if library is Numpy else before[0][0], data.param)
+    for grad in data.grads:
+        run.step({"w": grad})
+    evaluated = run.optimizer.evaluation_params()
+    param, state = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
+    assert_same_bits(evaluated["w"] if library is Numpy else evaluated[0][0], rule.evaluation_param(param, state))
+    assert_same_bits(run.weights["w"], param)

@@ -46,3 +46,7 @@ class Wrapper(Rule):
 
     def summand(self, g: Any, state: Any, x: Any, at: At) -> Total | None:
         return self.rule.summand(g, state.rule, x, at)
+
+    def update_hessian(self, hessian: Array, state: Any, /, **options: Any) -> Any:
+        """Return the state after an estimate of the Hessian's diagonal, if the rule takes one."""
+        return state._replace(rule=self.rule.update_hessian(hessian, state.rule, **options))
