@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
@@ -112,6 +113,8 @@ class Optimizer(torch.optim.Optimizer):
             super().add_param_group(dict(param_group))
             group = self.param_groups[number]
             for position, param in enumerate(group["params"]):
+                if is_lazy(param):
+                    continue  # it has no shape before the first forward
                 name = param_name(group, number, position)
                 require_own_shape(param, name, "the shape that a rule needs")
                 options.rule.for_shape(tuple(param.shape)).check_param(param, name)
