@@ -57,6 +57,9 @@ class Optimizer(torch.optim.Optimizer):
     text, and loads into an optimizer with the same rule only. States keep their dtype when they are loaded.
     `OneCycleLR` needs ``cycle_momentum=False``.
 
+    With DTensors, each rank steps on its own shards. A gradient is all-reduced only if backward left it Partial. An
+    error on one rank does not stop the other ranks.
+
     Examples
     --------
     >>> import torch
