@@ -2,25 +2,25 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
-from rose_core.hyperparameters import unsigned
-from rose_core.namespace import dtype_name
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, NoiseAt, Step, step_in_place, with_totals
-from rose_core.peers.states import leaf_names, leaves, rebuilt
+from rose_core.peers.states import leaf_names, leaves
 from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
+from rose_torch.rule_states import arrays_of, loaded_state, local_tensor, new_state
 from rose_torch.validation import require_in_place, require_own_shape
 
 __all__ = ["Optimizer"]
@@ -56,6 +56,9 @@ class Optimizer(torch.optim.Optimizer):
     The state of a parameter is a dict of "step", an integer, and of tensors by name. A state dict holds the rule as
     text, and loads into an optimizer with the same rule only. States keep their dtype when they are loaded.
     `OneCycleLR` needs ``cycle_momentum=False``.
+
+    With DTensors, each rank steps on its own shards. A gradient is all-reduced only if backward left it Partial. An
+    error on one rank does not stop the other ranks.
 
     Examples
     --------
@@ -113,6 +116,8 @@ class Optimizer(torch.optim.Optimizer):
             super().add_param_group(dict(param_group))
             group = self.param_groups[number]
             for position, param in enumerate(group["params"]):
+                if is_lazy(param):
+                    continue  # it has no shape before the first forward
                 name = param_name(group, number, position)
                 require_own_shape(param, name, "the shape that a rule needs")
                 options.rule.for_shape(tuple(param.shape)).check_param(param, name)
@@ -146,6 +151,43 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
+    def update_hessian(self, hessians: Iterable[Tensor | None]) -> None:
+        """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
+
+        Parameters
+        ----------
+        hessians : iterable of Tensor or None
+            One estimate for each parameter, in the order of the groups. None skips a parameter.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a rule takes no Hessian, or a tensor is not allowed. Nothing is changed then.
+        """
+        listed, states = list(hessians), {}
+        owners = [(group, param) for group in self.param_groups for param in group["params"]]
+        if len(listed) != len(owners):
+            raise ValueError(f"hessians has {len(listed)} tensors for {len(owners)} parameters")
+        for index, ((group, param), hessian) in enumerate(zip(owners, listed, strict=True)):
+            if hessian is None:
+                continue
+            if is_dtensor(param):
+                raise TypeError("hessians must be None for DTensors")
+            options = _options_of(group)
+            rule = options.rule.for_shape(tuple(param.shape))
+            state = self.state[param] if self.state.get(param) else new_state(rule, param)
+            numbers: dict[str, Any] = {
+                "step": state["step"],
+                "seed": int(options.sr_seed),
+                "index": index,
+                "bf16_sr": options.bf16_sr,
+            }
+            new = rule.update_hessian(hessian, arrays_of(rule, param, state), **numbers)
+            pairs = zip(leaf_names(new), leaves(new), strict=True)
+            states[param] = {"step": state["step"], **{name: leaf for name, leaf in pairs if leaf is not None}}
+        self.state.update(states)
+
+    @torch.no_grad()
     def evaluation_params(self) -> list[list[Tensor]]:
         """Return the parameters to evaluate the model with, a list for each group.
 
@@ -156,7 +198,7 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the options, the schedules and the states, as for every `torch.optim.Optimizer`.
 
-        The rule of a group is written as text. The tensors are those of the optimizer, not copies.
+        The rule of a group is written as text. The optimizer still holds the tensors, and overwrites them.
         """
         hooks, self._optimizer_state_dict_post_hooks = self._optimizer_state_dict_post_hooks, OrderedDict()
         try:
@@ -216,7 +258,7 @@ class Optimizer(torch.optim.Optimizer):
                 held = state["state"].get(param)
                 if held is not None:
                     name = f"the state of {param_name(group, number, position)}"
-                    states[param] = _loaded_state(group["rule"], param, held.value, name)
+                    states[param] = loaded_state(group["rule"], param, held.value, name)
         return {**state, "state": type(self.state)(dict, states), "param_groups": groups}
 
     @subnormals_kept_in_threads()
@@ -270,10 +312,9 @@ class Optimizer(torch.optim.Optimizer):
                 local_grad = shard.reduce()
         require_in_place(local, local_grad, name)
         rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
-        state = self.state[param] if self.state.get(param) else _new_state(rule, param)
-        held = [_local(state[key]) if key in state else None for key in _names(rule, param)]
-        arrays = rebuilt(_structure(rule, tuple(param.shape), param.dtype), iter(held))
-        at = options.at(state["step"] + 1, index, param)
+        state = self.state[param] if self.state.get(param) else new_state(rule, param)
+        arrays = arrays_of(rule, param, {key: local_tensor(leaf) for key, leaf in state.items() if key != "step"})
+        at = options.at(state["step"] + 1, index, param, rule)
         noise: NoiseAt | None = None
         if options.bf16_sr:
             noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)
@@ -284,9 +325,7 @@ class Optimizer(torch.optim.Optimizer):
         rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
         if not state:
             return param
-        structure = _structure(rule, tuple(param.shape), param.dtype)
-        arrays = rebuilt(structure, iter([state.get(key) for key in leaf_names(structure)]))
-        evaluated: Tensor = rule.evaluation_param(param, arrays)
+        evaluated: Tensor = rule.evaluation_param(param, arrays_of(rule, param, state))
         return evaluated
 
 
@@ -305,73 +344,6 @@ def _options_of(group: Mapping[str, Any]) -> GroupOptions:
     if missing := [option for option in GROUP_OPTIONS if option not in group]:
         raise ValueError(f"a param group lacks {', '.join(missing)}")
     return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
-
-
-@lru_cache(maxsize=4096)
-def _structure(rule: Rule, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """Return a state of the rule without memory, for the names, shapes and dtypes of its tensors."""
-    return rule.init_state(torch.empty(shape, dtype=dtype, device="meta"))
-
-
-def _names(rule: Rule, param: Tensor) -> list[str]:
-    return leaf_names(_structure(rule, tuple(param.shape), param.dtype))
-
-
-def _new_state(rule: Rule, param: Tensor) -> dict[str, Any]:
-    """Return the state of a parameter before its first step. Those of a DTensor are DTensors."""
-    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
-    names, local = _names(rule, param), leaves(rule.init_state(_local(param).detach()))
-    state: dict[str, Any] = {"step": 0}
-    for name, leaf, like in zip(names, local, structure, strict=True):
-        if leaf is not None:
-            state[name] = _as_dtensor(leaf, param) if is_dtensor(param) and like.shape == param.shape else leaf
-    return state
-
-
-def _loaded_state(rule: Rule, param: Tensor, saved: Any, name: str) -> dict[str, Any]:
-    """Return the state of a parameter, with copies of the saved tensors on its device."""
-    rule = rule.for_shape(tuple(param.shape))
-    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
-    expected = {key: leaf for key, leaf in zip(_names(rule, param), structure, strict=True) if leaf is not None}
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"{name} must be a mapping, got {type(saved).__name__}")
-    missing, unknown = sorted({"step", *expected} - set(saved)), sorted(set(saved) - {"step", *expected})
-    if missing or unknown:
-        raise ValueError(f"{name} lacks the keys {missing} and has the unknown keys {unknown}")
-    state: dict[str, Any] = {"step": unsigned("step", saved["step"], bits=32)}
-    for key, leaf in expected.items():
-        tensor = saved[key]
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{key!r} of {name} must be a tensor, got {type(tensor).__name__}")
-        if (tensor.shape, tensor.dtype) != (leaf.shape, leaf.dtype):
-            raise ValueError(
-                f"{key!r} of {name} has shape {tuple(tensor.shape)} and dtype {dtype_name(tensor)}; "
-                f"allowed are {tuple(leaf.shape)} and {dtype_name(leaf)}"
-            )
-        if is_dtensor(param) and leaf.shape == param.shape and not is_dtensor(tensor):
-            tensor = _sharded(tensor, param)
-        state[key] = tensor.detach().to(param.device, copy=True)
-    return state
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return the tensor itself, or the local tensor of a DTensor."""
-    local: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
-    return local
-
-
-def _as_dtensor(local: Tensor, param: Any) -> Tensor:
-    """Return a DTensor with this local tensor, sharded like the parameter."""
-    return type(param.data).from_local(  # type: ignore[no-any-return]
-        local, param.device_mesh, param.placements, run_check=False, shape=param.shape, stride=param.stride()
-    )
-
-
-def _sharded(tensor: Tensor, param: Any) -> Tensor:
-    """Return a whole tensor as a DTensor that is sharded like the parameter."""
-    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415  (it is slow to load)
-
-    return distribute_tensor(tensor.to(param.device), param.device_mesh, param.placements)
 
 
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:

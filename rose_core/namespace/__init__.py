@@ -31,7 +31,7 @@ from rose_core.namespace.bits import (
     to_word,
     to_words,
 )
-from rose_core.namespace.floats import as_float64, convert, detached, square_root
+from rose_core.namespace.floats import as_float64, convert, detached, square_root, square_roots
 
 __all__ = [
     "Array",
@@ -54,6 +54,7 @@ __all__ = [
     "require_integer_words",
     "require_like",
     "square_root",
+    "square_roots",
     "stores_bfloat16",
     "to_word",
     "to_words",

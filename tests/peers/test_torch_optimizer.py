@@ -148,3 +148,27 @@ def test_no_step_is_taken_with_options_removed_by_hand() -> None:
     loss_of(model).backward()
     with pytest.raises(ValueError, match="a param group lacks rule"):
         optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_lazy_module_gets_its_state_at_the_first_step() -> None:
+    model = torch.nn.LazyLinear(2)
+    optimizer = Optimizer(model.parameters(), peers.Signum(), lr=0.5)
+    model(torch.ones(1, 3)).sum().backward()
+    before = model.weight.detach().clone()
+    optimizer.step()
+    assert_same_bits(model.weight, before - 0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_step_has_the_bits_of_an_eager_one() -> None:
+    """The step is not traced: a compiler would contract its arithmetic, and make a constant of its number."""
+    models = linear(), linear()
+    optimizers = [Optimizer(model.parameters(), peers.Adam(), lr=0.1) for model in models]
+    compiled = torch.compile(optimizers[0].step, backend="eager")
+    for _ in range(3):
+        for model, optimizer, step in zip(models, optimizers, (compiled, optimizers[1].step), strict=True):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            step()
+    assert_same_model(*models)
