@@ -1,6 +1,6 @@
 """Rose for NumPy training loops."""
 
-from rose_arrays import diagnose
+from rose_arrays import diagnose, load, save
 from rose_numpy.optimizer import Rose
 
-__all__ = ["Rose", "diagnose"]
+__all__ = ["Rose", "diagnose", "load", "save"]
