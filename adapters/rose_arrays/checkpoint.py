@@ -37,8 +37,8 @@ def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, e
     path : path-like
         The file to write or to replace.
     weights : mapping of str to array, or iterable of array
-        Arrays of NumPy or CuPy, memory-mapped ones too. They may be more than those of the optimizer, for instance
-        averages. Arrays of an iterable are named "0", "1" and so on.
+        Arrays of NumPy or CuPy, memory-mapped ones too. They may include arrays that the optimizer does
+        not have, for instance averages. Arrays of an iterable are named "0", "1" and so on.
     optimizer : Rose, optional
         The optimizer of `rose_numpy` or `rose_cupy`.
     extra : optional
@@ -55,7 +55,7 @@ def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, e
 
     Notes
     -----
-    The dtypes are kept, bfloat16 too. Other programs read the arrays as those of any safetensors file.
+    The dtypes are kept, bfloat16 too. Other programs can read the arrays.
 
     Examples
     --------
@@ -92,8 +92,7 @@ def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> A
     weights : mapping of str to array, or iterable of array
         The arrays, with the names, shapes and dtypes of the file. They are overwritten in place.
     optimizer : Rose, optional
-        Its options, schedules and step counts are replaced by those of the file. Without it the arrays are loaded
-        alone.
+        Its state is replaced: the options, the schedules and the step counts. Without it the arrays are loaded alone.
 
     Returns
     -------
