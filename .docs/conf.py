@@ -20,7 +20,7 @@ version = release = version_of("rose-core")
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 root_doc = "README"
-include_patterns = ["README.md", ".docs/*.md", ".github/*.md", "adapters/*/README.md", "spec/*.md"]
+include_patterns = ["README.md", ".docs/*.md", ".github/*.md", "adapters/*/README.md", "examples/*.md", "spec/*.md"]
 exclude_patterns = [".git", ".venv", "build", "dist"]  # folders that need no search
 myst_heading_anchors = 3
 
@@ -47,6 +47,7 @@ CONTENTS: Final = """
 :hidden:
 :caption: Guides
 
+examples/README
 adapters/rose_torch/README
 adapters/rose_numpy/README
 adapters/rose_kernels/README
