@@ -120,9 +120,9 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
 
         Notes
         -----
-        A remark names a parameter that stays in place, has no finite gradient or consists of zeros. Others name a
-        gradient of which centering removes more than half, and an element that moves by more than 10 times the
-        learning rate.
+        A remark names a parameter that stays in place, or has no finite gradient. It also tells when centering removes
+        more than half of the gradient, and when an element moves by more than 10 times the learning rate. A star marks
+        a parameter of zeros, which shows the update itself.
         """
         if not (width is None or width >= _LEAST_WIDTH):
             raise ValueError(f"width must be None or an integer >= {_LEAST_WIDTH}, got {width!r}")
