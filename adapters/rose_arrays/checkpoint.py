@@ -4,7 +4,7 @@ import importlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ _FORMAT_DTYPES: Final = {
     "bfloat16": "BF16",
     "bool": "BOOL",
 }
+# In the JSON of a state, the key of a dict that stands for an array, and for a dict whose keys are no strings.
+_ARRAY, _ITEMS = "__array__", "__items__"
 
 
 def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, extra: Any = None) -> None:
@@ -40,7 +42,7 @@ def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, e
         Arrays of NumPy or CuPy, memory-mapped ones too. They may include arrays that the optimizer does
         not have, for instance averages. Arrays of an iterable are named "0", "1" and so on.
     optimizer : Rose, optional
-        The optimizer of `rose_numpy` or `rose_cupy`.
+        The optimizer of `rose_numpy` or `rose_cupy`. Others work too, if `state_dict` returns plain values and arrays.
     extra : optional
         Plain values that JSON can hold, for instance the number of the next step. `load` returns them.
 
@@ -70,14 +72,15 @@ def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, e
     ({'next': 1}, [[1.0, 1.0], [1.0, 1.0]])
     """
     save_file = _safetensors("save").numpy.save_file
-    state = {
-        "optimizer": "null" if optimizer is None else _json("optimizer.state_dict()", optimizer.state_dict()),
-        "extra": _json("extra", extra),
-    }
     arrays = _named(weights)
+    of_optimizer: dict[str, Any] = {}
+    state = None if optimizer is None else _without_arrays(optimizer.state_dict(), "optimizer", of_optimizer)
+    metadata = {"optimizer": _json("optimizer.state_dict()", state), "extra": _json("extra", extra)}
+    if same := sorted(arrays.keys() & of_optimizer.keys()):
+        raise ValueError(f"weights has the names {same}, which the optimizer's state needs")
     with _replacing(Path(path)) as temporary:
-        hosts = {name: np.asarray(x.get() if hasattr(x, "get") else x, order="C") for name, x in arrays.items()}
-        save_file(hosts, temporary, metadata=state)
+        hosts = {name: _on_host(array) for name, array in (arrays | of_optimizer).items()}
+        save_file(hosts, temporary, metadata=metadata)
 
 
 def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> Any:
@@ -120,11 +123,12 @@ def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> A
         if not metadata.keys() >= {"optimizer", "extra"}:
             raise ValueError(f"{path} has no entries 'optimizer' and 'extra' in its metadata, as save writes them")
         state, extra = json.loads(metadata["optimizer"]), json.loads(metadata["extra"])
-        _require_same(path, arrays, file)
+        _require_same(path, arrays, file, set(_names_of_arrays(state)))
         if optimizer is not None:
             if state is None:
                 raise ValueError(f"{path} has no state of an optimizer; it was saved without one")
-            optimizer.load_state_dict(state)
+            xp = array_namespace(next(iter(arrays.values())))
+            optimizer.load_state_dict(_with_arrays(state, lambda name: xp.asarray(file.get_tensor(name))))
         for name, array in arrays.items():
             array[...] = array_namespace(array).asarray(file.get_tensor(name))
     return extra
@@ -149,9 +153,44 @@ def _named(weights: Any) -> dict[str, Any]:
     return named
 
 
-def _require_same(path: Any, arrays: dict[str, Any], file: Any) -> None:
+def _on_host(array: Any) -> np.ndarray:
+    return np.asarray(array.get() if hasattr(array, "get") else array, order="C")
+
+
+def _without_arrays(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """Return a state as JSON can hold it, and put its arrays into a dict. JSON has no keys that are integers."""
+    if hasattr(value, "dtype"):
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, Mapping):
+        plain = {key: _without_arrays(item, f"{name}/{key}", arrays) for key, item in value.items()}
+        return plain if all(isinstance(key, str) for key in plain) else {_ITEMS: list(plain.items())}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(item, f"{name}/{number}", arrays) for number, item in enumerate(value)]
+    return value
+
+
+def _with_arrays(value: Any, array_of: Callable[[str], Any]) -> Any:
+    """Return the state that `_without_arrays` got, with lists for tuples."""
+    if isinstance(value, list):
+        return [_with_arrays(item, array_of) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_ARRAY}:
+        return array_of(value[_ARRAY])
+    items = value[_ITEMS] if value.keys() == {_ITEMS} else value.items()
+    return {key: _with_arrays(item, array_of) for key, item in items}
+
+
+def _names_of_arrays(state: Any) -> list[str]:
+    names: list[str] = []
+    _with_arrays(state, names.append)
+    return names
+
+
+def _require_same(path: Any, arrays: dict[str, Any], file: Any, of_optimizer: set[str]) -> None:
     """Raise unless the arrays have the names, shapes and dtypes of the file, and can be overwritten."""
-    saved = set(file.keys())
+    saved = set(file.keys()) - of_optimizer
     if saved != set(arrays):
         missing, unknown = sorted(set(arrays) - saved), sorted(saved - set(arrays))
         raise ValueError(f"{path} must have the names of weights; missing are {missing}, unknown {unknown}")

@@ -117,6 +117,38 @@ def test_arrays_of_cupy_are_saved_and_overwritten(tmp_path: Path, monkeypatch: p
         assert_same_bits(found.get(), expected)
 
 
+class Momentum:
+    """An optimizer with arrays in its state, and with integers as keys."""
+
+    def __init__(self, momentum: Any = None) -> None:
+        self.state: dict[str, Any] = {"state": {0: {"step": 3, "momentum": momentum}, 2: {}}, "groups": [{"lr": 0.5}]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize("library", ["numpy", "cupy"])
+def test_arrays_in_the_state_of_an_optimizer_are_saved(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.cupy)
+    monkeypatch.setitem(arrays._NAMESPACES, fake_cupy.ndarray, fake_cupy.cupy)
+    of = np.copy if library == "numpy" else fake_cupy.array
+    path, momentum, loaded = tmp_path / "a.safetensors", grads(0, "bfloat16")["weight"], Momentum()
+    save(path, [of(np.ones(2))], Momentum(of(momentum)))
+    load(path, [of(np.zeros(2))], loaded)
+    found = loaded.state["state"][0].pop("momentum")
+    assert type(found) is type(of(momentum))
+    assert_same_bits(np.asarray(found), momentum)
+    assert loaded.state == {"state": {0: {"step": 3}, 2: {}}, "groups": [{"lr": 0.5}]}
+    load(path, [of(np.zeros(2))])  # without the optimizer
+    with raises(ValueError, "weights has the names ['optimizer/state/0/momentum'], which the optimizer's state needs"):
+        save(path, {"optimizer/state/0/momentum": np.ones(2)}, Momentum(momentum))
+
+
 def saved(folder: Path, **options: Any) -> Path:
     """Return a file with two arrays and a state."""
     path, weights = folder / "a.safetensors", {"w": np.ones((2, 3)), "b": np.ones(2, np.float32)}
