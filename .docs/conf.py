@@ -25,6 +25,7 @@ include_patterns = [
     ".docs/*.md",
     ".github/*.md",
     "adapters/*/README.md",
+    "examples/*.md",
     "rose_core/*/README.md",
     "spec/*.md",
 ]
@@ -54,6 +55,7 @@ CONTENTS: Final = """
 :hidden:
 :caption: Guides
 
+examples/README
 adapters/rose_torch/README
 adapters/rose_numpy/README
 adapters/rose_kernels/README

@@ -62,8 +62,8 @@ def replay(recording: Recording, backend: Backend) -> Parameters:
 
 
 def digest(parameters: Parameters) -> str:
-    """Return the SHA-256 of the names and the little-endian values of all parameters, in order."""
-    sha = hashlib.sha256()
+    """Return the SHA-224 of the names and the little-endian values of all parameters, in order."""
+    sha = hashlib.sha224()
     for name, value in parameters.items():
         # If the training diverges, the sign and the payload of a NaN may differ between libraries (ROSE-12.1).
         canonical = np.where(np.isnan(value), np.asarray(np.nan, value.dtype), value)

@@ -7,6 +7,7 @@ the last bit, and `rule.py` is the rule, clause by clause.
 Importing this package imports NumPy and no other array library.
 """
 
+from rose_core.averaging import average
 from rose_core.decay import decay_factor
 from rose_core.hyperparameters import Hyperparameters
 from rose_core.noise import noise_words
@@ -17,6 +18,7 @@ from rose_core.update import SliceStatistics, slice_statistics, update
 __all__ = [
     "Hyperparameters",
     "SliceStatistics",
+    "average",
     "decay_factor",
     "noise_words",
     "reproducible_sum",

@@ -18,7 +18,7 @@ from rose_core.namespace import (
 )
 from rose_core.rounding import ComputeDtype, to_noise
 
-__all__ = ["SliceStatistics", "checked_compute_dtype", "slice_statistics", "update"]
+__all__ = ["SliceStatistics", "checked_compute_dtype", "checked_noise", "slice_statistics", "update"]
 
 ArrayT = TypeVar("ArrayT", bound=Array)
 
@@ -106,7 +106,7 @@ def update(
     )
     limit = max_step if max_step is None else validate("max_step", max_step)
     compute = checked_compute_dtype(param, grad, options["compute_dtype"], stochastic=noise is not None)
-    words = None if noise is None else _checked_noise(param, noise, compute)
+    words = None if noise is None else checked_noise(param, noise, compute)
     xp = array_namespace(param)
     if 0 in param.shape:
         return xp.zeros_like(param)  # type: ignore[no-any-return]  # ROSE-1.4
@@ -224,10 +224,11 @@ def checked_compute_dtype(
     return resolve_compute_dtype(compute_dtype, param, dtype, stochastic=stochastic)
 
 
-def _checked_noise(param: Array, noise: Any, compute: ComputeDtype) -> Any:
+def checked_noise(param: Array, noise: Any, compute: ComputeDtype, name: str = "param") -> Any:
+    """Return the noise that rounds an array as rounding takes it, or raise. `name` is the array's name."""
     if dtype_name(param) != "bfloat16":
-        raise ValueError(f"noise must be None for a param of dtype {dtype_name(param)}; it rounds bfloat16 only")
+        raise ValueError(f"noise must be None for a {name} of dtype {dtype_name(param)}; it rounds bfloat16 only")
     if compute in ("fp16", "bf16"):
         raise ValueError(f"noise needs a compute_dtype wider than 16 bits, got {compute!r}")
-    require_integer_words(param, noise, "param")
+    require_integer_words(param, noise, name)
     return to_noise(noise)

@@ -4,10 +4,13 @@ import importlib
 import inspect
 import math
 import re
+import sys
 from dataclasses import MISSING, fields
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rose_core import Hyperparameters
@@ -17,9 +20,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PYTORCH = (ROOT / "adapters" / "rose_torch" / "README.md").read_text(encoding="utf-8")
 
-GUIDES = sorted(
-    str(path.relative_to(ROOT)) for folder in ("adapters", "rose_core") for path in ROOT.glob(f"{folder}/*/README.md")
-)
+FROM_ADAM = "examples/README.md"
+GUIDES = [
+    *sorted(
+        str(path.relative_to(ROOT))
+        for folder in ("adapters", "rose_core")
+        for path in ROOT.glob(f"{folder}/*/README.md")
+    ),
+    FROM_ADAM,
+]
 DOCUMENTS = [
     "README.md",
     *GUIDES,
@@ -75,10 +84,58 @@ def test_extras_named_in_the_documents_exist_and_all_are_named() -> None:
     assert named == set(extras)
 
 
+class SummaryWriter:
+    """The part of torch.utils.tensorboard.SummaryWriter that a guide uses. TensorBoard need not be installed."""
+
+    def __init__(self, log_dir: str) -> None:
+        assert isinstance(log_dir, str)
+
+    def __enter__(self) -> "SummaryWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        assert (type(tag), type(scalar_value), type(global_step)) == (str, float, int)
+
+
 @pytest.mark.parametrize(("document", "code"), python_blocks(), ids=lambda text: text.splitlines()[-1][:60])
-def test_python_blocks_run(document: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(
+    document: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", sys.modules[__name__])
     exec(compile(code, document, "exec"), {})
+    if document == FROM_ADAM:  # each of its lines that print has the output as its comment
+        assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+
+
+def test_the_table_of_learning_rates_has_the_tasks_of_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    tasks = importlib.import_module("learning_rates").TASKS
+    assert list(table((ROOT / FROM_ADAM).read_text(encoding="utf-8"), "task")) == list(tasks)
+
+
+def test_the_loop_of_the_readme_reaches_its_optimum() -> None:
+    """With centering, the sum of each row of `w` would stay 0."""
+    names: dict[str, Any] = {}
+    exec(next(code for code in blocks(README, "python") if "rose_numpy" in code), names)
+    last_lr = names["optimizer"].param_groups[0]["lr"]
+    assert last_lr < 2e-3
+    assert np.abs(names["weights"]["w"] - np.eye(2, 3)).max() < last_lr
+    assert np.abs(names["weights"]["b"] - 1.0).max() < last_lr
+
+
+def test_the_loop_of_the_guide_for_numpy_reaches_its_optimum() -> None:
+    """With centering, it would stop at a mean square error of 1.15 instead of 1.12."""
+    names: dict[str, Any] = {}
+    guide = (ROOT / "adapters" / "rose_numpy" / "README.md").read_text(encoding="utf-8")
+    exec(blocks(guide, "python")[0], names)
+    x, y, weights = names["x"], names["y"], names["weights"]
+    inputs = np.c_[x, np.ones(len(x))]
+    least = np.mean((inputs @ np.linalg.lstsq(inputs, y, rcond=None)[0] - y) ** 2)
+    assert np.mean((x @ weights["w"].T + weights["b"] - y) ** 2) == pytest.approx(least, rel=1e-5)
 
 
 def test_every_guide_has_python_blocks() -> None:

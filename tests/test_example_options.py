@@ -15,14 +15,22 @@ SCRIPTS = {
     "benchmark": ("cases", "dtypes", "threads", "rounds", "elements", "scaling", "full", "markdown", "json", "plot"),
     "benchmark_sharded": ("ranks", "blocks", "width", "dtype", "rounds", "markdown"),
     "cupy_loop": (),
+    "learning_rates": ("tasks", "lrs", "seeds", "shorter"),
     "memory": ("dtypes", "width", "layers", "vocabulary", "markdown"),
+    "programs.convolution": ("steps", "lr", "seed"),
+    "programs.factorization": ("steps", "lr", "seed"),
+    "programs.inference": ("steps", "lr", "seed"),
+    "programs.pinn": ("optimizer", "steps", "lr", "seed"),
+    "programs.resumed": ("folder", "steps", "lr", "every", "kill-at"),
+    "programs.transformer": ("optimizer", "steps", "lr", "seed"),
     "torch_model": (),
     "train_digits": ("backend", "dtype", "steps", "seed", "batch-size", "lr", "plot", "no-plot"),
 }
 
 
 def test_the_list_of_scripts_is_complete() -> None:
-    assert set(SCRIPTS) == {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
+    scripts = [path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text()]
+    assert set(SCRIPTS) == {".".join(path.with_suffix("").parts) for path in scripts}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -17,7 +17,7 @@ from tests.backends import BACKENDS
 from tests.examples import EXAMPLES, Load
 
 CUPY = next(backend for backend in BACKENDS if backend.name == "cupy")
-HASH = re.compile(r"^  (\S.*\S) +([0-9a-f]{64})$", re.MULTILINE)
+HASH = re.compile(r"^  (\S.*\S) +([0-9a-f]{56})$", re.MULTILINE)
 VERDICT = re.compile(r"identical: one hash on (\d+) backends?")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,6 +39,7 @@ def run(script: str, *arguments: str, folder: Path, **variables: str) -> subproc
 def assert_one_hash(output: str, *, backends: set[str]) -> None:
     hashes = dict(HASH.findall(output))
     assert backends <= set(hashes), output
+    assert all(len(line.group()) <= 80 for line in HASH.finditer(output)), output
     assert len(set(hashes.values())) == 1, output
     verdict = VERDICT.fullmatch(output.splitlines()[-1])
     assert verdict, output

@@ -28,7 +28,7 @@ HEAVY = (
         "peft",
         "pytest",
     ),
-    *("rich", "rose_opt", "scipy", "sklearn", "torch", "transformers"),
+    *("rich", "rose_opt", "safetensors", "scipy", "sklearn", "torch", "transformers"),
 )
 PACKAGES = {
     "rose_core": set(),

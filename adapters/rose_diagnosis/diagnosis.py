@@ -1,20 +1,27 @@
 """The result of a diagnosis: an entry for each parameter, as plain data, as a table and as a plot."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Final, overload
 
-from rose_diagnosis.extras import optional_module
 from rose_diagnosis.parameter import ParameterDiagnosis
 from rose_diagnosis.plot import save_plot
-from rose_diagnosis.table import build_table
+from rose_diagnosis.table import format_table
 
 __all__ = ["Diagnosis"]
 
-_SCALARS: Final = ("trust", "range_min", "range_median", "range_max", "zero_denominators", "relative_update")
-# The text has no line breaks within a row, no colours, and no markup for notebooks.
-_PLAIN: Final = {"width": 10**6, "force_jupyter": False, "force_terminal": False, "color_system": None}
+_SCALARS: Final = (
+    "trust",
+    "range_min",
+    "range_median",
+    "range_max",
+    "zero_denominators",
+    "centered_share",
+    "update_rms",
+    "relative_update",
+    "largest_step",
+)
+_LEAST_WIDTH: Final = 80
 
 
 class Diagnosis(Sequence[ParameterDiagnosis]):
@@ -61,10 +68,7 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         return f"Diagnosis({list(self._entries)!r})"
 
     def __str__(self) -> str:
-        """Return the table as text."""
-        text = io.StringIO()
-        optional_module("rich.console", "the table of a diagnosis").Console(file=text, **_PLAIN).print(self.table())
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        return self.table()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `json.dumps` takes them. Some readers of JSON do not accept NaN.
@@ -87,8 +91,8 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         Returns
         -------
         dict of str to float
-            The trust, the ranges, the share of zero denominators and the relative update, as "prefix/parameter/trust"
-            and so on.
+            The numbers of each `ParameterDiagnosis` that are not None, as "prefix/parameter/trust" and so on. The
+            update is there by itself and relative to the parameter, since a parameter of zeros has no relative one.
         """
         return {
             f"{prefix}/{entry.name}/{scalar}": value
@@ -97,19 +101,32 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
             if (value := getattr(entry, scalar)) is not None
         }
 
-    def table(self) -> Any:
-        """Return a table with a row for each parameter.
+    def table(self, width: int | None = 80) -> str:
+        """Return a table as text: a line for each parameter, and the remarks below. `print` shows it.
+
+        Parameters
+        ----------
+        width : int or None
+            The number of columns, at least 80. Long names lose their middle; None keeps them.
 
         Returns
         -------
-        rich.table.Table
+        str
 
         Raises
         ------
-        ImportError
-            If rich is not installed; the message names the extra.
+        ValueError
+            If `width` is less than 80.
+
+        Notes
+        -----
+        A remark names a parameter that stays in place, or has no finite gradient. It also tells when centering removes
+        more than half of the gradient, and when an element moves by more than 10 times the learning rate. A star marks
+        a parameter of zeros, which shows the update itself.
         """
-        return build_table(self._entries)
+        if not (width is None or width >= _LEAST_WIDTH):
+            raise ValueError(f"width must be None or an integer >= {_LEAST_WIDTH}, got {width!r}")
+        return format_table(self._entries, width)
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Save a plot of the ranges, the trust and the relative updates as PNG.
@@ -122,6 +139,6 @@ class Diagnosis(Sequence[ParameterDiagnosis]):
         Raises
         ------
         ImportError
-            If matplotlib is not installed; the message names the extra.
+            If matplotlib is not installed; the message names it.
         """
         save_plot(self._entries, path)

@@ -38,11 +38,17 @@ class ParameterDiagnosis:
         The smallest, the median and the largest range of a slice; None at rank 0.
     zero_denominators : float or None
         The share of the slices whose denominator is 0, and is replaced by 1; None at rank 0.
+    centered_share : float or None
+        The share of the gradient that centering removes: the sum of squares of the means, relative to the sum of
+        squares of the gradient, in [0, 1]. None where slices are not centered.
     param_rms, update_rms : float or None
         The root mean square of the parameter, and of what the step subtracts from it. The latter leaves out the
         weight decay and the rounding of the parameter.
     relative_update : float or None
         `update_rms` divided by `param_rms`; None for a parameter of zeros.
+    largest_step : float or None
+        The largest magnitude of what the step subtracts from an element, divided by the learning rate; None for a
+        learning rate of 0. It is at most 1 for a slice with positive and negative elements whose range is not blended.
     """
 
     name: str
@@ -56,9 +62,11 @@ class ParameterDiagnosis:
     range_median: float | None = None
     range_max: float | None = None
     zero_denominators: float | None = None
+    centered_share: float | None = None
     param_rms: float | None = None
     update_rms: float | None = None
     relative_update: float | None = None
+    largest_step: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes by their names, in plain values, as `json.dumps` takes them."""
@@ -130,15 +138,25 @@ def diagnose_parameter(name: str, param: Array, grad: Array | None, options: Hyp
     mean, range_ = statistics_in_chunks(grad, step)
     gate = rule.gate_of_ranges(range_, step)
     denominator = rule.denominators(range_, gate, step)
-    param_rms = _root_mean_square(lambda: _values(param), math.prod(shape))
-    update_rms = _root_mean_square(lambda: _steps(grad, mean, denominator, step), math.prod(shape))
+    count = math.prod(shape)
+    param_rms, _ = _magnitude(lambda: _values(param), count)
+    update_rms, largest = _magnitude(lambda: _steps(grad, mean, denominator, step), count)
     return ParameterDiagnosis(
         **known,
         **({} if range_ is None else _numbers_of_slices(range_, gate, step)),
+        centered_share=None if mean is None else _centered_share(grad, mean, step),
         param_rms=param_rms,
         update_rms=update_rms,
         relative_update=update_rms / param_rms if param_rms else None,
+        largest_step=largest / options.lr if options.lr else None,
     )
+
+
+def _centered_share(grad: Array, mean: Array, options: rule.StepOptions) -> float:
+    """Return the sum of squares of the means, each for all elements of its slice, relative to that of the gradient."""
+    grad_rms, _ = _magnitude(lambda: _gradients(grad, options), math.prod(grad.shape))
+    mean_rms, _ = _magnitude(lambda: iter((mean,)), mean.shape[0])
+    return min((mean_rms / grad_rms) ** 2, 1.0) if grad_rms else 0.0
 
 
 def _numbers_of_slices(range_: Array, gate: rule.Gate | None, options: rule.StepOptions) -> dict[str, Any]:
@@ -163,6 +181,12 @@ def _values(param: Array) -> Iterator[Any]:
         yield chunk if dtype_name(chunk) == "float64" else convert(chunk, "float32")
 
 
+def _gradients(grad: Array, options: rule.StepOptions) -> Iterator[Any]:
+    """Yield the gradient as the rule reads it, chunk by chunk."""
+    for index, _, _ in chunks_of_slices(grad):
+        yield rule.gradient(grad[index], options)
+
+
 def _steps(grad: Array, mean: Any, denominator: Any, options: rule.StepOptions) -> Iterator[Any]:
     """Yield what the step adds to the parameter, chunk by chunk: the result for zeros that do not decay."""
     for index, _, _ in chunks_of_slices(grad):
@@ -171,8 +195,8 @@ def _steps(grad: Array, mean: Any, denominator: Any, options: rule.StepOptions) 
         yield rule.advance(array_namespace(g).zeros_like(g), g, chunk_mean, chunk_denominator, options)
 
 
-def _root_mean_square(chunks: Callable[[], Iterator[Any]], count: int) -> float:
-    """Return the root mean square of `count` values that lie in chunks, with the same bits for all sizes of a chunk.
+def _magnitude(chunks: Callable[[], Iterator[Any]], count: int) -> tuple[float, float]:
+    """Return the root mean square and the largest magnitude of `count` values in chunks of any size.
 
     Values are scaled by a power of two, which is exact, so that their squares do not over- or underflow.
     """
@@ -186,7 +210,7 @@ def _root_mean_square(chunks: Callable[[], Iterator[Any]], count: int) -> float:
         folds = fold_sums(_squares(chunk, exponent), sigmas, (0,))
         sums = folds if sums is None else tuple(a + b for a, b in zip(sums, folds, strict=True))
     assert sums is not None
-    return _number(square_root(mean_of_folds(sums, count))) * 2.0**exponent
+    return _number(square_root(mean_of_folds(sums, count))) * 2.0**exponent, _number(largest)
 
 
 def _extrema_of_chunks(chunks: Iterator[Any]) -> Extrema:

@@ -62,6 +62,15 @@ def test_the_numbers_equal_those_of_the_statistics_and_the_step(name: str, dtype
     assert found.update_rms == root_mean_square(step) > 0.0
     assert found.param_rms == root_mean_square(param)
     assert found.relative_update == found.update_rms / found.param_rms
+    assert found.largest_step == float(np.max(np.abs(step))) / 0.25
+    if statistics.mean is None:
+        assert found.centered_share is None
+    else:
+        means = np.broadcast_to(np.reshape(statistics.mean, (-1,) + (1,) * (grad.ndim - 1)), grad.shape)
+        values = grad.astype(wide.dtype) if compute != "bf16" else grad.astype(DTYPES["bfloat16"][0])
+        assert found.centered_share == pytest.approx(
+            (root_mean_square(means) / root_mean_square(values)) ** 2, rel=1e-12
+        )
 
 
 @backends
@@ -103,7 +112,8 @@ def test_a_gradient_that_is_not_finite_makes_the_numbers_nan(dtype: str, bad: fl
     grad = normal(1, (3, 4), dtype)
     grad[1, 2] = bad
     found = diagnosed(normal(0, (3, 4), dtype), grad)
-    numbers = found.trust, found.range_min, found.range_median, found.range_max, found.update_rms, found.relative_update
+    numbers = [found.trust, found.range_min, found.range_median, found.range_max, found.centered_share]
+    numbers += [found.update_rms, found.relative_update, found.largest_step]
     assert all(number is not None and math.isnan(number) for number in numbers)
     assert found.zero_denominators == 0.0
     assert math.isfinite(found.param_rms or math.nan)
@@ -127,6 +137,7 @@ def test_a_scalar_has_no_slices_and_an_update_of_lr() -> None:
         param_rms=2.0,
         update_rms=0.25,
         relative_update=0.125,
+        largest_step=1.0,
     )
 
 
@@ -158,6 +169,18 @@ def test_centered_slices_of_one_element_stay_in_place() -> None:
 def test_a_parameter_of_zeros_has_no_relative_update() -> None:
     found = diagnosed(np.zeros((2, 2)), np.asarray([[1.0, 3.0], [2.0, 4.0]]))
     assert (found.param_rms, found.update_rms, found.relative_update) == (0.0, 0.125, None)
+
+
+def test_a_learning_rate_of_0_has_no_largest_step() -> None:
+    found = diagnosed(np.ones((2, 2)), np.asarray([[1.0, 3.0], [2.0, 4.0]]), lr=0.0)
+    assert (found.update_rms, found.largest_step) == (0.0, None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_centering_removes_all_of_constant_slices(dtype: str) -> None:
+    grad = np.broadcast_to(np.asarray([[1.1], [3.3]]).astype(DTYPES[dtype][0]), (2, 7))
+    assert diagnosed(np.ones((2, 7)), grad).centered_share == pytest.approx(1.0, rel=1e-15)
+    assert diagnosed(np.ones((2, 7)), grad).centered_share <= 1.0  # type: ignore[operator]
 
 
 def test_json_keeps_the_values() -> None:
