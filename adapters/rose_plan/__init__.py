@@ -10,7 +10,7 @@
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
-from rose_plan.finite import NONFINITE, SkippedStep, checked_nonfinite, require_finite
+from rose_plan.finite import SkippedStep, checked_nonfinite, require_finite
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
 from rose_plan.plan import Group, Plan, Update, update_by_core
@@ -19,7 +19,6 @@ from rose_plan.subnormals import subnormals_kept
 from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning, require_no_option
 
 __all__ = [
-    "NONFINITE",
     "CheckCache",
     "Checked",
     "CheckedRow",

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from rose_core.namespace import array_namespace, convert, dtype_name, library
 
-__all__ = ["NONFINITE", "SkippedStep", "checked_nonfinite", "require_finite"]
+__all__ = ["SkippedStep", "checked_nonfinite", "require_finite"]
 
-NONFINITE: Final = ("propagate", "skip", "raise")
+_NONFINITE: Final = ("propagate", "skip", "raise")
 
 
 class SkippedStep(Exception):  # noqa: N818  (it is no error, and never leaves an optimizer)
@@ -16,8 +16,8 @@ class SkippedStep(Exception):  # noqa: N818  (it is no error, and never leaves a
 
 def checked_nonfinite(nonfinite: Any) -> str:
     """Return the option `nonfinite`, or raise an error that names it."""
-    if nonfinite not in NONFINITE:
-        raise ValueError(f"nonfinite must be one of {', '.join(map(repr, NONFINITE))}, got {nonfinite!r}")
+    if nonfinite not in _NONFINITE:
+        raise ValueError(f"nonfinite must be one of {', '.join(map(repr, _NONFINITE))}, got {nonfinite!r}")
     return str(nonfinite)
 
 

@@ -39,6 +39,10 @@ def wsd_schedule(
     TypeError, ValueError
         If an argument is not allowed; the message names it.
 
+    See Also
+    --------
+    rose_core.schedules.wsd : the same with numbers of steps instead of fractions.
+
     Notes
     -----
     With W warmup steps, D decay steps and T steps, the rate of the step after t others is ``(t + 1) / (W + 1)`` of the
