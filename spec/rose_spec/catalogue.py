@@ -28,6 +28,7 @@ REVISION: Final = (
 DEFAULTS: Final = tuple(
     Deviation(f"default-{name}", f"the default of {option} is {shown}", "ROSE-10.1", defaults={option: value})
     for name, option, value, shown in (
+        ("lr-0.001", "lr", number_to_json(1e-3), "0.001"),
         ("no-decay", "weight_decay", None, "0"),
         ("decay-0.01", "weight_decay", number_to_json(1e-2), "0.01"),
         ("not-centralized", "centralize", False, "false"),

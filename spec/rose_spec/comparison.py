@@ -69,7 +69,7 @@ class Scale:
     @classmethod
     def of(cls, request: StepRequest) -> "Scale":
         """Return the scale of a step."""
-        lr = request.options["lr"]
+        lr = request.options.get("lr", math.nan)
         number = number_from_json(lr) if isinstance(lr, str) else lr
         return cls(request.param, compute_format(request), number, stochastic=request.noise is not None)
 

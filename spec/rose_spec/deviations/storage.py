@@ -92,6 +92,12 @@ class NoiseCompared(Rule):
         return super().round_stochastically(value, 0xFFFF - word)
 
 
+class StochasticSaturates(Rule):
+    def round_stochastically(self, value: float, word: int) -> float:
+        rounded, largest = super().round_stochastically(value, word), BFLOAT16.decode(0x7F7F)
+        return math.copysign(largest, rounded) if math.isinf(rounded) and math.isfinite(value) else rounded
+
+
 class NanCarried(Rule):
     def update(self, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> Step:
         given = [v for v in (*param.values, *grad.values) if math.isnan(v)]
@@ -175,6 +181,12 @@ STORAGE: Final = (
     ),
     known_as("noise-without-carry", "the carry of the noise is lost, which truncates", "ROSE-8.1", NoiseWithoutCarry),
     known_as("noise-compared", "bfloat16 is rounded up if the noise is below the low bits", "ROSE-8.1", NoiseCompared),
+    known_as(
+        "stochastic-saturates",
+        "stochastic rounding saturates at the largest finite value",
+        "ROSE-8.1",
+        StochasticSaturates,
+    ),
     known_as("nan-carried", "stochastic rounding turns the NaN 7fffffff into -0", "ROSE-8.2", NanCarried),
     known_as(
         "noise-of-first-parameter",

@@ -199,6 +199,8 @@ class TorchPort:
             options["wd_schedule"] = reference
         stochastic = self._renames.get("bf16_sr", "bf16_sr")
         narrow = str(options.get("compute_dtype")).strip().lower() in NARROW
+        if request.noise is not None and request.param.dtype != "bfloat16" and not narrow:
+            raise _Unsupported("an optimizer draws no noise for other parameters than bfloat16")
         if request.noise is not None and not self._accepts(stochastic):
             raise _Unsupported("no option bf16_sr, so no stochastic rounding")
         # Its default, true, is wrong for a bfloat16 parameter without noise, and refused with 16-bit compute dtypes.

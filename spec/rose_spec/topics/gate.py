@@ -39,6 +39,14 @@ def _add_branches(topic: Topic) -> None:
         topic.step(f"{name}-uncentred", "5.1 5.4", zeros("float64", *shape), f64(grad), centralize=False, show=True)
     # The ranges are 0 and 2a, so mean and standard deviation are a, and the trust factor is exactly 1/2.
     topic.step("trust-one-half", "5.3 5.4", zeros("float64", 2, 2), f64([[0.3, 0.3], [0.7, -0.7]]), show=True)
+    # The trust factor is exactly 1/2, and the two blends have different bits.
+    for compute, ranges in (
+        ("fp64", (1.75, 2.43, 0.28, 0.44, "401a800ea2bddd74")),
+        ("fp32", (2.82, 1.21, 0.73, 1.32, "4021662d0b000000")),
+    ):
+        grad = f64([[0.0, value] for value in ranges])
+        options = given(centralize=False, compute_dtype=compute, show=True)
+        topic.step(f"trust-one-half-in-{compute}", "5.4", zeros("float64", 5, 2), grad, **options)
     for number, factor in enumerate((3.1, 5.3, 9.7), 1):
         rows = f64([[0.0, value] for value in row(5, start=0.1, factor=factor)])
         topic.step(f"distrusted-{number}", "5.2 5.3 5.4", zeros("float64", 5, 2), rows)
@@ -107,6 +115,11 @@ def _add_extremes(topic: Topic) -> None:
     grad = f32([[3e38, -3e38], [1.0, 2.0]])
     topic.step("infinite-range", "5.2", zeros("float32", 2, 2), grad, compute_dtype="fp32", show=True)
     topic.step("ranges-beyond-float32", "5.2 2.1", zeros("float32", 2, 2), grad, show=True)
+    # A single slice passes the gate too: its infinite range has no mean.
+    grad = f32([[3e38, -3e38]])
+    topic.step("one-slice-infinite-range", "5.1 5.2", f32([[1.0, 2.0]]), grad, compute_dtype="fp32", show=True)
+    grad = f64([[2.0**1022, -(2.0**1022)]])
+    topic.step("one-slice-overflows", "7.3 5.1", f64([[1.0, 2.0]]), grad, centralize=False, show=True)
 
 
 def _add_off(topic: Topic) -> None:

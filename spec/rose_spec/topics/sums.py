@@ -107,6 +107,18 @@ def _add_overflowing(topic: Topic) -> None:
         for sign, label in ((1.0, "above"), (-1.0, "below")):
             grad = f64([[sign * high, sign * 2.0**1020, sign * 2.0**1019]])
             topic.step(f"{name}-{label}", "7.3", zeros("float64", 1, 3), grad, stabilize=False, show=True)
+    # No r + s overflows, but S_1 does. The clip makes the infinite mean the extremum of its slice.
+    high, below = 2.0**1021, 2.0**1021 * (1 - 2.0**-53)
+    for name, values in (
+        ("fold-overflows-above", [high] * 8),
+        ("fold-overflows-below", [-high] * 8),
+        ("fold-overflows-by-rounding", [high] * 7 + [below]),
+        ("fold-nearly-overflows", [high] * 7 + [high / 2]),
+    ):
+        param, grad = f64([[1.0, -0.0] * 4] * 2), f64([values, row(8)])
+        topic.step(name, "7.3 4.2", param, grad, stabilize=False, show=True)
+    ranges = f64([[0.0, high]] * 8)
+    topic.step("fold-of-ranges-overflows", "7.3 5.2", zeros("float64", 8, 2), ranges, centralize=False, show=True)
 
 
 def _add_ranges(topic: Topic) -> None:
