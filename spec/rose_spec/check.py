@@ -1,6 +1,7 @@
 """Ask a port one vector, and compare its answer with the expected one."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -30,17 +31,25 @@ class _Stopped(Exception):  # noqa: N818  (no error)
 
 
 def check(
-    port: Port, vectors: Iterable[Vector], required: Level = "exact", rule: type[Rule] = Rule
+    port: Port,
+    vectors: Iterable[Vector],
+    required: Level = "exact",
+    rule: type[Rule] = Rule,
+    deadline: float = math.inf,
 ) -> Iterator[Outcome]:
     """Yield the outcome of each vector; after an error of the protocol, the remaining vectors are unanswered.
+
+    The same holds after the deadline, which is a time of `time.monotonic`.
 
     Raises
     ------
     HarnessError
-        After the last outcome, if the port broke the protocol or could not be run.
+        After the last outcome, if the port broke the protocol, could not be run, or was too slow.
     """
     error: HarnessError | None = None
     for vector in vectors:
+        if error is None and time.monotonic() > deadline:
+            error = HarnessError("the time limit of the run is reached; --total-timeout sets another one")
         if error is None:
             try:
                 yield check_vector(port, vector, required, rule)

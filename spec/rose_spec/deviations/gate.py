@@ -135,7 +135,10 @@ GATE: Final = (
     known_as("denominator-is-mean", "the denominator is always the mean range", "ROSE-5.4", DenominatorIsMean),
     known_as("blend-in-one-form", "the blend is mean + w * (R - mean) for every w", "ROSE-5.4", BlendInOneForm),
     known_as(
-        "half-belongs-to-mean", "a trust factor of exactly 1/2 takes the blend for w < 1/2", "ROSE-5.4", HalfBelongsToMean
+        "half-belongs-to-mean",
+        "a trust factor of exactly 1/2 takes the blend for w < 1/2",
+        "ROSE-5.4",
+        HalfBelongsToMean,
     ),
     known_as("blend-of-products", "the blend is mean * (1 - w) + R * w", "ROSE-5.4", BlendOfProducts),
     known_as("zeros-left", "a denominator of 0 is not replaced by 1", "ROSE-5.5", ZerosLeft),

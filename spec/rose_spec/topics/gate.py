@@ -44,9 +44,9 @@ def _add_branches(topic: Topic) -> None:
         ("fp64", (1.75, 2.43, 0.28, 0.44, "401a800ea2bddd74")),
         ("fp32", (2.82, 1.21, 0.73, 1.32, "4021662d0b000000")),
     ):
-        grad = f64([[0.0, value] for value in ranges])
+        arrays = zeros("float64", 5, 2), f64([[0.0, value] for value in ranges])
         options = given(centralize=False, compute_dtype=compute, show=True)
-        topic.step(f"trust-one-half-in-{compute}", "5.4", zeros("float64", 5, 2), grad, **options)
+        topic.step(f"trust-one-half-in-{compute}", "5.4", *arrays, **options)
     for number, factor in enumerate((3.1, 5.3, 9.7), 1):
         rows = f64([[0.0, value] for value in row(5, start=0.1, factor=factor)])
         topic.step(f"distrusted-{number}", "5.2 5.3 5.4", zeros("float64", 5, 2), rows)
