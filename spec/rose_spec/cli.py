@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     parsed = parser().parse_args(given)
-    commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate}
+    commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate, "mutants": _mutants}
     try:
         status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
         sys.stdout.flush()  # raises BrokenPipeError here if the reader is gone
@@ -251,6 +251,16 @@ def _generate(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
     verb = "differs" if parsed.check else "written"
     status = _print_lines([f"{verb}: {name}" for name in names], "nothing to change")
     return status if parsed.check else CONFORMS
+
+
+def _mutants(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
+    """Count the mutants of the oracle."""
+    from rose_spec.survivors import count_mutants  # noqa: PLC0415  (only this command needs it)
+
+    count = count_mutants()
+    print(count)
+    lines = [f"no vector catches {name}" for name in count.surviving]
+    return _print_lines([*lines, *(f"recorded as equivalent, but not: {name}" for name in count.stale)], "none is left")
 
 
 def _print_lines(lines: Sequence[str], otherwise: str) -> int:

@@ -86,6 +86,11 @@ def _add_truncated(topic: Topic) -> None:
         values = [1.0, -1.0, *([2.0**-exponent] * 2), *([0.0] * (count - 4))]
         name = f"truncated-at-{exponent}-of-{count}"
         topic.step(name, "7.2", zeros("float64", 1, count), f64([values]), stabilize=False, show=True)
+    # The first length of a larger L: its last fold keeps two bits less, and rounds a half to even.
+    for count, exponent in ((5, 102), (9, 100), (17, 98), (33, 96)):
+        values = [1.0, -1.0, 2.0**-exponent, *([0.0] * (count - 3))]
+        grad = f64([values, [-3 * value for value in values]])
+        topic.step(f"half-of-{count}", "7.2", zeros("float64", 2, count), grad, stabilize=False, show=True)
     # Ties of the first fold are rounded to even.
     ties = [1.0, 3 * 2.0**-51, 2.0**-51, -5 * 2.0**-51, 2.0**-52]
     topic.step("ties", "7.2", zeros("float64", 1, 5), f64([ties]), stabilize=False, show=True)
