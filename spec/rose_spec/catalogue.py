@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 from rose_spec.deviations.decay import DECAY
@@ -18,7 +19,7 @@ from rose_spec.trajectory import Group, ParamStep, Trajectory
 from rose_spec.validation import reason_to_refuse
 from rose_spec.vectors import number_to_json, options_from_json
 
-__all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named"]
+__all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named", "overridden"]
 
 REVISION: Final = (
     known_as("1.0.0-scalars", "single elements move by the softsign of revision 1.0.0", "ROSE-6.2", ScalarsBySoftsign),
@@ -38,6 +39,9 @@ DEFAULTS: Final = tuple(
     )
 )
 LENIENT: Final = (Deviation("nothing-refused", "steps that must be refused are answered", "ROSE-11.1", lenient=True),)
+
+# Methods of which every step calls many, so that their calls are not recorded.
+ALWAYS_CALLED: Final = frozenset({"advance_element", "load", "quotient", "rc", "to_compute", "to_operation"})
 
 CATALOGUE: Final[tuple[Deviation, ...]] = (*DECAY, *SLICES, *GATE, *STEP, *STORAGE, *REVISION, *DEFAULTS, *LENIENT)
 # The deviation that is tried if a port fails the vectors of revision 1.0.0.
@@ -65,8 +69,10 @@ class Variant:
     def __init__(self, deviations: Sequence[Deviation]) -> None:
         order = (*CATALOGUE, SUCCESSOR)
         self.deviations = tuple(sorted(deviations, key=order.index))
-        self.rule = _combined(Rule, [deviation.rule for deviation in self.deviations])
-        self.group = _combined(Group, [deviation.group for deviation in self.deviations])
+        self.rule = _combined(Rule, tuple(deviation.rule for deviation in self.deviations))
+        self.called: set[str] = set()
+        """The methods of the rule that were called, among those that a deviation overrides."""
+        self.group = _combined(Group, tuple(deviation.group for deviation in self.deviations))
         self.lenient = any(deviation.lenient for deviation in self.deviations)
         self.defaults: dict[str, Any] = {}
         for deviation in reversed(self.deviations):
@@ -79,7 +85,10 @@ class Variant:
         if reason is not None:
             return Answer(request.param) if self.lenient else Refused(reason)
         try:
-            step = self.rule(options).update(request.param, request.grad, request.noise)
+            rule = _traced(self.rule)(options)
+            rule.called = self.called  # type: ignore[attr-defined]
+            self.called |= ALWAYS_CALLED
+            step = rule.update(request.param, request.grad, request.noise)
         except (ArithmeticError, ValueError) as error:
             return Failed(str(error))
         named = {"mean": step.mean, "range": step.range, "denominator": step.denominator}
@@ -147,7 +156,32 @@ def _exchanges(name: str, value: Mapping[str, Any], replies: Sequence[Reply]) ->
     return exchanges
 
 
-def _combined(base: type[Any], parts: Sequence[type[Any]]) -> type[Any]:
+@cache
+def overridden(deviation: Deviation) -> frozenset[str]:
+    """Return the names of the methods of the rule that a deviation overrides, without special methods."""
+    classes = [part for part in deviation.rule.__mro__ if part not in Rule.__mro__]
+    names = (name for part in classes for name in vars(part) if not name.startswith("_"))
+    return frozenset(name for name in names if callable(getattr(Rule, name, None)))
+
+
+@cache
+def _traced(rule: type[Rule]) -> type[Rule]:
+    """Return a rule that adds the names of its methods to its attribute `called`."""
+
+    def traced(name: str) -> Any:
+        def method(self: Any, *arguments: Any, **options: Any) -> Any:
+            self.called.add(name)
+            return getattr(super(kind, self), name)(*arguments, **options)
+
+        return method
+
+    names = frozenset[str]().union(*map(overridden, CATALOGUE)) - ALWAYS_CALLED
+    kind: type[Rule] = type("Traced", (rule,), {name: traced(name) for name in sorted(names)})
+    return kind
+
+
+@cache
+def _combined(base: type[Any], parts: tuple[type[Any], ...]) -> type[Any]:
     """Return a class that inherits from all parts that differ from the base."""
     changed = [part for part in parts if part is not base]
     # A part that another part extends is left out: the other part includes it.

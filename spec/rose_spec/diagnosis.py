@@ -13,6 +13,7 @@ from typing import Final
 
 from rose_spec.catalogue import CATALOGUE, Deviation
 from rose_spec.comparison import LEVELS, Level
+from rose_spec.floats import machine_arithmetic
 from rose_spec.outcome import Outcome
 from rose_spec.replies import Refused
 from rose_spec.reproduction import Replay
@@ -74,6 +75,13 @@ def explain(
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "unanswered")]
     if not failed:
         return Diagnosis([], [])
+    with machine_arithmetic():
+        return _explained(outcomes, failed, catalogue, required)
+
+
+def _explained(
+    outcomes: Sequence[Outcome], failed: Sequence[Outcome], catalogue: Sequence[Deviation], required: Level
+) -> Diagnosis:
     exchanged = [outcome for outcome in outcomes if outcome.status != "unsupported" and outcome.exchanges]
     answered = [outcome for outcome in exchanged if not _reason(outcome)]
     replay = Replay()

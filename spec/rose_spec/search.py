@@ -24,7 +24,7 @@ MAX_DEVIATIONS: Final = 4
 # The sets of deviations that the partial search extends in each round.
 BEAM_WIDTH: Final = 2
 # Vectors of this work (see `_work`) and more are compared last.
-LARGE_WORK: Final = 120
+LARGE_WORK: Final = 60
 
 
 @dataclass(frozen=True)
