@@ -11,9 +11,11 @@ from rose_spec.deviations.gate import GATE
 from rose_spec.deviations.slices import SLICES
 from rose_spec.deviations.step import STEP
 from rose_spec.deviations.storage import STORAGE
+from rose_spec.deviations.sums import SUMS
+from rose_spec.deviations.words import WORDS
 from rose_spec.noise import noise_words
 from rose_spec.oracle import Rule, Tensor
-from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
+from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 from rose_spec.revision_1_0_0 import Rule100, ScalarsBySoftsign, VectorsDamped
 from rose_spec.trajectory import Group, ParamStep, Trajectory
 from rose_spec.validation import reason_to_refuse
@@ -43,7 +45,10 @@ LENIENT: Final = (Deviation("nothing-refused", "steps that must be refused are a
 # Methods of which every step calls many, so that their calls are not recorded.
 ALWAYS_CALLED: Final = frozenset({"advance_element", "load", "quotient", "rc", "to_compute", "to_operation"})
 
-CATALOGUE: Final[tuple[Deviation, ...]] = (*DECAY, *SLICES, *GATE, *STEP, *STORAGE, *REVISION, *DEFAULTS, *LENIENT)
+CATALOGUE: Final[tuple[Deviation, ...]] = (
+    *(*DECAY, *SLICES, *SUMS, *GATE, *STEP, *STORAGE, *WORDS),
+    *(*REVISION, *DEFAULTS, *LENIENT),
+)
 # The deviation that is tried if a port fails the vectors of revision 1.0.0.
 SUCCESSOR: Final = Deviation("1.0.2", "the port implements revision 1.0.2", "ROSE-A.1")
 
@@ -64,15 +69,21 @@ class Variant:
     ----------
     deviations : sequence of Deviation
         The deviations, in any order. If two of them override the same method, the first in the catalogue wins.
+    has_own_noise : bool
+        Whether the steps of trajectories use the noise of the variant. If not, the kit gives it to the port.
     """
 
-    def __init__(self, deviations: Sequence[Deviation]) -> None:
+    def __init__(self, deviations: Sequence[Deviation], *, has_own_noise: bool = False) -> None:
         order = (*CATALOGUE, SUCCESSOR)
         self.deviations = tuple(sorted(deviations, key=order.index))
         self.rule = _combined(Rule, tuple(deviation.rule for deviation in self.deviations))
         self.called: set[str] = set()
         """The methods of the rule that were called, among those that a deviation overrides."""
         self.group = _combined(Group, tuple(deviation.group for deviation in self.deviations))
+        words = [deviation.noise for deviation in self.deviations if deviation.noise is not None]
+        self.noise_words = words[0] if words else noise_words
+        if has_own_noise and words:
+            self.group = type("VariantGroup", (self.group,), {"words": staticmethod(words[0])})
         self.lenient = any(deviation.lenient for deviation in self.deviations)
         self.defaults: dict[str, Any] = {}
         for deviation in reversed(self.deviations):
@@ -85,7 +96,7 @@ class Variant:
         if reason is not None:
             return Answer(request.param) if self.lenient else Refused(reason)
         try:
-            rule = _traced(self.rule)(options)
+            rule = _traced(self.rule)(options)  # type: ignore[arg-type]  (mypy takes classes as not hashable)
             rule.called = self.called  # type: ignore[attr-defined]
             self.called |= ALWAYS_CALLED
             step = rule.update(request.param, request.grad, request.noise)
@@ -93,6 +104,10 @@ class Variant:
             return Failed(str(error))
         named = {"mean": step.mean, "range": step.range, "denominator": step.denominator}
         return Answer(step.param, {name: values for name, values in named.items() if values is not None})
+
+    def noise(self, request: NoiseRequest) -> Words:
+        """Return the reply to a request for noise."""
+        return Words(self.noise_words(request.count, seed=request.seed, step=request.step, index=request.index))
 
     def trajectory(self, value: Mapping[str, Any]) -> Trajectory:
         """Return a trajectory with the defaults and the group state of the variant."""
@@ -103,10 +118,10 @@ class Variant:
 
 
 class VariantPort:
-    """A variant as a port; it runs whole trajectories by itself."""
+    """A variant as a port; it runs whole trajectories by itself, and may do so with noise that it does not return."""
 
-    def __init__(self, deviations: Sequence[Deviation]) -> None:
-        self.variant = Variant(deviations)
+    def __init__(self, deviations: Sequence[Deviation], *, has_own_noise: bool = False) -> None:
+        self.variant, self.has_own_noise = Variant(deviations, has_own_noise=has_own_noise), has_own_noise
         self.name = " and ".join(deviation.name for deviation in deviations)
 
     def step(self, request: StepRequest) -> Reply:
@@ -115,7 +130,7 @@ class VariantPort:
 
     def noise(self, request: NoiseRequest) -> Reply:
         """Reply with portable noise."""
-        return Words(noise_words(request.count, seed=request.seed, step=request.step, index=request.index))
+        return Unsupported("no interface") if self.has_own_noise else self.variant.noise(request)
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
         """Run a trajectory, and return its exchanges and its last parameters or the reply that ended it."""
@@ -165,7 +180,7 @@ def overridden(deviation: Deviation) -> frozenset[str]:
 
 
 @cache
-def _traced(rule: type[Rule]) -> type[Rule]:
+def _traced(rule: Any) -> type[Rule]:
     """Return a rule that adds the names of its methods to its attribute `called`."""
 
     def traced(name: str) -> Any:

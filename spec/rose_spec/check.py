@@ -124,9 +124,10 @@ class _Check:
         expected = [int(word, 16) for word in self.vector.expected["words"]]
         if reply.words == expected:
             return Outcome(self.vector, "passed", "exact", reply, "", exchanges)
-        pairs = zip(reply.words, expected, strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-        detail = f"{len(reply.words)} words, not {len(expected)}" if first is None else f"word {first} differs"
+        pairs = enumerate(zip(reply.words, expected, strict=False))
+        first = next((f"word {i}: expected {b:04x}, got {a:04x}" for i, (a, b) in pairs if a != b), "")
+        number = f"{len(reply.words)} words, not {len(expected)}" if len(reply.words) != len(expected) else ""
+        detail = "; ".join(part for part in (number, first) if part)
         return self._compared(Comparison(None, math.inf, (), detail), exchanges)
 
     def _check_trajectory(self) -> Outcome:
@@ -173,7 +174,8 @@ class _Check:
             detail = f"the digest differs, but none of the first {len(exchanges)} cases does"
             return self._compared(Comparison(None, math.inf, (), detail), ())
         outcome = self._compared(worst(comparisons), tuple(exchanges[i] for i in wrong))
-        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, case {wrong[0]} first"
+        first = comparisons[wrong[0]].detail or comparisons[wrong[0]].first
+        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, case {wrong[0]} first; {first}"
         return replace(outcome, detail=detail)
 
     def _ask(self, request: StepRequest) -> tuple[StepRequest, Reply]:
@@ -234,7 +236,8 @@ class _Check:
         detail = comparison.detail
         if comparison.level != "exact" and not detail:
             count = len(comparison.differing)
-            detail = f"{count} element{'s differ' if count != 1 else ' differs'}, by up to {comparison.ulps:.3g} ulps"
+            number = f"{count} element{'s differ' if count != 1 else ' differs'}"
+            detail = f"{number}, by up to {comparison.ulps:.3g} ulps; {comparison.first}"
         status: Status = "passed" if passed else "failed"
         return Outcome(self.vector, status, comparison.level, reply, detail, exchanges, comparison.ulps)
 

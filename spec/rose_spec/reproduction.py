@@ -1,5 +1,7 @@
 """Whether a variant of the oracle gives the same answers as a port."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -8,22 +10,38 @@ from typing import TypeAlias
 
 from rose_spec.catalogue import Deviation, Stopped, Variant, overridden
 from rose_spec.comparison import Level, Scale, compare, reaches, same
-from rose_spec.noise import noise_words
 from rose_spec.oracle import Tensor
 from rose_spec.outcome import Outcome
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
 from rose_spec.trajectory import Group, ParamStep
 
-__all__ = ["Replay"]
+__all__ = ["OutOfTime", "Replay"]
 
 # The request to the variant (None for noise), the reply of the variant, and the exchange with the port.
 _Entry: TypeAlias = tuple[StepRequest | None, Reply, Exchange]
 
 
-class Replay:
-    """The replies of variants to the requests that a port received; all of them are cached."""
+class OutOfTime(Exception):  # noqa: N818  (no error)
+    """The time for the search is over."""
 
-    def __init__(self) -> None:
+
+class Replay:
+    """The replies of variants to the requests that a port received; all of them are cached.
+
+    Parameters
+    ----------
+    has_own_noise : bool
+        Whether the port computes the noise of trajectories by itself.
+
+    Attributes
+    ----------
+    deadline : float
+        The time of `time.monotonic` from which on new replies raise `OutOfTime`.
+    """
+
+    def __init__(self, *, has_own_noise: bool = False) -> None:
+        self._has_own_noise = has_own_noise
+        self.deadline = math.inf
         self._replies: dict[tuple[frozenset[Deviation], int], _Log] = {}
         self._effective: dict[tuple[frozenset[Deviation], int], _Log] = {}
 
@@ -68,14 +86,18 @@ class Replay:
     def _exact_log(self, deviations: frozenset[Deviation], outcome: Outcome) -> "_Log":
         key = (deviations, id(outcome))
         if key not in self._replies:
+            if time.monotonic() >= self.deadline:
+                raise OutOfTime
             # Each log has its own variant, which records the methods that are called.
-            self._replies[key] = _Log(Variant(list(deviations)), outcome)
+            variant = Variant(list(deviations), has_own_noise=self._has_own_noise)
+            self._replies[key] = _Log(variant, outcome)
         return self._replies[key]
 
 
 def _has_effect(deviation: Deviation, outcome: Outcome, log: "_Log") -> bool:
     """Tell whether a deviation may change the replies of a log: whether anything that it overrides is used."""
-    if deviation.group is not Group and outcome.vector.kind == "trajectory":
+    changes_group = deviation.group is not Group or deviation.noise is not None
+    if changes_group and outcome.vector.kind in ("trajectory", "noise"):
         return True
     if deviation.lenient and any(isinstance(reply, Refused) for _, reply, _ in log):
         return True
@@ -115,8 +137,7 @@ def _entries(variant: Variant, outcome: Outcome) -> Iterator[_Entry]:
     for exchange in outcome.exchanges:
         request = exchange.request
         if isinstance(request, NoiseRequest):
-            words = noise_words(request.count, seed=request.seed, step=request.step, index=request.index)
-            yield None, Words(words), exchange
+            yield None, variant.noise(request), exchange
         else:
             yield request, variant.step(request), exchange
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from rose_spec.deviations.deviation import Deviation, known_as
-from rose_spec.floats import FLOAT64, add, div, mul, sub
+from rose_spec.floats import FLOAT32, FLOAT64, add, cast, div, mul, sqrt, sub
 from rose_spec.oracle import Rule
 
 __all__ = ["GATE"]
@@ -27,6 +27,11 @@ class SampleDeviation(Rule):
 class SampleDeviationGuarded(Rule):
     def degrees_of_freedom(self, count: int) -> float:
         return max(1.0, count - 1.0)
+
+
+class RootInFloat32(Rule):
+    def deviation(self, variance: float) -> float:
+        return sqrt(cast(variance, FLOAT32), FLOAT32)
 
 
 class VarianceForDeviation(Rule):
@@ -120,6 +125,7 @@ GATE: Final = (
         "ROSE-5.2",
         SampleDeviationGuarded,
     ),
+    known_as("root-in-float32", "the square root is computed in float32", "ROSE-5.2", RootInFloat32),
     known_as(
         "variance-for-deviation", "the variance is used for the standard deviation", "ROSE-5.2", VarianceForDeviation
     ),

@@ -180,8 +180,14 @@ def tensor(value: Any) -> Tensor:
 
 
 def intermediate(name: str, value: Any, operation: str) -> list[float]:
-    """Return intermediate values; the trust factor is a single word, the others are lists."""
+    """Return intermediate values; the trust factor is a single word, the others are lists.
+
+    A port with another operation dtype than the right one may send the words of its dtype.
+    """
     words = [value] if name == "trust" else value
+    other = "float32" if operation == "float64" else "float64"
+    if isinstance(words, list) and words and {len(w) for w in words if isinstance(w, str)} == {FORMATS[other].digits}:
+        operation = other
     return values_from_words(operation, checked_words(name, words, FORMATS[operation].digits))
 
 
