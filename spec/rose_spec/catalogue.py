@@ -96,7 +96,7 @@ class Variant:
         if reason is not None:
             return Answer(request.param) if self.lenient else Refused(reason)
         try:
-            rule = _traced(self.rule)(options)  # type: ignore[arg-type]  (mypy takes classes as not hashable)
+            rule = _traced(self.rule)(options)  # type: ignore[arg-type]
             rule.called = self.called  # type: ignore[attr-defined]
             self.called |= ALWAYS_CALLED
             step = rule.update(request.param, request.grad, request.noise)

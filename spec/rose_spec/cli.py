@@ -1,6 +1,7 @@
 """The commands of the kit."""
 
 import argparse
+import io
 import json
 import math
 import os
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # a port's text may have characters that the terminal lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parsed = parser().parse_args(given)
     commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate, "mutants": _mutants}
     try:
@@ -270,11 +274,12 @@ def _print_lines(lines: Sequence[str], otherwise: str) -> int:
 
 
 def _write(file: str | None, content: str) -> None:
-    """Write a report, if its file is given. A regular file is replaced as a whole."""
+    """Write a report, if its file is given. A regular file is replaced as a whole; links and devices are not."""
     if file is None:
         return
-    path = Path(file).resolve()
-    written = path.with_name(f"{path.name}.{os.getpid()}") if path.is_file() or not path.exists() else path
+    path = Path(file)
+    is_replaced = not path.is_symlink() and (path.is_file() or not path.exists())
+    written = path.with_name(f"{path.name}.{os.getpid()}") if is_replaced else path
     try:
         written.write_text(content, encoding="utf-8")
         if written != path:

@@ -167,7 +167,7 @@ class ChildProcess:
                 now = time.monotonic()
                 if self._process.poll() is not None or self._input_closed.is_set():
                     silent_since = silent_since or now
-                    if now - silent_since > GRACE:
+                    if now >= min(silent_since + GRACE, deadline):
                         raise EOFError(self._end(deadline)) from None
                 if now >= deadline:
                     raise TimeoutError from None
