@@ -42,7 +42,7 @@ DEFAULTS: Final = tuple(
 )
 LENIENT: Final = (Deviation("nothing-refused", "steps that must be refused are answered", "ROSE-11.1", lenient=True),)
 
-# Methods of which every step calls many, so that their calls are not recorded.
+# Methods that every step calls many times. Their calls are not recorded.
 ALWAYS_CALLED: Final = frozenset({"advance_element", "load", "quotient", "rc", "to_compute", "to_operation"})
 
 CATALOGUE: Final[tuple[Deviation, ...]] = (

@@ -31,7 +31,7 @@ from rose_spec.statement import statement
 from rose_spec.text import print_report
 from rose_spec.vectors import Vector, number_from_json, tensor_from_json
 
-__all__ = ["drive", "main"]
+__all__ = ["TIMEOUT", "TOTAL_TIMEOUT", "TOTAL_TIMEOUT_WITH_VOLUME", "drive", "main"]
 
 # The exit statuses of a shell for SIGINT and SIGTERM.
 INTERRUPTED: Final = 130

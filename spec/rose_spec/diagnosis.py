@@ -15,7 +15,7 @@ from typing import Final
 
 from rose_spec.catalogue import CATALOGUE, Deviation
 from rose_spec.comparison import LEVELS, Level
-from rose_spec.floats import machine_arithmetic
+from rose_spec.machine import machine_arithmetic
 from rose_spec.outcome import Outcome
 from rose_spec.replies import Refused, Words
 from rose_spec.reproduction import OutOfTime, Replay

@@ -1,18 +1,18 @@
 """Floating-point formats and correctly rounded operations on them, by exact rational arithmetic.
 
 A value of any format is held in a Python float. An operation is computed exactly on integers and rounded once, so
-nothing here depends on the arithmetic of the machine. Only the diagnosis of a port, which tries thousands of wrong
-steps, uses the arithmetic of the machine where it has the same bits.
+nothing here depends on the arithmetic of the machine, unless `rose_spec.machine` is in use.
 """
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Final
+
+from rose_spec.machine import by_machine, sum_by_machine
 
 __all__ = [
     "BFLOAT16",
@@ -24,7 +24,6 @@ __all__ = [
     "add",
     "cast",
     "div",
-    "machine_arithmetic",
     "mul",
     "sqrt",
     "sub",
@@ -126,48 +125,12 @@ BFLOAT16: Final = Format("bfloat16", 16, 8)
 FORMATS: Final = {form.name: form for form in (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)}
 
 
-# The magnitudes that are rounded like normal numbers, by the name of the format.
-_RANGES: Final = {
-    form.name: (math.ldexp(1.0, 2 - form.bias), math.ldexp(1.0, form.bias - 1)) for form in FORMATS.values()
-}
-_uses_machine = False
-
-
-@contextmanager
-def machine_arithmetic() -> Iterator[None]:
-    """Let all operations use the arithmetic of the machine where it has the same bits, which is faster."""
-    global _uses_machine  # noqa: PLW0603  (the operations are functions, which the oracle calls everywhere)
-    before, _uses_machine = _uses_machine, True
-    try:
-        yield
-    finally:
-        _uses_machine = before
-
-
-def _rounded(value: float, form: Format) -> float | None:
-    """Return a result of the machine in a format, or None if the exact result may be rounded otherwise.
-
-    The result is rounded twice, first to float64. This equals one rounding, unless the first one gives a tie.
-    """
-    low, high = _RANGES[form.name]
-    if not low < abs(value) < high:
-        return None
-    if form is FLOAT64:
-        return value
-    (word,) = struct.unpack("<q", struct.pack("<d", value))
-    unit = 1 << (53 - form.precision)
-    if word % unit == unit // 2:
-        return None
-    (rounded,) = struct.unpack("<d", struct.pack("<q", (word + unit // 2) // unit * unit))
-    return float(rounded)
-
-
 def cast(value: float, form: Format) -> float:
     """Round a value to a format."""
     if form is FLOAT64 or value == 0.0 or not math.isfinite(value):
         return value
-    if _uses_machine and (rounded := _rounded(value, form)) is not None:
-        return rounded
+    if (quick := by_machine(value, form.width, form.precision)) is not None:
+        return quick
     return form.round(*value.as_integer_ratio())
 
 
@@ -175,8 +138,8 @@ def add(a: float, b: float, form: Format) -> float:
     """Return a + b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return a + b
-    if _uses_machine and (rounded := _rounded(a + b, form)) is not None:
-        return rounded
+    if (quick := by_machine(a + b, form.width, form.precision)) is not None:
+        return quick
     (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
     if exact := n * e + m * d:
         return form.round(exact, d * e)
@@ -193,8 +156,8 @@ def mul(a: float, b: float, form: Format) -> float:
     """Return a * b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)) or 0.0 in (a, b):
         return a * b
-    if _uses_machine and (rounded := _rounded(a * b, form)) is not None:
-        return rounded
+    if (quick := by_machine(a * b, form.width, form.precision)) is not None:
+        return quick
     (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
     return form.round(n * m, d * e)
 
@@ -202,8 +165,8 @@ def mul(a: float, b: float, form: Format) -> float:
 def div(a: float, b: float, form: Format) -> float:
     """Return a / b, rounded once."""
     if math.isfinite(a) and math.isfinite(b) and 0.0 not in (a, b):
-        if _uses_machine and (rounded := _rounded(a / b, form)) is not None:
-            return rounded
+        if (quick := by_machine(a / b, form.width, form.precision)) is not None:
+            return quick
         (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
         return form.round(n * e, d * m)
     if math.isnan(a) or math.isnan(b) or (a == 0.0 == b) or (math.isinf(a) and math.isinf(b)):
@@ -214,8 +177,8 @@ def div(a: float, b: float, form: Format) -> float:
 
 def total(values: Sequence[float]) -> float:
     """Return the sum of finite float64 values, rounded once."""
-    if _uses_machine and all(abs(value) < 2.0**900 for value in values):
-        return math.fsum(values)
+    if (quick := sum_by_machine(values)) is not None:
+        return quick
     exact = sum(map(Fraction, values), Fraction(0))
     return FLOAT64.round(*exact.as_integer_ratio()) if exact else 0.0
 
@@ -224,8 +187,8 @@ def sqrt(value: float, form: Format) -> float:
     """Return the square root of a nonnegative value, rounded once."""
     if value == 0.0 or not math.isfinite(value):
         return value
-    if _uses_machine and (rounded := _rounded(math.sqrt(value), form)) is not None:
-        return rounded
+    if (quick := by_machine(math.sqrt(value), form.width, form.precision)) is not None:
+        return quick
     # Compute the root to many more bits than the format has; the last bit tells whether the rest is not 0.
     (numerator, denominator), bits = value.as_integer_ratio(), 2 * form.precision + form.bias
     square, rest = divmod(numerator << (2 * bits), denominator)

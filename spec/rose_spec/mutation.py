@@ -127,13 +127,15 @@ def _is_cached(node: ast.FunctionDef) -> bool:
 
 
 def _has_no_effect(node: ast.AST) -> bool:
-    """Tell whether a node has no effect on answers: docstrings, names, imports, messages, and checks of lengths."""
+    """Tell whether a node has no effect on answers: docstrings, names, imports, messages, ..."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True
     if isinstance(node, ast.Assign):
         return any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
     if isinstance(node, ast.keyword):
         return node.arg == "strict"
+    if isinstance(node, ast.If):  # the arithmetic of the machine, which the oracle does not use
+        return "by_machine(" in ast.unparse(node.test)
     return isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr | ast.Raise)
 
 

@@ -104,7 +104,7 @@ class _Oracle:
             return builtins.__import__(name, *arguments) if module is None else module
 
         for name in names:
-            # Dataclasses look for the module of a class by its name, so the name is that of the imported module.
+            # The decorator of dataclasses finds the module of a class by its name, so the module must be imported.
             import_module(f"rose_spec.{name}")
             module = ModuleType(f"rose_spec.{name}")
             module.__dict__["__builtins__"] = {**vars(builtins), "__import__": load}

@@ -39,7 +39,7 @@ def print_report(report: Report, console: Console) -> None:
     if report.diagnosis is not None and (_asked(report) or not report.error):
         _print_diagnosis(report, console)
     outcome = report.smallest_failure()
-    if outcome is not None and outcome.reply is not None:
+    if outcome is not None and not report.error and (report.diagnosis is None or report.diagnosis.unexplained):
         _print_outcome(outcome, report, console)
     if report.error:
         lost = len(report.failures) - len(_asked(report))

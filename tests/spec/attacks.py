@@ -63,7 +63,7 @@ ATTACKS = {
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the kit used and left behind."""
+    """The result of a run of the kit: exit status, output, time, peak memory, and processes that it left behind."""
 
     status: int
     output: bytes

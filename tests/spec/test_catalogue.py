@@ -9,7 +9,7 @@ import pytest
 from rose_spec.catalogue import CATALOGUE, SUCCESSOR, Deviation, Variant, VariantPort, deviation_named
 from rose_spec.check import check
 from rose_spec.diagnosis import Diagnosis, explain
-from rose_spec.floats import machine_arithmetic
+from rose_spec.machine import machine_arithmetic
 from rose_spec.oracle import Tensor
 from rose_spec.outcome import Outcome
 from rose_spec.replies import Answer, Failed, Reply, StepRequest
@@ -54,7 +54,7 @@ def test_the_oracle_without_deviations_passes(vectors: list[Vector]) -> None:
 
 
 def mostly_slow(values: Sequence[Any]) -> list[Any]:
-    """Return parameters of which every third one is tested always."""
+    """Return parameters. Every third one is tested always, the others by the slow tests."""
     return [pytest.param(value, marks=[pytest.mark.slow] * (number % 3 > 0)) for number, value in enumerate(values)]
 
 

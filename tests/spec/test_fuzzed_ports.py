@@ -39,7 +39,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | TEXTS, inner, max_size=4),
     max_leaves=12,
 )
-# What is done to a right reply: a field is replaced or removed, or its text is cut or doubled.
+# Changes of a right reply: a field is replaced or removed, the text is cut, or nothing is sent.
 CHANGES = st.one_of(
     st.just(("keep",)),
     st.tuples(st.just("set"), st.sampled_from(KEYS), VALUES),

@@ -84,7 +84,7 @@ def lacking(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text of a port for a terminal and a file: cut off, with escapes for what is not printable."""
+    """Return a text of a port, cut to `MAX_TEXT` characters, with escapes for characters that are not printable."""
     return escaped(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}...")
 
 

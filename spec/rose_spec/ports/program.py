@@ -13,7 +13,7 @@ from rose_spec.ports.process import ChildProcess, LineTooLong
 from rose_spec.ports.protocol import Dialect, read_reply, reply_id, reply_limit, shortened, write_request
 from rose_spec.replies import Failed, NoiseRequest, Reply, Request, StepRequest
 
-__all__ = ["LineProcess", "ProgramPort"]
+__all__ = ["ProgramPort"]
 
 # A program that ends or hangs is restarted for the next request; after this many requests in a row the run ends.
 MAX_UNANSWERED: Final = 3
