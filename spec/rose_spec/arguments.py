@@ -18,7 +18,7 @@ examples:
   python -m rose_spec run --program ./rose --format text --clause ROSE-4 --json report.json
 
 exit status: 0 if the port conforms at the required level; 1 if it does not, or supports too little;
-2 if the harness or the protocol failed.
+2 if the harness or the protocol failed; 130 after Ctrl-C.
 """
 LIST_EXAMPLES = """\
 examples:
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "lint", "check the vector files: schema, ids, clauses, flags, notes, size", "")
     generate = _command(commands, "generate", "write the vector files again, from their tables and the oracle", "")
     generate.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a file would change")
+    _command(commands, "mutants", "count the mutants of the oracle that no vector catches, which takes minutes", "")
     return top
 
 
@@ -60,6 +61,12 @@ def _command(commands: Any, name: str, text: str, epilog: str) -> argparse.Argum
 def _add_run(run: argparse.ArgumentParser) -> None:
     _add_ports(run)
     _add_selection(run.add_argument_group("level and selection of vectors"))
+    run.add_argument(
+        "--total-timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="time limit of the whole run (default: 600, with --volume 100000 it is 6000)",
+    )
     reports = run.add_argument_group("report files")
     reports.add_argument("--json", metavar="FILE", help="write the report as JSON")
     reports.add_argument("--markdown", metavar="FILE", help="write a conformance statement in Markdown, for a README")

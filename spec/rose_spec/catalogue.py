@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 from rose_spec.deviations.decay import DECAY
@@ -10,15 +11,17 @@ from rose_spec.deviations.gate import GATE
 from rose_spec.deviations.slices import SLICES
 from rose_spec.deviations.step import STEP
 from rose_spec.deviations.storage import STORAGE
+from rose_spec.deviations.sums import SUMS
+from rose_spec.deviations.words import WORDS
 from rose_spec.noise import noise_words
 from rose_spec.oracle import Rule, Tensor
-from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
+from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 from rose_spec.revision_1_0_0 import Rule100, ScalarsBySoftsign, VectorsDamped
 from rose_spec.trajectory import Group, ParamStep, Trajectory
 from rose_spec.validation import reason_to_refuse
 from rose_spec.vectors import number_to_json, options_from_json
 
-__all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named"]
+__all__ = ["CATALOGUE", "SUCCESSOR", "Deviation", "Stopped", "Variant", "VariantPort", "deviation_named", "overridden"]
 
 REVISION: Final = (
     known_as("1.0.0-scalars", "single elements move by the softsign of revision 1.0.0", "ROSE-6.2", ScalarsBySoftsign),
@@ -28,6 +31,7 @@ REVISION: Final = (
 DEFAULTS: Final = tuple(
     Deviation(f"default-{name}", f"the default of {option} is {shown}", "ROSE-10.1", defaults={option: value})
     for name, option, value, shown in (
+        ("lr-0.001", "lr", number_to_json(1e-3), "0.001"),
         ("no-decay", "weight_decay", None, "0"),
         ("decay-0.01", "weight_decay", number_to_json(1e-2), "0.01"),
         ("not-centralized", "centralize", False, "false"),
@@ -38,7 +42,13 @@ DEFAULTS: Final = tuple(
 )
 LENIENT: Final = (Deviation("nothing-refused", "steps that must be refused are answered", "ROSE-11.1", lenient=True),)
 
-CATALOGUE: Final[tuple[Deviation, ...]] = (*DECAY, *SLICES, *GATE, *STEP, *STORAGE, *REVISION, *DEFAULTS, *LENIENT)
+# Methods that every step calls many times. Their calls are not recorded.
+ALWAYS_CALLED: Final = frozenset({"advance_element", "load", "quotient", "rc", "to_compute", "to_operation"})
+
+CATALOGUE: Final[tuple[Deviation, ...]] = (
+    *(*DECAY, *SLICES, *SUMS, *GATE, *STEP, *STORAGE, *WORDS),
+    *(*REVISION, *DEFAULTS, *LENIENT),
+)
 # The deviation that is tried if a port fails the vectors of revision 1.0.0.
 SUCCESSOR: Final = Deviation("1.0.2", "the port implements revision 1.0.2", "ROSE-A.1")
 
@@ -59,13 +69,21 @@ class Variant:
     ----------
     deviations : sequence of Deviation
         The deviations, in any order. If two of them override the same method, the first in the catalogue wins.
+    has_own_noise : bool
+        Whether the steps of trajectories use the noise of the variant. If not, the kit gives it to the port.
     """
 
-    def __init__(self, deviations: Sequence[Deviation]) -> None:
+    def __init__(self, deviations: Sequence[Deviation], *, has_own_noise: bool = False) -> None:
         order = (*CATALOGUE, SUCCESSOR)
         self.deviations = tuple(sorted(deviations, key=order.index))
-        self.rule = _combined(Rule, [deviation.rule for deviation in self.deviations])
-        self.group = _combined(Group, [deviation.group for deviation in self.deviations])
+        self.rule = _combined(Rule, tuple(deviation.rule for deviation in self.deviations))
+        self.called: set[str] = set()
+        """The methods of the rule that were called, among those that a deviation overrides."""
+        self.group = _combined(Group, tuple(deviation.group for deviation in self.deviations))
+        words = [deviation.noise for deviation in self.deviations if deviation.noise is not None]
+        self.noise_words = words[0] if words else noise_words
+        if has_own_noise and words:
+            self.group = type("VariantGroup", (self.group,), {"words": staticmethod(words[0])})
         self.lenient = any(deviation.lenient for deviation in self.deviations)
         self.defaults: dict[str, Any] = {}
         for deviation in reversed(self.deviations):
@@ -78,11 +96,18 @@ class Variant:
         if reason is not None:
             return Answer(request.param) if self.lenient else Refused(reason)
         try:
-            step = self.rule(options).update(request.param, request.grad, request.noise)
+            rule = _traced(self.rule)(options)  # type: ignore[arg-type]
+            rule.called = self.called  # type: ignore[attr-defined]
+            self.called |= ALWAYS_CALLED
+            step = rule.update(request.param, request.grad, request.noise)
         except (ArithmeticError, ValueError) as error:
             return Failed(str(error))
         named = {"mean": step.mean, "range": step.range, "denominator": step.denominator}
         return Answer(step.param, {name: values for name, values in named.items() if values is not None})
+
+    def noise(self, request: NoiseRequest) -> Words:
+        """Return the reply to a request for noise."""
+        return Words(self.noise_words(request.count, seed=request.seed, step=request.step, index=request.index))
 
     def trajectory(self, value: Mapping[str, Any]) -> Trajectory:
         """Return a trajectory with the defaults and the group state of the variant."""
@@ -93,10 +118,10 @@ class Variant:
 
 
 class VariantPort:
-    """A variant as a port; it runs whole trajectories by itself."""
+    """A variant as a port; it runs whole trajectories by itself, and may do so with noise that it does not return."""
 
-    def __init__(self, deviations: Sequence[Deviation]) -> None:
-        self.variant = Variant(deviations)
+    def __init__(self, deviations: Sequence[Deviation], *, has_own_noise: bool = False) -> None:
+        self.variant, self.has_own_noise = Variant(deviations, has_own_noise=has_own_noise), has_own_noise
         self.name = " and ".join(deviation.name for deviation in deviations)
 
     def step(self, request: StepRequest) -> Reply:
@@ -105,7 +130,7 @@ class VariantPort:
 
     def noise(self, request: NoiseRequest) -> Reply:
         """Reply with portable noise."""
-        return Words(noise_words(request.count, seed=request.seed, step=request.step, index=request.index))
+        return Unsupported("no interface") if self.has_own_noise else self.variant.noise(request)
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
         """Run a trajectory, and return its exchanges and its last parameters or the reply that ended it."""
@@ -146,7 +171,32 @@ def _exchanges(name: str, value: Mapping[str, Any], replies: Sequence[Reply]) ->
     return exchanges
 
 
-def _combined(base: type[Any], parts: Sequence[type[Any]]) -> type[Any]:
+@cache
+def overridden(deviation: Deviation) -> frozenset[str]:
+    """Return the names of the methods of the rule that a deviation overrides, without special methods."""
+    classes = [part for part in deviation.rule.__mro__ if part not in Rule.__mro__]
+    names = (name for part in classes for name in vars(part) if not name.startswith("_"))
+    return frozenset(name for name in names if callable(getattr(Rule, name, None)))
+
+
+@cache
+def _traced(rule: Any) -> type[Rule]:
+    """Return a rule that adds the names of its methods to its attribute `called`."""
+
+    def traced(name: str) -> Any:
+        def method(self: Any, *arguments: Any, **options: Any) -> Any:
+            self.called.add(name)
+            return getattr(super(kind, self), name)(*arguments, **options)
+
+        return method
+
+    names = frozenset[str]().union(*map(overridden, CATALOGUE)) - ALWAYS_CALLED
+    kind: type[Rule] = type("Traced", (rule,), {name: traced(name) for name in sorted(names)})
+    return kind
+
+
+@cache
+def _combined(base: type[Any], parts: tuple[type[Any], ...]) -> type[Any]:
     """Return a class that inherits from all parts that differ from the base."""
     changed = [part for part in parts if part is not base]
     # A part that another part extends is left out: the other part includes it.

@@ -1,6 +1,7 @@
 """Ask a port one vector, and compare its answer with the expected one."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -30,17 +31,25 @@ class _Stopped(Exception):  # noqa: N818  (no error)
 
 
 def check(
-    port: Port, vectors: Iterable[Vector], required: Level = "exact", rule: type[Rule] = Rule
+    port: Port,
+    vectors: Iterable[Vector],
+    required: Level = "exact",
+    rule: type[Rule] = Rule,
+    deadline: float = math.inf,
 ) -> Iterator[Outcome]:
     """Yield the outcome of each vector; after an error of the protocol, the remaining vectors are unanswered.
+
+    The same holds after the deadline, which is a time of `time.monotonic`.
 
     Raises
     ------
     HarnessError
-        After the last outcome, if the port broke the protocol or could not be run.
+        After the last outcome, if the port broke the protocol, could not be run, or was too slow.
     """
     error: HarnessError | None = None
     for vector in vectors:
+        if error is None and time.monotonic() > deadline:
+            error = HarnessError("the time limit of the run is reached; --total-timeout sets another one")
         if error is None:
             try:
                 yield check_vector(port, vector, required, rule)
@@ -115,9 +124,10 @@ class _Check:
         expected = [int(word, 16) for word in self.vector.expected["words"]]
         if reply.words == expected:
             return Outcome(self.vector, "passed", "exact", reply, "", exchanges)
-        pairs = zip(reply.words, expected, strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-        detail = f"{len(reply.words)} words, not {len(expected)}" if first is None else f"word {first} differs"
+        pairs = enumerate(zip(reply.words, expected, strict=False))
+        first = next((f"word {i}: expected {b:04x}, got {a:04x}" for i, (a, b) in pairs if a != b), "")
+        number = f"{len(reply.words)} words, not {len(expected)}" if len(reply.words) != len(expected) else ""
+        detail = "; ".join(part for part in (number, first) if part)
         return self._compared(Comparison(None, math.inf, (), detail), exchanges)
 
     def _check_trajectory(self) -> Outcome:
@@ -164,7 +174,8 @@ class _Check:
             detail = f"the digest differs, but none of the first {len(exchanges)} cases does"
             return self._compared(Comparison(None, math.inf, (), detail), ())
         outcome = self._compared(worst(comparisons), tuple(exchanges[i] for i in wrong))
-        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, case {wrong[0]} first"
+        first = comparisons[wrong[0]].detail or comparisons[wrong[0]].first
+        detail = f"{len(wrong)} of the first {len(exchanges)} cases differ, case {wrong[0]} first; {first}"
         return replace(outcome, detail=detail)
 
     def _ask(self, request: StepRequest) -> tuple[StepRequest, Reply]:
@@ -225,7 +236,8 @@ class _Check:
         detail = comparison.detail
         if comparison.level != "exact" and not detail:
             count = len(comparison.differing)
-            detail = f"{count} element{'s differ' if count != 1 else ' differs'}, by up to {comparison.ulps:.3g} ulps"
+            number = f"{count} element{'s differ' if count != 1 else ' differs'}"
+            detail = f"{number}, by up to {comparison.ulps:.3g} ulps; {comparison.first}"
         status: Status = "passed" if passed else "failed"
         return Outcome(self.vector, status, comparison.level, reply, detail, exchanges, comparison.ulps)
 

@@ -1,10 +1,14 @@
 """The commands of the kit."""
 
 import argparse
+import io
 import json
+import math
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -27,17 +31,33 @@ from rose_spec.statement import statement
 from rose_spec.text import print_report
 from rose_spec.vectors import Vector, number_from_json, tensor_from_json
 
-__all__ = ["drive", "main"]
+__all__ = ["TIMEOUT", "TOTAL_TIMEOUT", "TOTAL_TIMEOUT_WITH_VOLUME", "drive", "main"]
 
+# The exit statuses of a shell for SIGINT and SIGTERM.
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+# Seconds.
+TIMEOUT: Final = 10.0
+TOTAL_TIMEOUT: Final = 600.0
+TOTAL_TIMEOUT_WITH_VOLUME: Final = 6000.0
 # The oracle of each revision.
 RULES: Final[Mapping[str, type[Rule]]] = {"1.0.2": Rule, "1.0.0": Rule100}
+
+
+class _Terminated(BaseException):
+    """The kit received SIGTERM. No `except Exception` of a port catches it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1, or 2 if the harness failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # a port's text may have characters that the terminal lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parsed = parser().parse_args(given)
-    commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate}
+    commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate, "mutants": _mutants}
     try:
         status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
         sys.stdout.flush()  # raises BrokenPipeError here if the reader is gone
@@ -47,23 +67,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as error:
         print(f"rose_spec: {error}", file=sys.stderr)
         return HARNESS_FAILED
+    except KeyboardInterrupt:
+        print("rose_spec: interrupted, so there is no report", file=sys.stderr)
+        return INTERRUPTED
+    except _Terminated:
+        return TERMINATED
     return status
+
+
+def _terminate(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a signal handler)
+    raise _Terminated
 
 
 def _run(parsed: argparse.Namespace, command: str) -> int:
     """Check a port."""
     entries = select(parsed.revision, Selection(clause=parsed.clause, pattern=parsed.select, volume=parsed.volume))
     for file in (parsed.json, parsed.markdown):
-        _write(file, "")  # fail before the run if the file cannot be written
-    port = _port(parsed)
-    report = _checked(port, [entry.vector for entry in entries], parsed, command)
+        _require_writable(file)  # fail before the run
+    default = TOTAL_TIMEOUT_WITH_VOLUME if parsed.volume > 1000 else TOTAL_TIMEOUT
+    deadline = time.monotonic() + (parsed.total_timeout or default)
+    port = _port(parsed, deadline)
+    report = _checked(port, [entry.vector for entry in entries], parsed, command, deadline)
     _write(parsed.json, report.to_json())
     _write(parsed.markdown, statement(report))
     print_report(report, Console(width=None if sys.stdout.isatty() else 120))
     return report.status
 
 
-def _checked(port: Port, vectors: Sequence[Vector], parsed: argparse.Namespace, command: str) -> Report:
+def _checked(
+    port: Port, vectors: Sequence[Vector], parsed: argparse.Namespace, command: str, deadline: float
+) -> Report:
     """Return the report of a run, and show its progress on the standard error of a terminal."""
     started = time.perf_counter()
     report = Report(port.name, command, parsed.revision, parsed.level, [], rule=RULES[parsed.revision])
@@ -71,7 +104,7 @@ def _checked(port: Port, vectors: Sequence[Vector], parsed: argparse.Namespace, 
     report.available = len(select(parsed.revision, Selection(volume=parsed.volume)))
     errors = Console(stderr=True)
     shown = track(vectors, port.name, console=errors, transient=True, disable=not errors.is_terminal)
-    report.error = drive(port, shown, report.outcomes, parsed.level, report.rule)
+    report.error = drive(port, shown, report.outcomes, parsed.level, report.rule, deadline)
     is_diagnosed = report.failures and errors.is_terminal
     with errors.status("searching for known deviations") if is_diagnosed else nullcontext():
         report.diagnosis = _diagnosis(report)
@@ -85,14 +118,18 @@ def drive(
     outcomes: list[Outcome],
     required: Level = "exact",
     rule: type[Rule] = Rule,
+    deadline: float = math.inf,
 ) -> str:
     """Check a port, append the outcomes to `outcomes`, and close the port. Return the error of the harness, or ""."""
     error = ""
     try:
-        for outcome in check(port, vectors, required, rule):
+        for outcome in check(port, vectors, required, rule, deadline):
             outcomes.append(outcome)  # noqa: PERF402  (keeps the outcomes before an error)
     except HarnessError as failure:
         error = str(failure)
+    except BaseException:  # Ctrl-C: end the program of the port at once
+        getattr(port, "kill", port.close)()
+        raise
     try:
         port.close()
     except HarnessError as failure:
@@ -112,7 +149,7 @@ def _diagnosis(report: Report) -> Any:
     return explain(report.outcomes, known, report.required)
 
 
-def _port(parsed: argparse.Namespace) -> Port:
+def _port(parsed: argparse.Namespace, deadline: float) -> Port:
     """Return the port that the command line names. Only its kind is imported, so that torch is optional."""
     _refuse_misplaced(parsed)
     if parsed.python:
@@ -125,7 +162,8 @@ def _port(parsed: argparse.Namespace) -> Port:
         return TorchPort(parsed.torch_optimizer, _unique(parsed.option, "--option"), _unique(parsed.rename, "--rename"))
     from rose_spec.ports.program import ProgramPort  # noqa: PLC0415
 
-    return ProgramPort(parsed.program, dialect=parsed.format or "json", timeout=parsed.timeout or 10.0)
+    timeout = parsed.timeout or TIMEOUT
+    return ProgramPort(parsed.program, dialect=parsed.format or "json", timeout=timeout, deadline=deadline)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]] | None, argument: str) -> dict[str, Any]:
@@ -219,6 +257,16 @@ def _generate(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
     return status if parsed.check else CONFORMS
 
 
+def _mutants(parsed: argparse.Namespace, command: str) -> int:  # noqa: ARG001
+    """Count the mutants of the oracle."""
+    from rose_spec.survivors import count_mutants  # noqa: PLC0415  (only this command needs it)
+
+    count = count_mutants()
+    print(count)
+    lines = [f"no vector catches {name}" for name in count.surviving]
+    return _print_lines([*lines, *(f"recorded as equivalent, but not: {name}" for name in count.stale)], "none is left")
+
+
 def _print_lines(lines: Sequence[str], otherwise: str) -> int:
     """Print lines, or `otherwise` if there are none, and return the exit status 1 or 0."""
     print("\n".join(lines) or otherwise)
@@ -226,10 +274,28 @@ def _print_lines(lines: Sequence[str], otherwise: str) -> int:
 
 
 def _write(file: str | None, content: str) -> None:
-    """Write a report, if its file is given."""
+    """Write a report, if its file is given. A regular file is replaced as a whole; links and devices are not."""
     if file is None:
         return
+    path = Path(file)
+    is_replaced = not path.is_symlink() and (path.is_file() or not path.exists())
+    written = path.with_name(f"{path.name}.{os.getpid()}") if is_replaced else path
     try:
-        Path(file).write_text(content, encoding="utf-8")
+        written.write_text(content, encoding="utf-8")
+        if written != path:
+            written.replace(path)
     except OSError as error:
         raise HarnessError(f"the report cannot be written to {file}: {error}") from error
+    finally:
+        if written != path:
+            written.unlink(missing_ok=True)
+
+
+def _require_writable(file: str | None) -> None:
+    """Raise an error if a report cannot be written, without writing it."""
+    if file is None:
+        return
+    path = Path(file)
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise HarnessError(f"the report cannot be written to {file}: it must be a file in a folder that exists")

@@ -48,12 +48,15 @@ class Comparison:
         The indices of the elements that differ.
     detail : str
         The difference in dtype or shape, in words; empty if both are right.
+    first : str
+        The first element that differs, with the expected word and the word of the answer.
     """
 
     level: Level | None
     ulps: float = 0.0
     differing: tuple[int, ...] = ()
     detail: str = ""
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Scale:
     @classmethod
     def of(cls, request: StepRequest) -> "Scale":
         """Return the scale of a step."""
-        lr = request.options["lr"]
+        lr = request.options.get("lr", math.nan)
         number = number_from_json(lr) if isinstance(lr, str) else lr
         return cls(request.param, compute_format(request), number, stochastic=request.noise is not None)
 
@@ -86,7 +89,13 @@ def compare(got: Tensor, expected: Tensor, scale: Scale) -> Comparison:
     for i in differing:
         reached, distance = _closeness(got.values[i], expected.values[i], scale.param.values[i], scale, storage)
         level, ulps = max(level, reached), max(ulps, distance)
-    return Comparison((*LEVELS, None)[level], ulps, differing)
+    first = ""
+    if differing:
+        index = differing[0]
+        words = (storage.encode(tensor.values[index], canonical=False) for tensor in (expected, got))
+        want, have = (f"{word:0{storage.digits}x}" for word in words)
+        first = f"element {index}: expected {want}, got {have}"
+    return Comparison((*LEVELS, None)[level], ulps, differing, first=first)
 
 
 def worst(comparisons: Sequence[Comparison]) -> Comparison:

@@ -6,20 +6,26 @@ names the deviations that explain the most failures and contradict the fewest an
 the reason that the port gives.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from rose_spec.catalogue import CATALOGUE, Deviation
 from rose_spec.comparison import LEVELS, Level
+from rose_spec.machine import machine_arithmetic
 from rose_spec.outcome import Outcome
-from rose_spec.replies import Refused
-from rose_spec.reproduction import Replay
+from rose_spec.replies import Refused, Words
+from rose_spec.reproduction import OutOfTime, Replay
 from rose_spec.search import Search
 
 __all__ = ["Diagnosis", "explain"]
 
+# The seconds that a search may take, and the part of them for explanations of all failures.
+SECONDS: Final = 12.0
+FULL_PART: Final = 0.4
 # The most partial explanations in a diagnosis.
 MAX_EXPLANATIONS: Final = 3
 # The most reasons of missing answers that are listed one by one.
@@ -68,23 +74,47 @@ class _Part:
 
 
 def explain(
-    outcomes: Sequence[Outcome], catalogue: Sequence[Deviation] = CATALOGUE, required: Level = "exact"
+    outcomes: Sequence[Outcome],
+    catalogue: Sequence[Deviation] = CATALOGUE,
+    required: Level = "exact",
+    seconds: float = SECONDS,
 ) -> Diagnosis:
-    """Return the diagnosis of a run at the required level, with as few deviations as possible."""
+    """Return the diagnosis of a run at the required level, with as few deviations as possible.
+
+    After the given seconds, the search ends with the explanations that it has found.
+    """
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "unanswered")]
     if not failed:
         return Diagnosis([], [])
+    with machine_arithmetic():
+        return _explained(outcomes, failed, catalogue, required, seconds)
+
+
+def _explained(
+    outcomes: Sequence[Outcome],
+    failed: Sequence[Outcome],
+    catalogue: Sequence[Deviation],
+    required: Level,
+    seconds: float,
+) -> Diagnosis:
     exchanged = [outcome for outcome in outcomes if outcome.status != "unsupported" and outcome.exchanges]
     answered = [outcome for outcome in exchanged if not _reason(outcome)]
-    replay = Replay()
-    if part := _full(exchanged, answered, failed, catalogue, required, replay):
-        return _diagnosis([part, *_reasons(_without(failed, part.outcomes))], failed, len(outcomes))
+    replay = Replay(has_own_noise=not any(isinstance(outcome.reply, Words) for outcome in outcomes))
+    started = time.monotonic()
+    with suppress(OutOfTime):
+        replay.deadline = started + FULL_PART * seconds
+        if part := _full(exchanged, answered, failed, catalogue, required, replay):
+            return _diagnosis([part, *_reasons(_without(failed, part.outcomes))], failed, len(outcomes))
+    replay.deadline = started + seconds
     parts = list(_partial(Search(answered, required, catalogue, replay)))
-    missing = [outcome for outcome in failed if _reason(outcome)]
-    unanswered = list(_unanswered(Search(exchanged, required, catalogue, replay), missing))
+    missing, unanswered = [outcome for outcome in failed if _reason(outcome)], list[_Part]()
+    with suppress(OutOfTime):
+        unanswered += _unanswered(Search(exchanged, required, catalogue, replay), missing)
     rest = _without(missing, [outcome for part in unanswered for outcome in part.outcomes])
     largest_first = sorted([*parts, *unanswered], key=lambda part: -len(part.outcomes))
-    return _diagnosis([*largest_first, *_reasons(rest)], failed, len(outcomes))
+    is_over = time.monotonic() >= replay.deadline
+    end = f"the search for known deviations ended after {seconds:g} s" if is_over else ""
+    return _diagnosis([*largest_first, *_reasons(rest)], failed, len(outcomes), end)
 
 
 def _full(
@@ -162,8 +192,8 @@ def _reason(outcome: Outcome) -> str:
     return f"are refused: {lines[0].removeprefix('refused a step that it must answer: ')}" if refused else ""
 
 
-def _diagnosis(parts: Sequence[_Part], failed: Sequence[Outcome], total: int) -> Diagnosis:
-    """Return the diagnosis; each explanation begins with the number of its failures."""
+def _diagnosis(parts: Sequence[_Part], failed: Sequence[Outcome], total: int, end: str = "") -> Diagnosis:
+    """Return the diagnosis; each explanation begins with the number of its failures, and `end` is the last one."""
     rest = _without(failed, [outcome for part in parts for outcome in part.outcomes])
     texts = [f"{len(part.outcomes)} {part.text}" for part in parts]
     if len(parts) == 1 and not rest:
@@ -178,6 +208,9 @@ def _diagnosis(parts: Sequence[_Part], failed: Sequence[Outcome], total: int) ->
         Explanation(next(iter(part.alternatives), ()), len(part.outcomes), text, part.alternatives[1:])
         for part, text in zip(parts, texts, strict=True)
     ]
+    if end:
+        prefix = "" if texts else f"fails {len(failed)} of {total}; "
+        explanations.append(Explanation((), 0, f"{prefix}{end}"))
     return Diagnosis(explanations, rest)
 
 

@@ -1,16 +1,34 @@
 """Floating-point formats and correctly rounded operations on them, by exact rational arithmetic.
 
 A value of any format is held in a Python float. An operation is computed exactly on integers and rounded once, so
-nothing here depends on the arithmetic of the machine.
+nothing here depends on the arithmetic of the machine, unless `rose_spec.machine` is in use.
 """
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Final
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "FLOAT64", "FORMATS", "Format", "add", "cast", "div", "mul", "sqrt", "sub"]
+from rose_spec.machine import by_machine, sum_by_machine
+
+__all__ = [
+    "BFLOAT16",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "FORMATS",
+    "Format",
+    "add",
+    "cast",
+    "div",
+    "mul",
+    "sqrt",
+    "sub",
+    "total",
+]
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,8 @@ def cast(value: float, form: Format) -> float:
     """Round a value to a format."""
     if form is FLOAT64 or value == 0.0 or not math.isfinite(value):
         return value
+    if (quick := by_machine(value, form.width, form.precision)) is not None:
+        return quick
     return form.round(*value.as_integer_ratio())
 
 
@@ -118,6 +138,8 @@ def add(a: float, b: float, form: Format) -> float:
     """Return a + b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return a + b
+    if (quick := by_machine(a + b, form.width, form.precision)) is not None:
+        return quick
     (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
     if exact := n * e + m * d:
         return form.round(exact, d * e)
@@ -134,6 +156,8 @@ def mul(a: float, b: float, form: Format) -> float:
     """Return a * b, rounded once."""
     if not (math.isfinite(a) and math.isfinite(b)) or 0.0 in (a, b):
         return a * b
+    if (quick := by_machine(a * b, form.width, form.precision)) is not None:
+        return quick
     (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
     return form.round(n * m, d * e)
 
@@ -141,6 +165,8 @@ def mul(a: float, b: float, form: Format) -> float:
 def div(a: float, b: float, form: Format) -> float:
     """Return a / b, rounded once."""
     if math.isfinite(a) and math.isfinite(b) and 0.0 not in (a, b):
+        if (quick := by_machine(a / b, form.width, form.precision)) is not None:
+            return quick
         (n, d), (m, e) = a.as_integer_ratio(), b.as_integer_ratio()
         return form.round(n * e, d * m)
     if math.isnan(a) or math.isnan(b) or (a == 0.0 == b) or (math.isinf(a) and math.isinf(b)):
@@ -149,10 +175,20 @@ def div(a: float, b: float, form: Format) -> float:
     return math.copysign(math.inf if b == 0.0 or math.isinf(a) else 0.0, sign)
 
 
+def total(values: Sequence[float]) -> float:
+    """Return the sum of finite float64 values, rounded once."""
+    if (quick := sum_by_machine(values)) is not None:
+        return quick
+    exact = sum(map(Fraction, values), Fraction(0))
+    return FLOAT64.round(*exact.as_integer_ratio()) if exact else 0.0
+
+
 def sqrt(value: float, form: Format) -> float:
     """Return the square root of a nonnegative value, rounded once."""
     if value == 0.0 or not math.isfinite(value):
         return value
+    if (quick := by_machine(math.sqrt(value), form.width, form.precision)) is not None:
+        return quick
     # Compute the root to many more bits than the format has; the last bit tells whether the rest is not 0.
     (numerator, denominator), bits = value.as_integer_ratio(), 2 * form.precision + form.bias
     square, rest = divmod(numerator << (2 * bits), denominator)

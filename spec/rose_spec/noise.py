@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["noise_words", "threefry2x32"]
+__all__ = ["MASK", "noise_words", "threefry2x32"]
 
 MASK: Final = 0xFFFFFFFF
 

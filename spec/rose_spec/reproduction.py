@@ -1,70 +1,124 @@
 """Whether a variant of the oracle gives the same answers as a port."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count, islice
 from typing import TypeAlias
 
-from rose_spec.catalogue import Deviation, Stopped, Variant
+from rose_spec.catalogue import Deviation, Stopped, Variant, overridden
 from rose_spec.comparison import Level, Scale, compare, reaches, same
-from rose_spec.noise import noise_words
 from rose_spec.oracle import Tensor
 from rose_spec.outcome import Outcome
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Words
-from rose_spec.trajectory import ParamStep
+from rose_spec.trajectory import Group, ParamStep
 
-__all__ = ["Replay"]
+__all__ = ["OutOfTime", "Replay"]
 
 # The request to the variant (None for noise), the reply of the variant, and the exchange with the port.
 _Entry: TypeAlias = tuple[StepRequest | None, Reply, Exchange]
 
 
-class Replay:
-    """The replies of variants to the requests that a port received; all of them are cached."""
+class OutOfTime(Exception):  # noqa: N818  (no error)
+    """The time for the search is over."""
 
-    def __init__(self) -> None:
-        self._variants: dict[frozenset[Deviation], Variant] = {}
+
+class Replay:
+    """The replies of variants to the requests that a port received; all of them are cached.
+
+    Parameters
+    ----------
+    has_own_noise : bool
+        Whether the port computes the noise of trajectories by itself.
+
+    Attributes
+    ----------
+    deadline : float
+        The time of `time.monotonic` from which on new replies raise `OutOfTime`.
+    """
+
+    def __init__(self, *, has_own_noise: bool = False) -> None:
+        self._has_own_noise = has_own_noise
+        self.deadline = math.inf
         self._replies: dict[tuple[frozenset[Deviation], int], _Log] = {}
-        self._agreements: dict[tuple[frozenset[Deviation], int, Level], bool] = {}
+        self._effective: dict[tuple[frozenset[Deviation], int], _Log] = {}
 
     def reproduces(self, deviations: Sequence[Deviation], outcome: Outcome, level: Level) -> bool:
         """Tell whether the oracle with deviations gives all answers of a port, compared at a level.
 
         Each step of a trajectory starts from the port's parameter.
         """
-        key = (frozenset(deviations), id(outcome), level)
-        if key not in self._agreements:
-            log = self._log(deviations, outcome)
-            self._agreements[key] = all(
+        log = self._log(deviations, outcome)
+        if level not in log.agreements:
+            log.agreements[level] = all(
                 _agree(reply, exchange, request, outcome, level) for request, reply, exchange in log
             )
-        return self._agreements[key]
+        return log.agreements[level]
 
     def changes(self, deviations: Sequence[Deviation], outcome: Outcome) -> bool:
         """Tell whether deviations change any reply of the oracle."""
-        pairs = zip(self._log(deviations, outcome), self._log((), outcome), strict=False)
-        return any(not _same(request, reply, right) for (request, reply, _), (_, right, _) in pairs)
+        changed, right = self._log(deviations, outcome), self._log((), outcome)
+        if changed is right:
+            return False
+        pairs = zip(changed, right, strict=False)
+        return any(not _same(request, reply, other) for (request, reply, _), (_, other, _) in pairs)
 
     def leaves_unanswered(self, deviations: Sequence[Deviation], outcome: Outcome) -> bool:
         """Tell whether the oracle with deviations fails to answer a request."""
         return any(isinstance(reply, Failed) for _, reply, _ in self._log(deviations, outcome))
 
     def _log(self, deviations: Sequence[Deviation], outcome: Outcome) -> "_Log":
-        variant_key = frozenset(deviations)
-        key = (variant_key, id(outcome))
+        """Return the log of those deviations that have an effect on an outcome, which many sets share."""
+        key = (frozenset(deviations), id(outcome))
+        if key not in self._effective:
+            chosen: frozenset[Deviation] = frozenset()
+            log = self._exact_log(chosen, outcome)
+            while more := {d for d in deviations if d not in chosen and _has_effect(d, outcome, log)}:
+                chosen |= more
+                log = self._exact_log(chosen, outcome)
+                if len(chosen) == len(key[0]):
+                    break
+            self._effective[key] = log
+        return self._effective[key]
+
+    def _exact_log(self, deviations: frozenset[Deviation], outcome: Outcome) -> "_Log":
+        key = (deviations, id(outcome))
         if key not in self._replies:
-            if variant_key not in self._variants:
-                self._variants[variant_key] = Variant(deviations)
-            self._replies[key] = _Log(_entries(self._variants[variant_key], outcome))
+            if time.monotonic() >= self.deadline:
+                raise OutOfTime
+            # Each log has its own variant, which records the methods that are called.
+            variant = Variant(list(deviations), has_own_noise=self._has_own_noise)
+            self._replies[key] = _Log(variant, outcome)
         return self._replies[key]
 
 
-class _Log:
-    """The entries of one vector, each computed when it is first read, and cached."""
+def _has_effect(deviation: Deviation, outcome: Outcome, log: "_Log") -> bool:
+    """Tell whether a deviation may change the replies of a log: whether anything that it overrides is used."""
+    changes_group = deviation.group is not Group or deviation.noise is not None
+    if changes_group and outcome.vector.kind in ("trajectory", "noise"):
+        return True
+    if deviation.lenient and any(isinstance(reply, Refused) for _, reply, _ in log):
+        return True
+    requests = [exchange.request for exchange in outcome.exchanges if isinstance(exchange.request, StepRequest)]
+    if any(name not in request.options for name in deviation.defaults for request in requests):
+        return True
+    return not log.called().isdisjoint(overridden(deviation))
 
-    def __init__(self, source: Iterator[_Entry]) -> None:
-        self.source, self.entries = source, list[_Entry]()
+
+class _Log:
+    """The replies of a variant to the requests of one vector, each computed when it is first read, and cached."""
+
+    def __init__(self, variant: Variant, outcome: Outcome) -> None:
+        self.variant, self.source, self.entries = variant, _entries(variant, outcome), list[_Entry]()
+        self.agreements: dict[Level, bool] = {}
+
+    def called(self) -> set[str]:
+        """Return the names of the methods that all replies need."""
+        for _ in self:
+            pass
+        return self.variant.called
 
     def __iter__(self) -> Iterator[_Entry]:
         for index in count():
@@ -83,8 +137,7 @@ def _entries(variant: Variant, outcome: Outcome) -> Iterator[_Entry]:
     for exchange in outcome.exchanges:
         request = exchange.request
         if isinstance(request, NoiseRequest):
-            words = noise_words(request.count, seed=request.seed, step=request.step, index=request.index)
-            yield None, Words(words), exchange
+            yield None, variant.noise(request), exchange
         else:
             yield request, variant.step(request), exchange
 

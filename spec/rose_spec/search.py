@@ -9,7 +9,7 @@ from rose_spec.catalogue import Deviation
 from rose_spec.comparison import Level, reaches
 from rose_spec.outcome import Outcome
 from rose_spec.replies import StepRequest
-from rose_spec.reproduction import Replay
+from rose_spec.reproduction import OutOfTime, Replay
 
 __all__ = ["Search"]
 
@@ -24,7 +24,7 @@ MAX_DEVIATIONS: Final = 4
 # The sets of deviations that the partial search extends in each round.
 BEAM_WIDTH: Final = 2
 # Vectors of this work (see `_work`) and more are compared last.
-LARGE_WORK: Final = 120
+LARGE_WORK: Final = 60
 
 
 @dataclass(frozen=True)
@@ -119,24 +119,35 @@ class Search:
     def partial_explanations(self, failing: Sequence[Outcome]) -> list[Match]:
         """Return the best match of some failures, with the matches that tie with it; an empty list if there is none.
 
+        If the time is over, this is the best match so far, on the small vectors.
+
         This is a beam search. Each round adds one deviation to the most promising sets, and tries the new sets on the
         small vectors. A set that would change more right answers than it explains failures is dropped.
         """
-        best: list[Match] = []
         small = [o for o in failing if _work(o) < LARGE_WORK] or failing
+        rounds: list[list[Match]] = [[]]
+        try:
+            rounds.extend(self._improving(small))
+            ranked = _ranked([self.match(m.deviations, failing, self.passing) for m in rounds[-1]])
+        except OutOfTime:
+            ranked = rounds[-1]
+        return [m for m in ranked if m.is_tied_with(ranked[0])]
+
+    def _improving(self, small: Sequence[Outcome]) -> Iterator[list[Match]]:
+        """Yield the best matches of some failures, after each round that improves them."""
+        best: list[Match] = []
         beam: list[Deviations] = [()]
         for number in range(MAX_DEVIATIONS):
             matches = [m for m in (self.match(chosen, small) for chosen in self._extended(beam, small)) if m.explained]
             ranked = _ranked(matches)
             if improved := bool(ranked) and (not best or ranked[0].score > best[0].score):
                 best = [m for m in ranked if m.is_tied_with(ranked[0])]
+                yield best
             # The first round continues without an improvement: a deviation may explain little without a second one.
             if not matches or (improved and len(best[0].explained) == len(small)) or (number > 0 and not improved):
                 break
             matches.sort(key=lambda m: m.broken - len(m.explained))
             beam = [m.deviations for m in matches[: BEAM_WIDTH if number == 0 else 1]]
-        ranked = _ranked([self.match(m.deviations, failing, self.passing) for m in best])
-        return [m for m in ranked if m.is_tied_with(ranked[0])]
 
     def match(
         self, deviations: Deviations, failing: Sequence[Outcome], passing: Sequence[Outcome] | None = None

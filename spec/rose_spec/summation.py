@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
-from rose_spec.floats import FLOAT64
+from rose_spec.floats import total
 
 __all__ = ["reproducible_sum"]
 
@@ -21,8 +20,7 @@ def reproducible_sum(values: Sequence[float]) -> float:
         return math.nan  # ROSE-7.3
     for _ in range(2 if level <= 20 else 3):
         folds = [(v + sigma) - sigma for v in rest]
-        total = sum(map(Fraction, folds), Fraction(0))
-        sums.append(FLOAT64.round(*total.as_integer_ratio()) if total else 0.0)
+        sums.append(total(folds))
         rest = [v - fold for v, fold in zip(rest, folds, strict=True)]
         sigma *= 2.0 ** (level - 54)
     return sums[0] + (sums[1] if len(sums) == 2 else sums[1] + sums[2])

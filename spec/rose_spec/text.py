@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rose_spec.difference import difference
 from rose_spec.outcome import Outcome
+from rose_spec.ports.port import escaped
 from rose_spec.report import ClauseResult, Report, counted
 
 __all__ = ["level_name", "print_report", "ulps_text"]
@@ -25,10 +26,15 @@ MAX_ULPS: Final = 1e6
 
 def print_report(report: Report, console: Console) -> None:
     """Print a report."""
-    if report.outcomes:
+    if any(outcome.reply is not None for outcome in report.outcomes):
         console.print(_table(report))
-    for reason, count in report.reasons_unsupported():
+    else:
+        _line(console, f"{report.port}, Rose {report.revision}")
+    reasons = report.reasons_unsupported()
+    for reason, count in reasons[:MAX_LINES]:
         _line(console, f"unsupported in {counted(count, 'vector')}: {reason}", "yellow")
+    if rest := sum(count for _, count in reasons[MAX_LINES:]):
+        _line(console, f"unsupported in {counted(rest, 'vector')} for other reasons", "yellow")
     _print_failures(report, console)
     if report.diagnosis is not None and (_asked(report) or not report.error):
         _print_diagnosis(report, console)
@@ -57,7 +63,7 @@ def ulps_text(result: ClauseResult) -> str:
 
 
 def _table(report: Report) -> Table:
-    table = Table(title=f"{escape(report.port)}, Rose {report.revision}", title_justify="left", box=None)
+    table = Table(title=f"{escape(escaped(report.port))}, Rose {report.revision}", title_justify="left", box=None)
     table.add_column("clause")
     table.add_column("level")
     for name in ("vectors", "passed", "unsupported", "failed", "max ulps"):
@@ -127,6 +133,7 @@ def _print_outcome(outcome: Outcome, report: Report, console: Console) -> None:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    """Print a line unchanged, without markup and line breaks."""
+    """Print a text, without markup and new line breaks; characters that a terminal obeys are escaped."""
+    lines = [escaped(line) for line in text.split("\n")]
     if text:
-        console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        console.print("\n".join(lines), style=style or None, markup=False, highlight=False, soft_wrap=True)

@@ -36,6 +36,8 @@ class ParamStep:
 class Group:
     """A group of parameters, and the state that it keeps from step to step; `value` is its JSON object."""
 
+    words = staticmethod(noise_words)
+
     def __init__(self, value: Mapping[str, Any], first_index: int) -> None:
         self.options: dict[str, Any] = dict(value["options"])
         self.params = [tensor_from_json(param) for param in value["params"]]
@@ -66,7 +68,7 @@ class Group:
         if param.dtype != "bfloat16" or not self.options.get("bf16_sr", True):
             return None
         seed = int(self.options.get("sr_seed", "0"), 16)
-        return noise_words(len(param.values), seed=seed, step=self.steps, index=self.first_index + position)
+        return self.words(len(param.values), seed=seed, step=self.steps, index=self.first_index + position)
 
     def step_options(self) -> dict[str, Any]:
         """Return the options of a single step in the form of JSON, without those that are left out."""

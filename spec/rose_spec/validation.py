@@ -15,16 +15,18 @@ def reason_to_refuse(options: Options, param: Tensor, grad: Tensor, noise: Seque
 
 def _reasons(options: Options, param: Tensor, grad: Tensor, noise: Sequence[int] | None) -> Iterator[str]:
     if not 0.0 <= options.lr < math.inf:
-        yield f"lr must be a finite number >= 0, got {options.lr}"
+        yield f"lr must be given, a finite number >= 0; got {options.lr}"
     if options.weight_decay is not None and not 0.0 <= options.weight_decay < math.inf:
         yield f"weight_decay must be a finite number >= 0 or none, got {options.weight_decay}"
     if options.lr_reference is not None and not 0.0 < options.lr_reference < math.inf:
-        yield f"the reference lr must be a finite number > 0 or none, got {options.lr_reference}"
+        yield f"lr_reference must be a finite number > 0 or none, got {options.lr_reference}"
     name = "none" if options.compute_dtype is None else options.compute_dtype.strip().lower()
     compute = COMPUTE_FORMATS.get(name)
     if name not in COMPUTE_FORMATS:
         yield f"compute_dtype must be one of {', '.join(COMPUTE_FORMATS)}, got {options.compute_dtype!r}"
     if noise is not None and compute is not None and compute.width == 16:
-        yield f"stochastic rounding needs a compute_dtype wider than 16 bits, got {options.compute_dtype!r}"
+        yield f"noise needs a compute_dtype wider than 16 bits, got {options.compute_dtype!r}"
+    if noise is not None and param.dtype != "bfloat16":
+        yield f"noise must be none for a parameter of dtype {param.dtype}; it rounds bfloat16 only"
     if param.shape != grad.shape:
         yield f"the gradient has shape {grad.shape}, the parameter {param.shape}; they must be equal"

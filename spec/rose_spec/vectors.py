@@ -5,6 +5,7 @@ shape, and the words of its values in C order.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,9 +112,9 @@ def tensor_from_json(value: Mapping[str, Any]) -> Tensor:
 
 
 def options_from_json(value: Mapping[str, Any]) -> Options:
-    """Return the options that a JSON object describes; an option that is left out has its default."""
+    """Return the options that a JSON object describes; an option that is left out has its default, lr has NaN."""
     options: dict[str, Any] = {
         name: number_from_json(option) if name in NUMBERS and isinstance(option, str) else option
         for name, option in value.items()
     }
-    return Options(**options)
+    return Options(**{"lr": math.nan, **options})

@@ -98,21 +98,26 @@ def test_each_missing_option_is_counted() -> None:
     }
 
 
-def test_a_refusal_must_name_the_option_except_for_a_program() -> None:
+def test_a_refusal_must_name_the_option() -> None:
     def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
         raise ValueError("no, lr_reference is fine")
 
     assert outcome_of(FunctionPort(update), "refuse-lr").detail.startswith("refused without naming lr: ValueError: no")
     assert outcome_of(FunctionPort(update), "refuse-nan").detail.startswith("refused without naming weight_decay: ")
     assert outcome_of(FunctionPort(update), "refuse-shape").status == "passed"
-    assert check_vector(ScriptedPort(Refused("")), VECTORS["refuse-lr"]).status == "passed"
+    assert check_vector(ScriptedPort(Refused("no")), VECTORS["refuse-lr"]).status == "failed"
+    assert check_vector(ScriptedPort(Refused("a negative lr")), VECTORS["refuse-lr"]).status == "passed"
+    assert check_vector(ScriptedPort(Refused("no")), VECTORS["refuse-shape"]).status == "passed"
+    for reason in ("compute_dtype bf16", "bf16_sr with bf16", "noise with 16 bits"):
+        assert check_vector(ScriptedPort(Refused(reason)), VECTORS["refuse-narrow-noise"]).status == "passed"
+    assert check_vector(ScriptedPort(Refused("16 bits")), VECTORS["refuse-narrow-noise"]).status == "failed"
 
 
 @pytest.mark.parametrize("vector", [v for v in load_vectors() if v.kind == "refusal"], ids=lambda v: v.id)
 def test_the_id_of_a_refusal_names_the_option_that_is_not_allowed(vector: Vector) -> None:
     about = vector.id.removeprefix("refusals-").replace("-", "_").replace("stochastic_beside", "compute_dtype")
     option = refused_option(vector.input)
-    assert about.startswith(option or "shape")
+    assert about.startswith((option,) if option else ("shape", "noise"))
     assert option != "lr" or not about.startswith("lr_reference")
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from rose_spec.deviations.deviation import known_as
-from rose_spec.floats import FLOAT64, add, div, mul, sub
+from rose_spec.floats import FLOAT32, FLOAT64, add, cast, div, mul, sub
 from rose_spec.oracle import Rule, Step
 from rose_spec.trajectory import Group
 
@@ -48,6 +48,22 @@ class DecayInOperationDtype(Rule):
     def decay_factor(self, weight_decay: float) -> float:
         form = self.operation
         return max(0.0, sub(1.0, mul(self.to_operation(self.decay_lr()), self.to_operation(weight_decay), form), form))
+
+
+class DecayInFloat32(Rule):
+    def decay_factor(self, weight_decay: float) -> float:
+        lr, weight_decay = cast(self.decay_lr(), FLOAT32), cast(weight_decay, FLOAT32)
+        return max(0.0, sub(1.0, mul(lr, weight_decay, FLOAT32), FLOAT32))
+
+
+class DecayRoundedToFloat32(Rule):
+    def decay_factor(self, weight_decay: float) -> float:
+        return cast(super().decay_factor(weight_decay), FLOAT32)
+
+
+class DecayRoundedToCompute(Rule):
+    def decay_factor(self, weight_decay: float) -> float:
+        return self.to_compute(super().decay_factor(weight_decay))
 
 
 class DecayWithoutLr(Rule):
@@ -101,6 +117,14 @@ DECAY: Final = (
         "the decay factor is computed in the operation dtype",
         "ROSE-2.4",
         DecayInOperationDtype,
+    ),
+    known_as("decay-in-float32", "the decay factor is computed in float32", "ROSE-3.2", DecayInFloat32),
+    known_as("decay-rounded-to-float32", "the decay factor is rounded to float32", "ROSE-2.4", DecayRoundedToFloat32),
+    known_as(
+        "decay-rounded-to-compute",
+        "the decay factor is rounded to the compute dtype",
+        "ROSE-2.4",
+        DecayRoundedToCompute,
     ),
     known_as("decay-without-lr", "weight decay is not multiplied by lr", "ROSE-3.2", DecayWithoutLr),
     known_as("decay-by-squared-lr", "weight decay is multiplied by lr twice", "ROSE-3.2", DecayBySquaredLr),

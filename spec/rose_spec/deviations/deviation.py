@@ -1,6 +1,6 @@
 """The form of a deviation: a known mistake in a port, as an override of one method of the oracle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Deviation:
         The same for the state that a group keeps from step to step.
     defaults : mapping
         Options that the port uses if they are left out, in the form of JSON.
+    noise : callable or None
+        A function like `rose_spec.noise.noise_words`, if the port computes other words.
     lenient : bool
         Whether the port answers steps that it must refuse.
     """
@@ -38,6 +40,7 @@ class Deviation:
     rule: type[Rule] = Rule
     group: type[Group] = Group
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    noise: Callable[..., list[int]] | None = None
     lenient: bool = False
 
     def __str__(self) -> str:

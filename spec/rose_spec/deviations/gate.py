@@ -3,7 +3,7 @@
 from typing import Final
 
 from rose_spec.deviations.deviation import Deviation, known_as
-from rose_spec.floats import FLOAT64, add, div, mul, sub
+from rose_spec.floats import FLOAT32, FLOAT64, add, cast, div, mul, sqrt, sub
 from rose_spec.oracle import Rule
 
 __all__ = ["GATE"]
@@ -14,6 +14,11 @@ class NoGate(Rule):
         return False
 
 
+class OneSliceWithoutGate(Rule):
+    def stabilizes(self, shape: tuple[int, ...]) -> bool:
+        return super().stabilizes(shape) and shape[0] > 1
+
+
 class SampleDeviation(Rule):
     def degrees_of_freedom(self, count: int) -> float:
         return count - 1.0
@@ -22,6 +27,11 @@ class SampleDeviation(Rule):
 class SampleDeviationGuarded(Rule):
     def degrees_of_freedom(self, count: int) -> float:
         return max(1.0, count - 1.0)
+
+
+class RootInFloat32(Rule):
+    def deviation(self, variance: float) -> float:
+        return sqrt(cast(variance, FLOAT32), FLOAT32)
 
 
 class VarianceForDeviation(Rule):
@@ -63,6 +73,14 @@ class BlendInOneForm(Rule):
         return self.rc(add(mean, mul(trust, distance, self.operation), self.operation))
 
 
+class HalfBelongsToMean(Rule):
+    def blend(self, mean: float, value: float, trust: float) -> float:
+        if trust != 0.5:
+            return super().blend(mean, value, trust)
+        distance = sub(value, mean, self.operation)
+        return self.rc(add(mean, mul(trust, distance, self.operation), self.operation))
+
+
 class BlendOfProducts(Rule):
     def blend(self, mean: float, value: float, trust: float) -> float:
         form = self.operation
@@ -99,6 +117,7 @@ def _least(epsilon: float) -> Deviation:
 
 GATE: Final = (
     known_as("no-gate", "the ranges never pass the gate", "ROSE-5.1", NoGate),
+    known_as("one-slice-without-gate", "a single slice does not pass the gate", "ROSE-5.1", OneSliceWithoutGate),
     known_as("sample-deviation", "the standard deviation divides by m - 1, not m", "ROSE-5.2", SampleDeviation),
     known_as(
         "sample-deviation-guarded",
@@ -106,6 +125,7 @@ GATE: Final = (
         "ROSE-5.2",
         SampleDeviationGuarded,
     ),
+    known_as("root-in-float32", "the square root is computed in float32", "ROSE-5.2", RootInFloat32),
     known_as(
         "variance-for-deviation", "the variance is used for the standard deviation", "ROSE-5.2", VarianceForDeviation
     ),
@@ -120,6 +140,12 @@ GATE: Final = (
     known_as("trust-swapped", "the blend swaps w and 1 - w", "ROSE-5.4", TrustSwapped),
     known_as("denominator-is-mean", "the denominator is always the mean range", "ROSE-5.4", DenominatorIsMean),
     known_as("blend-in-one-form", "the blend is mean + w * (R - mean) for every w", "ROSE-5.4", BlendInOneForm),
+    known_as(
+        "half-belongs-to-mean",
+        "a trust factor of exactly 1/2 takes the blend for w < 1/2",
+        "ROSE-5.4",
+        HalfBelongsToMean,
+    ),
     known_as("blend-of-products", "the blend is mean * (1 - w) + R * w", "ROSE-5.4", BlendOfProducts),
     known_as("zeros-left", "a denominator of 0 is not replaced by 1", "ROSE-5.5", ZerosLeft),
     known_as("zeros-before-gate", "ranges of 0 are replaced by 1 before the gate", "ROSE-5.5", ZerosBeforeGate),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rose_spec.deviations.deviation import known_as
-from rose_spec.floats import FLOAT64, add, sub
+from rose_spec.floats import sub
 from rose_spec.oracle import Rule
 
 __all__ = ["SLICES"]
@@ -88,22 +88,6 @@ class RangeOfTensor(Rule):
         return super().ranges([(low, high)] * len(extrema))
 
 
-class PlainSums(Rule):
-    def sum(self, values: Sequence[float]) -> float:
-        total = 0.0
-        for value in values:
-            total = add(total, value, FLOAT64)
-        return total
-
-
-class SumsInOperationDtype(Rule):
-    def sum(self, values: Sequence[float]) -> float:
-        total = 0.0
-        for value in values:
-            total = add(total, self.to_operation(value), self.operation)
-        return total
-
-
 SLICES: Final = (
     known_as("slices-along-last-axis", "slices are along the last axis", "ROSE-1.2", SlicesAlongLastAxis),
     known_as("one-slice", "the whole tensor is one slice", "ROSE-1.2", OneSlice),
@@ -125,11 +109,4 @@ SLICES: Final = (
     known_as("max-minus-min", "the range is max - min, as in revision 1.0.0", "ROSE-4.3", MaxMinusMin),
     known_as("magnitude-range", "the range is the largest |g|", "ROSE-4.3", MagnitudeRange),
     known_as("range-of-tensor", "all slices use the range of the whole tensor", "ROSE-4.3", RangeOfTensor),
-    known_as("plain-sums", "sums add from left to right in float64", "ROSE-7.1", PlainSums),
-    known_as(
-        "sums-in-operation-dtype",
-        "sums add from left to right in the operation dtype",
-        "ROSE-7.2",
-        SumsInOperationDtype,
-    ),
 )

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from rose_spec.deviations.deviation import known_as
-from rose_spec.floats import div, mul
+from rose_spec.floats import FLOAT32, cast, div, mul
 from rose_spec.oracle import Rule, Step, Tensor
 
 __all__ = ["STEP"]
@@ -44,6 +44,33 @@ class SquaredLr(Rule):
 class LrNotRounded(Rule):
     def to_operation(self, value: float) -> float:
         return value
+
+
+class LrInFloat32(Rule):
+    def update(self, param: Tensor, grad: Tensor, noise: Sequence[int] | None = None) -> Step:
+        given, self.options = self.options, replace(self.options, lr=cast(self.options.lr, FLOAT32))
+        try:
+            return super().update(param, grad, noise)
+        finally:
+            self.options = given
+
+
+class LrOfStepInFloat32(Rule):
+    def move(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
+        given, self.options = self.options, replace(self.options, lr=cast(self.options.lr, FLOAT32))
+        try:
+            return super().move(x, g, shape, step)
+        finally:
+            self.options = given
+
+
+class LrRoundedToCompute(Rule):
+    def advance(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
+        given, self.options = self.options, replace(self.options, lr=self.to_compute(self.options.lr))
+        try:
+            return super().advance(x, g, shape, step)
+        finally:
+            self.options = given
 
 
 class Rank0Unsupported(Rule):
@@ -87,6 +114,9 @@ STEP: Final = (
     ),
     known_as("squared-lr", "the step is multiplied by lr twice", "ROSE-6.1", SquaredLr),
     known_as("lr-not-rounded", "lr is not rounded to the operation dtype", "ROSE-2.4", LrNotRounded),
+    known_as("lr-in-float32", "lr is a float32", "ROSE-2.4", LrInFloat32),
+    known_as("lr-of-step-in-float32", "lr is rounded to float32 in the step", "ROSE-2.4", LrOfStepInFloat32),
+    known_as("lr-rounded-to-compute", "lr is rounded to the compute dtype", "ROSE-2.4", LrRoundedToCompute),
     known_as("rank-0-unsupported", "a parameter of rank 0 gets no answer", "ROSE-6.2", Rank0Unsupported),
     known_as("rank-0-is-vector", "rank 0 is treated as a vector of one element", "ROSE-6.2", Rank0IsVector),
     known_as("rank-0-is-sgd", "rank 0 moves by lr * g", "ROSE-6.2", Rank0IsSgd),

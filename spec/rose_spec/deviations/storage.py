@@ -52,6 +52,30 @@ class DirectlyTo16Bits(Rule):
         return super().store(x, dtype, noise) if noise else [cast(v, FORMATS[dtype]) for v in x]
 
 
+class LoadedDirectly(Rule):
+    def load(self, value: float) -> float:
+        return self.rc(value)
+
+
+class StoredDirectly(Rule):
+    def store(self, x: list[float], dtype: str, noise: Sequence[int] | None) -> list[float]:
+        return super().store(x, dtype, noise) if noise else [cast(v, FORMATS[dtype]) for v in x]
+
+
+class NoneIsFloat32(Rule):
+    def choose_formats(self, dtype: str, *, stochastic: bool) -> None:
+        super().choose_formats(dtype, stochastic=stochastic)
+        if str(self.options.compute_dtype).strip().lower() in ("none", "null"):
+            self.compute = self.operation = FLOAT32
+
+
+class NoneIsFloat64(Rule):
+    def choose_formats(self, dtype: str, *, stochastic: bool) -> None:
+        super().choose_formats(dtype, stochastic=stochastic)
+        if str(self.options.compute_dtype).strip().lower() in ("none", "null"):
+            self.compute = self.operation = FLOAT64
+
+
 class NoneStaysBfloat16(Rule):
     def choose_formats(self, dtype: str, *, stochastic: bool) -> None:  # noqa: ARG002
         super().choose_formats(dtype, stochastic=False)
@@ -90,6 +114,19 @@ class NoiseWithoutCarry(Rule):
 class NoiseCompared(Rule):
     def round_stochastically(self, value: float, word: int) -> float:
         return super().round_stochastically(value, 0xFFFF - word)
+
+
+class StochasticSaturates(Rule):
+    def round_stochastically(self, value: float, word: int) -> float:
+        rounded, largest = super().round_stochastically(value, word), BFLOAT16.decode(0x7F7F)
+        return math.copysign(largest, rounded) if math.isinf(rounded) and math.isfinite(value) else rounded
+
+
+class NanUnguarded(Rule):
+    def round_stochastically(self, value: float, word: int) -> float:
+        if not math.isnan(value):
+            return super().round_stochastically(value, word)
+        return BFLOAT16.decode((FLOAT32.encode(value, canonical=False) + word & 0xFFFFFFFF) >> 16)
 
 
 class NanCarried(Rule):
@@ -158,6 +195,15 @@ STORAGE: Final = (
         DirectlyTo16Bits,
     ),
     known_as(
+        "loaded-directly",
+        "a float64 parameter or gradient is rounded directly to 16 bits",
+        "ROSE-2.3",
+        LoadedDirectly,
+    ),
+    known_as("stored-directly", "a float64 result is rounded directly to 16 bits", "ROSE-2.3", StoredDirectly),
+    known_as("none-is-float32", "compute dtype none is read as float32", "ROSE-2.5", NoneIsFloat32),
+    known_as("none-is-float64", "compute dtype none is read as float64", "ROSE-2.5", NoneIsFloat64),
+    known_as(
         "none-stays-bfloat16",
         "compute dtype none means bfloat16 even for stochastic rounding",
         "ROSE-2.5",
@@ -175,6 +221,18 @@ STORAGE: Final = (
     ),
     known_as("noise-without-carry", "the carry of the noise is lost, which truncates", "ROSE-8.1", NoiseWithoutCarry),
     known_as("noise-compared", "bfloat16 is rounded up if the noise is below the low bits", "ROSE-8.1", NoiseCompared),
+    known_as(
+        "stochastic-saturates",
+        "stochastic rounding saturates at the largest finite value",
+        "ROSE-8.1",
+        StochasticSaturates,
+    ),
+    known_as(
+        "nan-unguarded",
+        "stochastic rounding adds the noise to the word of a NaN too",
+        "ROSE-8.2",
+        NanUnguarded,
+    ),
     known_as("nan-carried", "stochastic rounding turns the NaN 7fffffff into -0", "ROSE-8.2", NanCarried),
     known_as(
         "noise-of-first-parameter",

@@ -2,13 +2,27 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from rose_spec.oracle import Tensor
 from rose_spec.replies import Exchange, NoiseRequest, Reply, StepRequest
 from rose_spec.vectors import NUMBERS, number_from_json
 
-__all__ = ["HarnessError", "Port", "ProtocolError", "TrajectoryPort", "described", "load_object", "plain_options"]
+__all__ = [
+    "HarnessError",
+    "Port",
+    "ProtocolError",
+    "TrajectoryPort",
+    "described",
+    "escaped",
+    "lacking",
+    "load_object",
+    "plain_options",
+    "printable",
+]
+
+# The most characters of a text from a port that are kept.
+MAX_TEXT: Final = 500
 
 
 class HarnessError(Exception):
@@ -56,7 +70,27 @@ def load_object(reference: str) -> Any:
 
 def described(error: BaseException) -> str:
     """Return the type and the text of an error on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        text = str(error)
+    except Exception as other:  # a port may raise an error of any class
+        text = f"an error whose text raises {type(other).__name__}"
+    return printable(" ".join(f"{type(error).__name__}: {text[: 4 * MAX_TEXT]}".split()))
+
+
+def lacking(error: Exception) -> str:
+    """Return the feature that a port lacks, from the error that it raised."""
+    text = described(error)
+    return text.removeprefix(f"{type(error).__name__}:").strip() or text
+
+
+def printable(text: str) -> str:
+    """Return a text of a port, cut to `MAX_TEXT` characters, with escapes for characters that are not printable."""
+    return escaped(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}...")
+
+
+def escaped(text: str) -> str:
+    """Return a text with escapes for the characters that are not printable."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

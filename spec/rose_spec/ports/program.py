@@ -1,24 +1,37 @@
 """A port that is a program: it reads one request from each line of its input, and writes one reply to each line."""
 
-import asyncio
 import contextlib
-import os
+import math
 import shlex
-import signal
-import tempfile
-from typing import Any, Final
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, Protocol
 
 from rose_spec.comparison import compute_format
-from rose_spec.ports.port import HarnessError, ProtocolError
-from rose_spec.ports.protocol import Dialect, read_reply, reply_id, shortened, write_request
+from rose_spec.ports.port import HarnessError, ProtocolError, printable
+from rose_spec.ports.process import ChildProcess, LineTooLong
+from rose_spec.ports.protocol import Dialect, read_reply, reply_id, reply_limit, shortened, write_request
 from rose_spec.replies import Failed, NoiseRequest, Reply, Request, StepRequest
 
 __all__ = ["ProgramPort"]
 
-MAX_LINE: Final = 2**26  # bytes
-STDERR_TAIL: Final = 2000  # bytes
 # A program that ends or hangs is restarted for the next request; after this many requests in a row the run ends.
 MAX_UNANSWERED: Final = 3
+MAX_REST: Final = 2**16  # bytes that are read after the last reply
+
+
+class LineProcess(Protocol):
+    """A running program, as `ChildProcess` provides it."""
+
+    def write(self, line: str) -> None: ...
+
+    def readline(self, limit: int, deadline: float) -> bytes: ...
+
+    def finish(self, limit: int, deadline: float) -> bytes: ...
+
+    def error_tail(self) -> bytes: ...
+
+    def kill(self) -> None: ...
 
 
 class ProgramPort:
@@ -32,6 +45,10 @@ class ProgramPort:
         The format of the lines.
     timeout : float
         The time limit in seconds for each reply, and for the exit of the program.
+    deadline : float
+        The time of `time.monotonic` at which every wait ends.
+    start : callable
+        Returns the running program, given its arguments.
 
     Notes
     -----
@@ -39,7 +56,15 @@ class ProgramPort:
     The run ends after three unanswered requests in a row, and at the first line that breaks the protocol.
     """
 
-    def __init__(self, command: str, *, dialect: Dialect = "json", timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        command: str,
+        *,
+        dialect: Dialect = "json",
+        timeout: float = 10.0,
+        deadline: float = math.inf,
+        start: Callable[[Sequence[str]], LineProcess] = ChildProcess,
+    ) -> None:
         self.name = command
         try:
             self._arguments = shlex.split(command)
@@ -49,9 +74,9 @@ class ProgramPort:
             raise HarnessError("the command of a program must not be empty")
         self._dialect = dialect
         self._timeout = timeout
-        self._process: asyncio.subprocess.Process | None = None
-        self._loop = asyncio.new_event_loop()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the port)
+        self._deadline = deadline
+        self._start = start
+        self._process: LineProcess | None = None
         self._answered: set[str] = set()
         self._unanswered = 0
 
@@ -66,97 +91,80 @@ class ProgramPort:
 
     def close(self) -> None:
         """Close the input and wait for the program to exit; any further output breaks the protocol."""
+        if self._process is None:
+            return
         try:
-            if self._process is not None:
-                self._run(self._finish(self._process))
+            rest = self._process.finish(MAX_REST, self._next_deadline())
+            if rest.strip():
+                self._refuse_rest(rest.strip().splitlines()[0])
         except TimeoutError:
             text = f"the port did not exit within {self._timeout:g} s of the end of its input"
             raise ProtocolError(text + self._stderr_tail()) from None
         finally:
             self._kill()
-            self._stderr.close()
-            self._loop.close()
+
+    def kill(self) -> None:
+        """Kill the program without waiting for it."""
+        self._kill()
 
     def _ask(self, request: Request, operation: str) -> Reply:
         """Send a request and return the checked reply; if there is none, the process is killed."""
+        text = write_request(request, self._dialect)
+        limit = reply_limit(request, text)
         try:
-            line = self._run(self._exchange(write_request(request, self._dialect)))
+            line = self._exchange(text, limit)
         except TimeoutError:
+            if time.monotonic() >= self._deadline:
+                self._fail(request.id, "no reply before the time limit of the run; --total-timeout sets another one")
             return self._no_reply(f"no reply within {self._timeout:g} s (is every line flushed?)")
-        except (OSError, EOFError):
-            return self._no_reply(f"the program ended without a reply, {self._run(self._exit_status())}")
+        except EOFError as end:
+            return self._no_reply(str(end))
+        except LineTooLong:
+            self._fail(request.id, f"a reply to this request must be a line of at most {limit} bytes")
         self._unanswered = 0
         try:
-            text = self._checked(line, request.id)
-            return read_reply(text, request, operation, self._dialect)
+            return read_reply(self._checked(line, request.id), request, operation, self._dialect)
         except ProtocolError as error:
-            self._kill()
-            raise ProtocolError(f"{request.id}: {error}{self._stderr_tail()}") from None
+            self._fail(request.id, str(error))
+
+    def _exchange(self, request: str, limit: int) -> bytes:
+        """Write a line and read one; start the program if it is not running."""
+        if self._process is None:
+            try:
+                self._process = self._start(self._arguments)
+            except (OSError, ValueError) as error:  # a null character in the command
+                raise HarnessError(f"the program {self._arguments[0]!r} cannot be started: {error}") from error
+        self._process.write(request)
+        return self._process.readline(limit, self._next_deadline())
+
+    def _next_deadline(self) -> float:
+        return min(time.monotonic() + self._timeout, self._deadline)
 
     def _checked(self, line: bytes, expected: str) -> str:
         """Return the text of a line, which must have the id of the request."""
         text = decoded(line)
-        identity = reply_id(text, self._dialect)
+        identity = reply_id(text, self._dialect, expected)
         if identity in self._answered:
-            raise ProtocolError(f"the port answered {identity!r} twice")
+            raise ProtocolError(f"the port answered {shortened(identity)} twice")
         if identity != expected:
             raise ProtocolError(f"the port answered an unknown id, {shortened(identity)}: {shortened(text)}")
         self._answered.add(identity)
         return text
 
-    async def _exchange(self, request: str) -> bytes:
-        """Write a line and read one; start the program if it is not running."""
-        if self._process is None:
-            self._process = await self._start()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{request}\n".encode())
-        await self._process.stdin.drain()
-        line = await self._process.stdout.readline()
-        if not line:
-            raise EOFError
-        return line
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        try:
-            return await asyncio.create_subprocess_exec(
-                *self._arguments,
-                stdin=pipe,
-                stdout=pipe,
-                stderr=self._stderr,
-                limit=MAX_LINE,
-                start_new_session=True,  # a process group, so that the children of the program can be killed with it
-            )
-        except OSError as error:
-            raise HarnessError(f"the program {self._arguments[0]!r} cannot be started: {error}") from error
-
-    async def _exit_status(self) -> str:
-        assert self._process is not None
-        status = await self._process.wait()
-        return f"killed by signal {-status}" if status < 0 else f"with exit status {status}"
-
-    async def _finish(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        rest = await process.stdout.read()
-        if rest.strip():
-            first = decoded(rest.splitlines()[0])
+    def _refuse_rest(self, line: bytes) -> None:
+        """Raise the error for a line after the last reply."""
+        first, identity = decoded(line[:MAX_REST]), ""
+        with contextlib.suppress(ProtocolError):
             identity = reply_id(first, self._dialect)
-            is_repeated = identity in self._answered
-            text = f"answered {identity!r} twice" if is_repeated else f"wrote another line: {shortened(first)}"
-            raise ProtocolError(f"after the last reply the port {text}")
-        await process.wait()
+        is_repeated = identity in self._answered
+        text = f"answered {identity!r} twice" if is_repeated else f"wrote another line: {shortened(first)}"
+        raise ProtocolError(f"after the last reply the port {text}")
 
-    def _run(self, coroutine: Any) -> Any:
-        """Run a coroutine within the time limit."""
-        try:
-            return self._loop.run_until_complete(asyncio.wait_for(coroutine, self._timeout))
-        except asyncio.TimeoutError:  # a different class from the builtin one before Python 3.11
-            raise TimeoutError from None
-        except ValueError as error:  # raised by readline
-            raise ProtocolError(f"a reply must be a line of at most {MAX_LINE} bytes") from error
+    def _fail(self, name: str, problem: str) -> NoReturn:
+        """Kill the process, and raise an error of the protocol."""
+        text = f"{name}: {problem}{self._stderr_tail()}"
+        self._kill()
+        raise ProtocolError(text)
 
     def _no_reply(self, reason: str) -> Failed:
         """Kill the process, and return the failure; raise after too many unanswered requests in a row."""
@@ -168,21 +176,15 @@ class ProgramPort:
         return Failed(reason)
 
     def _kill(self) -> None:
-        if self._process is None:
-            return
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has already ended
-                os.killpg(self._process.pid, signal.SIGKILL) if os.name == "posix" else self._process.kill()
-        with contextlib.suppress(TimeoutError, ProtocolError):
-            # Reading to the end closes the pipes, which the event loop needs before it can be closed.
-            self._run(self._process.communicate())
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
 
     def _stderr_tail(self) -> str:
         """Return the last lines of the program's standard error."""
-        self._stderr.seek(0)
-        tail = self._stderr.read()[-STDERR_TAIL:].decode(errors="replace").strip()
-        return f"\nits standard error ends with:\n{tail}" if tail else ""
+        tail = b"" if self._process is None else self._process.error_tail()
+        text = "\n".join(printable(line) for line in tail.decode(errors="replace").strip().splitlines())
+        return f"\nits standard error ends with:\n{text}" if text else ""
 
 
 def decoded(line: bytes) -> str:
@@ -190,4 +192,4 @@ def decoded(line: bytes) -> str:
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ProtocolError(f"a reply must be UTF-8, got {shortened(str(line)[2:-1])}") from None
+        raise ProtocolError(f"a reply must be UTF-8, got {shortened(str(line[:200])[2:-1])}") from None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rose_spec.arrays import NUMPY_DTYPES, from_array, to_array, words_of
-from rose_spec.ports.port import HarnessError, described, load_object, plain_options
+from rose_spec.ports.port import HarnessError, described, lacking, load_object, plain_options
 from rose_spec.replies import Answer, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 
 __all__ = ["PythonPort", "accepted_names"]
@@ -51,7 +51,7 @@ class PythonPort:
                 warnings.simplefilter("ignore")
                 result = self._update(param, grad, **options)
         except NotImplementedError as error:
-            return Unsupported(str(error) or described(error))
+            return Unsupported(lacking(error))
         except (ValueError, TypeError) as error:
             if not np.array_equal(to_words(param), words_of(request.param)):
                 return Failed(f"raised after it changed the parameter (ROSE-11.3): {described(error)}")
@@ -69,7 +69,7 @@ class PythonPort:
             words = self._noise((request.count,), **numbers, like=np.empty(0))
             return Words([int(word) for word in np.asarray(words).ravel().tolist()])
         except NotImplementedError as error:
-            return Unsupported(str(error) or described(error))
+            return Unsupported(lacking(error))
         except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
 
@@ -94,7 +94,10 @@ def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
 
 def answer(result: Any) -> Reply:
     """Return the reply for the return value of a function."""
-    array = np.asarray(result)
+    try:
+        array = np.asarray(result)
+    except Exception as error:  # an object may define its conversion
+        return Failed(f"returned {type(result).__name__}, which is no array: {described(error)}")
     if array.dtype not in NUMPY_DTYPES.values():
         return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not a floating-point array")
     return Answer(from_array(array))
@@ -102,4 +105,4 @@ def answer(result: Any) -> Reply:
 
 def to_words(array: np.ndarray) -> np.ndarray:
     """Return the bits of an array as unsigned integers."""
-    return array.view(f"u{array.dtype.itemsize}")
+    return np.asarray(array, order="C").view(f"u{array.dtype.itemsize}")

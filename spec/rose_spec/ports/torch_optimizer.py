@@ -11,7 +11,7 @@ import torch
 
 from rose_spec.arrays import array_from_words, from_array, words_of
 from rose_spec.oracle import Tensor
-from rose_spec.ports.port import HarnessError, described, load_object, plain_options
+from rose_spec.ports.port import HarnessError, described, lacking, load_object, plain_options
 from rose_spec.ports.python_function import accepted_names
 from rose_spec.replies import Answer, Exchange, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported
 from rose_spec.trajectory import Trajectory
@@ -104,7 +104,10 @@ class TorchPort:
             return Refused(described(error))
         except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
-        return Answer(from_torch(param), noise=drawn)
+        try:
+            return Answer(from_torch(param), noise=drawn)
+        except Exception as error:  # the optimizer may have changed the dtype or the storage
+            return Failed(f"left a parameter that cannot be read: {described(error)}")
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
         """Construct the optimizer for all groups and take all steps."""
@@ -116,11 +119,11 @@ class TorchPort:
                 optimizer = self._construct(value, trajectory)
                 for step in trajectory.steps:
                     self._take(optimizer, trajectory, step, name, exchanges)
+            return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
         except (_Unsupported, NotImplementedError) as missing:
             return exchanges, unsupported(missing)
         except (Exception, SystemExit) as error:
             return exchanges, Failed(f"raised {described(error)}")
-        return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
 
     def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002  (no optimizer shows its noise)
         """Reply that an optimizer has no interface to its noise."""
@@ -199,6 +202,8 @@ class TorchPort:
             options["wd_schedule"] = reference
         stochastic = self._renames.get("bf16_sr", "bf16_sr")
         narrow = str(options.get("compute_dtype")).strip().lower() in NARROW
+        if request.noise is not None and request.param.dtype != "bfloat16" and not narrow:
+            raise _Unsupported("an optimizer draws no noise for other parameters than bfloat16")
         if request.noise is not None and not self._accepts(stochastic):
             raise _Unsupported("no option bf16_sr, so no stochastic rounding")
         # Its default, true, is wrong for a bfloat16 parameter without noise, and refused with 16-bit compute dtypes.
@@ -220,7 +225,7 @@ class TorchPort:
 def unsupported(error: _Unsupported | NotImplementedError) -> Unsupported:
     """Return the reply for a missing feature."""
     options = error.options if isinstance(error, _Unsupported) else ()
-    return Unsupported(str(error) or described(error), options)
+    return Unsupported(lacking(error), options)
 
 
 def draw(shape: tuple[int, ...], seed: int) -> list[int]:

@@ -47,6 +47,14 @@ def _add_order(topic: Topic) -> None:
         arrays = array(dtype, row(6, start=1.7)), array(dtype, [0.3, -0.7, 0.9, 1.1, -0.2, 0.4])
         options = given(lr=0.03, weight_decay=0.7, compute_dtype=compute)
         topic.step(f"rounded-to-{compute}-before-the-step", "3.1 2.2", *arrays, **options)
+    # The product is rounded to float32 and then to C.
+    for compute, dtype, lr, weight_decay, values in (
+        ("fp16", "float16", 0.183, 0.384, [2.74, 6.03, 2.48, 3.63]),
+        ("bf16", "bfloat16", 0.75, 0.645, [6.63, 3.13, 5.83, 4.07]),
+    ):
+        arrays = array(dtype, values), array(dtype, [0.0] * 4)
+        options = given(lr=lr, weight_decay=weight_decay, compute_dtype=compute)
+        topic.step(f"by-way-of-float32-{compute}", "3.1 2.2", *arrays, **options)
     # If x * decay and the addition of the step were fused, they would be rounded once instead of twice.
     for dtype, compute in (("float64", "fp64"), ("float32", "fp32")):
         arrays = array(dtype, row(6, start=1.1, factor=0.87)), array(dtype, row(6, start=0.3, factor=1.21))

@@ -50,6 +50,8 @@ def _add_steps(topic: Topic) -> None:
     still = f64([1.0, 1e4, -3e-4]), f64([0.0] * 3)
     topic.bare_step("weight_decay-alone", "10.1", *still, flags="default-weight_decay", lr=1.0)
     topic.bare_step("weight_decay-small-lr", "10.1", *still, flags="default-weight_decay", lr=1e-3)
+    # The last bit of the default changes the factor, which is near 0.1.
+    topic.bare_step("weight_decay-large-lr", "10.1 3.2", *still, flags="default-weight_decay", lr=9000.0)
     vector = given(lr=0.5, weight_decay=0.0)
     options = "default-maximize default-centralize"
     topic.bare_step("vector", "10.1 4.2 1.3", f64([0.0] * 3), f64([1.0, 3.0, 2.0]), flags=options, **vector)

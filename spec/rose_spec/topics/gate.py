@@ -39,6 +39,14 @@ def _add_branches(topic: Topic) -> None:
         topic.step(f"{name}-uncentred", "5.1 5.4", zeros("float64", *shape), f64(grad), centralize=False, show=True)
     # The ranges are 0 and 2a, so mean and standard deviation are a, and the trust factor is exactly 1/2.
     topic.step("trust-one-half", "5.3 5.4", zeros("float64", 2, 2), f64([[0.3, 0.3], [0.7, -0.7]]), show=True)
+    # The trust factor is exactly 1/2, and the two blends have different bits.
+    for name, compute, ranges in (
+        ("trust-one-half-in-fp64", "fp64", (1.75, 2.43, 0.28, 0.44, "401a800ea2bddd74")),
+        ("trust-one-half-in-fp32", "fp32", (2.82, 1.21, 0.73, 1.32, "4021662d0b000000")),
+        ("trust-just-below-one-half", "fp64", (0.79, 1.68, 1.17, 1.85, "402035d364680ec8")),
+    ):
+        arrays = zeros("float64", 5, 2), f64([[0.0, value] for value in ranges])
+        topic.step(name, "5.4", *arrays, centralize=False, compute_dtype=compute, show=True)
     for number, factor in enumerate((3.1, 5.3, 9.7), 1):
         rows = f64([[0.0, value] for value in row(5, start=0.1, factor=factor)])
         topic.step(f"distrusted-{number}", "5.2 5.3 5.4", zeros("float64", 5, 2), rows)
@@ -79,6 +87,19 @@ def _add_blends(topic: Topic) -> None:
             grad = f32([row(3, start=first, factor=-1.7) for first in row(6, start=0.3, factor=factor)])
             arrays = zeros("float32", 6, 3), grad
             topic.step(f"blend-{name}-in-{compute}", "5.4 2.2", *arrays, compute_dtype=compute)
+    # A sum or product of the blend differs if it is rounded directly to C, not to float32 first.
+    for name, compute, ranges in (
+        ("distrusted-1", "fp16", (51.65, 0.28, 1.19, 1.71, 2.9)),
+        ("distrusted-2", "fp16", (1.32, 1.95, 213.07, 0.14, 2.62)),
+        ("trusted-1", "fp16", (1.81, 2.72, 0.14, 0.31)),
+        ("trusted-2", "fp16", (0.0136, 0.933, 1.0505, 0.7996, 0.0117)),
+        ("distrusted-1", "bf16", (7.96, 2.39, 1.35, 39.18, 1.52)),
+        ("distrusted-2", "bf16", (46.4844, 163885.5852, 10.2484, 0.002, 11.4462)),
+        ("trusted-1", "bf16", (2.88, 1.5, 2.58, 0.7)),
+    ):
+        arrays = zeros("float32", len(ranges), 2), f32([[0.0, value] for value in ranges])
+        options = given(centralize=False, compute_dtype=compute, show=True)
+        topic.step(f"blend-by-way-of-float32-{name}-{compute}", "5.4 2.2", *arrays, **options)
 
 
 def _add_zeros(topic: Topic) -> None:
@@ -107,6 +128,11 @@ def _add_extremes(topic: Topic) -> None:
     grad = f32([[3e38, -3e38], [1.0, 2.0]])
     topic.step("infinite-range", "5.2", zeros("float32", 2, 2), grad, compute_dtype="fp32", show=True)
     topic.step("ranges-beyond-float32", "5.2 2.1", zeros("float32", 2, 2), grad, show=True)
+    # A single slice passes the gate too: its infinite range has no mean.
+    grad = f32([[3e38, -3e38]])
+    topic.step("one-slice-infinite-range", "5.1 5.2", f32([[1.0, 2.0]]), grad, compute_dtype="fp32", show=True)
+    grad = f64([[2.0**1022, -(2.0**1022)]])
+    topic.step("one-slice-overflows", "7.3 5.1", f64([[1.0, 2.0]]), grad, centralize=False, show=True)
 
 
 def _add_off(topic: Topic) -> None:

@@ -1,6 +1,7 @@
 """The spellings of options (ROSE-10.1, ROSE-10.2), and the steps that must be refused (ROSE-10.4, ROSE-11)."""
 
 import math
+from itertools import product
 
 from rose_spec.topics.topic import Topic, array, bf16, f16, f32, f64, given, row, zeros
 
@@ -22,6 +23,9 @@ def build_names() -> Topic:
         "Names of compute dtypes: all spellings of a name give the same result",
         blanks="The name has surrounding blanks.",
     )
+    arrays = f32(row(4, start=0.9)), f32(row(4, start=0.7, factor=-0.83))
+    for label, spelling in (("space", "  fp16 "), ("tab", "\tfp16\t"), ("line-feed", "\nfp16"), ("return", "fp16\r\n")):
+        topic.step(f"{label}-around", "10.2", *arrays, lr=0.3, compute_dtype=spelling, flags="blanks")
     for compute, spellings in NAMES.items():
         # float16 for none, which stands for the dtype of the parameter.
         dtype = "float16" if compute == "none" else "float32"
@@ -38,6 +42,7 @@ def build_refusals() -> Topic:
     """Return the topic of refusals."""
     topic = Topic("refusals", "Options and shapes that must be refused")
     _add_numbers(topic)
+    _add_missing(topic)
     _add_names(topic)
     _add_shapes(topic)
     _add_noise(topic)
@@ -61,6 +66,13 @@ def _add_numbers(topic: Topic) -> None:
     still = zeros("float32", 0), zeros("float32", 0)
     topic.refusal("lr-nan-empty", "11.1", *still, lr=math.nan)
     topic.refusal("weight-decay-nan-lr-zero", "11.1", *arrays, lr=0.0, weight_decay=math.nan)
+
+
+def _add_missing(topic: Topic) -> None:
+    """Refuse a step without lr, which has no default."""
+    topic.refusal("lr-missing", "10.1 11.1", f32([1.0, 2.0]), f32([0.5, -1.0]))
+    topic.refusal("lr-missing-rank-0", "10.1 11.1", f32(1.0), f32(0.5), weight_decay=0.0)
+    topic.refusal("lr-missing-matrix", "10.1 11.1", f32([[1.0, 2.0]]), f32([[0.5, -1.0]]), compute_dtype="fp32")
 
 
 def _add_names(topic: Topic) -> None:
@@ -95,3 +107,15 @@ def _add_noise(topic: Topic) -> None:
         topic.refusal(f"stochastic-beside-{compute}", "10.4", bf16([1.0, 2.0]), bf16([0.5, -1.0]), **options)
     arrays = bf16(1.0), f16(0.5)
     topic.refusal("stochastic-beside-fp16-rank-0", "10.4", *arrays, lr=0.1, compute_dtype="fp16", noise=[0])
+    # The dtype of the parameter does not matter for a 16-bit compute dtype.
+    for dtype, compute in product(("float64", "float32", "float16"), ("fp16", "bf16")):
+        arrays = array(dtype, [1.0, 2.0]), array(dtype, [0.5, -1.0])
+        options = given(lr=0.1, compute_dtype=compute, noise=[0x8000, 0x1234])
+        topic.refusal(f"stochastic-beside-{compute}-{dtype}", "10.4", *arrays, **options)
+    # Noise is for bfloat16 parameters only, even if the gradient is bfloat16.
+    for dtype, compute in (("float64", "fp64"), ("float32", "fp64"), ("float32", "fp32"), ("float16", "fp32")):
+        options = given(lr=0.1, compute_dtype=compute, noise=[0x8000, 0x1234])
+        topic.refusal(f"noise-of-{dtype}-in-{compute}", "8.4", array(dtype, [1.0, 2.0]), bf16([0.5, -1.0]), **options)
+    for dtype in ("float32", "float16"):
+        options = given(lr=0.1, compute_dtype=None, noise=[0x8000, 0x1234])
+        topic.refusal(f"noise-of-{dtype}-in-none", "8.4", array(dtype, [1.0, 2.0]), f32([0.5, -1.0]), **options)

@@ -67,6 +67,13 @@ def _add_none(topic: Topic) -> None:
     noise = [0x8000, 0x1234, 0xFFFF, 0x0000]
     options = given(lr=0.07, weight_decay=0.3, compute_dtype=None, noise=noise)
     topic.step("none-bfloat16-with-noise", "2.5 8.1", bf16(param), bf16(grad), **options)
+    # Each word of noise carries only because x is rounded to float32 first; float64 would not carry everywhere.
+    param12 = [-1.0, 0.97, -0.85, -1.32, 1.22, -1.17, -0.55, -1.68, -1.44, -1.8, -1.07, 0.8]
+    grad12 = [-1.32, 2.17, -2.27, 1.31, 1.68, 0.23, 2.91, 0.98, -0.89, 2.64, 1.03, 1.65]
+    words = "05de 11b5 b03c fb1d 2ec4 31f3 c2a6 babe 3314 fbd8 749e 4151"
+    arrays = (bf16([values[i : i + 4] for i in (0, 4, 8)]) for values in (param12, grad12))
+    options = given(lr=0.37, weight_decay=0.3, compute_dtype=None, noise=[int(word, 16) for word in words.split()])
+    topic.step("none-bfloat16-is-float32", "2.5 8.1", *arrays, **options)
     params, grads = [param, row(4, start=0.2, factor=1.9)], [row(4, start=1.9, factor=1.21), row(4, start=-1.9)]
     topic.step("none-of-param-not-of-grad", "2.5", f32(params), f64(grads), lr=0.9, compute_dtype=None)
     topic.step("none-of-param-not-of-grad-fp16", "2.5", f16(params), f32(grads), lr=0.9, compute_dtype=None)

@@ -80,6 +80,12 @@ def _add_overflow(topic: Topic) -> None:
     words = [0x7F7F0001, 0x7F7F0001, 0x7F7FFFFF, 0x7F7FFFFF, 0xFF7F8000, 0xFF7F8000]
     _add_words(topic, "stochastic-overflow", "8.1", words, [0xFFFE, 0xFFFF, 0x0000, 0x0001, 0x7FFF, 0x8000], 2.0**127)
     _add_words(topic, "nearest-overflow", "8.3", [0x7F7F7FFF, 0x7F7F8000, 0xFF7F8001], None, 2.0**127)
+    # These words are reached exactly, since the gradient is float64 and its ends are larger.
+    values = [FLOAT32.decode(word) for word in words]
+    grad = f64([*(-value for value in values), 2.0**128, -(2.0**128)])
+    noise = [0xFFFE, 0xFFFF, 0x0000, 0x0001, 0x7FFF, 0x8000, 0xFFFF, 0xFFFF]
+    topic.step("stochastic-overflow-to-infinity", "8.1", zeros("bfloat16", 8), grad, lr=2.0**129, noise=noise)
+    topic.step("nearest-overflow-to-infinity", "8.3", zeros("bfloat16", 8), grad, lr=2.0**129)
 
 
 def _add_nan(topic: Topic) -> None:

@@ -31,6 +31,13 @@ def _add_quotients(topic: Topic) -> None:
         # The three operations are in float32, and the result is rounded to 16 bits once.
         arrays = array(dtype, row(6, start=0.9, factor=-1.1)), array(dtype, row(6, start=1.7, factor=-0.73))
         topic.step(f"one-rounding-to-{compute}-{dtype}", "6.1 2.2", *arrays, lr=0.3, compute_dtype=compute)
+    # The sum is rounded to float32 and then to C.
+    for compute, dtype, lr, values, grads in (
+        ("fp16", "float16", 0.141, [6.39, 1.07, 2.27, 2.78], [-7.25, 5.83, 7.41, 4.92]),
+        ("bf16", "bfloat16", 0.075, [6.86, 1.82, 4.6, 8.84], [2.37, 8.43, 5.77, -0.78]),
+    ):
+        arrays = array(dtype, values), array(dtype, grads)
+        topic.step(f"by-way-of-float32-{compute}", "6.1 2.2", *arrays, lr=lr, compute_dtype=compute)
 
 
 def _add_signs(topic: Topic) -> None:

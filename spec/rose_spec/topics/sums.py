@@ -86,6 +86,11 @@ def _add_truncated(topic: Topic) -> None:
         values = [1.0, -1.0, *([2.0**-exponent] * 2), *([0.0] * (count - 4))]
         name = f"truncated-at-{exponent}-of-{count}"
         topic.step(name, "7.2", zeros("float64", 1, count), f64([values]), stabilize=False, show=True)
+    # The first length of a larger L: its last fold keeps two bits less, and rounds a half to even.
+    for count, exponent in ((5, 102), (9, 100), (17, 98), (33, 96)):
+        values = [1.0, -1.0, 2.0**-exponent, *([0.0] * (count - 3))]
+        grad = f64([values, [-3 * value for value in values]])
+        topic.step(f"half-of-{count}", "7.2", zeros("float64", 2, count), grad, stabilize=False, show=True)
     # Ties of the first fold are rounded to even.
     ties = [1.0, 3 * 2.0**-51, 2.0**-51, -5 * 2.0**-51, 2.0**-52]
     topic.step("ties", "7.2", zeros("float64", 1, 5), f64([ties]), stabilize=False, show=True)
@@ -107,6 +112,18 @@ def _add_overflowing(topic: Topic) -> None:
         for sign, label in ((1.0, "above"), (-1.0, "below")):
             grad = f64([[sign * high, sign * 2.0**1020, sign * 2.0**1019]])
             topic.step(f"{name}-{label}", "7.3", zeros("float64", 1, 3), grad, stabilize=False, show=True)
+    # No r + s overflows, but S_1 does. The clip makes the infinite mean the extremum of its slice.
+    high, below = 2.0**1021, 2.0**1021 * (1 - 2.0**-53)
+    for name, values in (
+        ("fold-overflows-above", [high] * 8),
+        ("fold-overflows-below", [-high] * 8),
+        ("fold-overflows-by-rounding", [high] * 7 + [below]),
+        ("fold-nearly-overflows", [high] * 7 + [high / 2]),
+    ):
+        param, grad = f64([[1.0, -0.0] * 4] * 2), f64([values, row(8)])
+        topic.step(name, "7.3 4.2", param, grad, stabilize=False, show=True)
+    ranges = f64([[0.0, high]] * 8)
+    topic.step("fold-of-ranges-overflows", "7.3 5.2", zeros("float64", 8, 2), ranges, centralize=False, show=True)
 
 
 def _add_ranges(topic: Topic) -> None:

@@ -61,6 +61,15 @@ def _add_plain(topic: Topic) -> None:
     topic.trajectory("nearest-bfloat16", "8.3", [settings], _steps([0.1, 0.03, 0.01, 0.003] * 2, param))
     settings = group(param, lr=0.1, weight_decay=0.0, bf16_sr=False, compute_dtype="bf16")
     topic.trajectory("computed-in-bf16", "2.2 10.4", [settings], _steps([0.1, 0.03, 0.01], param))
+    wide = _values("float32", (3, 4), 8)
+    settings = group(wide, lr=0.1, weight_decay=0.1, stabilize=False)
+    topic.trajectory("not-stabilized", "5.1", [settings], _steps([0.1, 0.03, 0.01], wide))
+    # bf16_sr is allowed beside none, and has no effect on float16.
+    short = _values("float16", (2, 4), 7)
+    settings = group(short, lr=0.1, weight_decay=0.01, bf16_sr=True, compute_dtype=None)
+    topic.trajectory("float16-computed-in-none", "10.4 2.5 8.4", [settings], _steps([0.1, 0.03, 0.01], short))
+    settings = group(short, param, lr=0.1, weight_decay=0.01, compute_dtype=None)
+    topic.trajectory("both-16-bit-dtypes-computed-in-none", "10.4 2.5", [settings], _steps([0.1, 0.03], short, param))
     settings = group(param, lr=0.1, weight_decay=0.0, maximize=True, bf16_sr=False, centralize=False)
     topic.trajectory("maximized", "1.3", [settings], _steps([0.1, 0.03, 0.01], param))
 
