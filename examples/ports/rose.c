@@ -24,6 +24,8 @@ static double cast(double v, const Format *f) {
     return fabs(rounded) >= ldexp(1, f->bias + 1) ? copysign(INFINITY, v) : rounded;
 }
 static double o(double v) { return cast(v, C == F64 ? F64 : F32); } /* ROSE-2.1 */
+static double limit; /* ROSE-6.4 */
+static double limited(double v) { return v > limit ? limit : v < -limit ? -limit : v; }
 static double rc(double v) { return cast(o(v), C); } /* ROSE-2.2, ROSE-2.3 */
 static uint64_t encode(double v, const Format *f) {
     uint64_t hidden = 1ULL << (f->precision - 1), word = (2ULL * f->bias + 1) * hidden; /* infinity */
@@ -68,7 +70,7 @@ static void advance(double *x, double *g, size_t m, size_t n, int centralize, in
             d = o(range[i] - mean), range[i] = w < 0.5 ? rc(mean + o(w * d)) : rc(range[i] - o(d * o(1 - w)));
     }
     for (size_t i = 0; i < m * n; i++) /* ROSE-5.5, ROSE-6.1 */
-        x[i] = rc(x[i] + o(o(minus_lr * g[i]) / (range[i / n] == 0 ? 1 : range[i / n])));
+        x[i] = rc(x[i] + limited(o(o(minus_lr * g[i]) / (range[i / n] == 0 ? 1 : range[i / n]))));
     free(range);
 }
 static const Format *format_named(const char *s) { /* ROSE-10.2 */
@@ -94,6 +96,7 @@ static const char *step(void) { /* answers, or returns why it refuses */
     static Tensor p, grad;
     read_tensor("param=", &p), read_tensor("grad=", &grad);
     double lr = number("lr=", NAN, NAN), wd = number("weight_decay=", 1e-4, 0), ref = number("lr_reference=", 1, 1);
+    double max_step = number("max_step=", INFINITY, INFINITY);
     char compute[16] = "", *name = field("compute_dtype=", "fp64"), *noise = field("noise=", NULL);
     sscanf(name + strspn(name, "%029AD"), "%15[^%]", compute); /* ROSE-10.2: blanks come as %20, %09, ... */
     C = strcasecmp(compute, "none") && strcasecmp(compute, "null") ? format_named(compute) : noise ? F32 : p.format;
@@ -102,12 +105,14 @@ static const char *step(void) { /* answers, or returns why it refuses */
     if (!(lr >= 0 && lr < INFINITY)) return "an lr that is not a finite number >= 0";
     if (!(wd >= 0 && wd < INFINITY)) return "a weight_decay that is not a finite number >= 0";
     if (!(ref > 0 && ref < INFINITY)) return "an lr_reference that is not a finite number > 0";
+    if (!(max_step > 0)) return "a max_step that is not a number > 0";
     if (!C) return "a compute_dtype other than fp64, fp32, fp16, bf16, none";
     if (noise && (p.format != BF16 || C->digits == 4)) return "noise where no wider value is rounded to bfloat16";
     double *x = p.v, *g = grad.v, decay = wd != 0 ? o(fmax(0, 1 - lr / ref * wd)) : 1; /* ROSE-3.2 */
+    limit = isinf(max_step) ? INFINITY : o(lr * max_step);
     int negate = *field("maximize=", "0") == '1', matrix = p.rank > 1; size_t m = matrix ? p.rows : 1;
     for (size_t i = 0; i < p.count; i++) x[i] = rc(rc(x[i]) * decay), g[i] = rc(negate ? -g[i] : g[i]);
-    if (!p.rank) *x = rc(*x + o((isnan(*g) ? NAN : (*g > 0) - (*g < 0)) * rc(-lr))); /* ROSE-6.2 */
+    if (!p.rank) *x = rc(*x + limited(o((isnan(*g) ? NAN : (*g > 0) - (*g < 0)) * rc(-lr)))); /* ROSE-6.2 */
     else if (p.count) advance(x, g, m, p.count / m, matrix && *field("centralize=", "1") == '1',
                               matrix && *field("stabilize=", "1") == '1', o(-lr));
     printf("%s param=%s:%s:", fields[0], p.format->name, p.shape);

@@ -63,18 +63,24 @@ function readOptions({ weight_decay: decay = "3f1a36e2eb1c432d", ...given }, dty
   const { compute_dtype: name = "fp64", centralize = true, stabilize = true, maximize } = given;
   const number = (word, absent) => (word === undefined || word === null ? absent : FORMATS.float64.decode(word));
   const [lr, weightDecay, reference] = [number(given.lr, NaN), number(decay, 0), number(given.lr_reference, 1)];
+  const maxStep = number(given.max_step, Infinity);
   check(lr >= 0 && lr < Infinity, `lr must be finite and >= 0, got ${lr}`);
   check(weightDecay >= 0 && weightDecay < Infinity, `weight_decay must be finite and >= 0, got ${weightDecay}`);
   check(reference > 0 && reference < Infinity, `lr_reference must be finite and > 0, got ${reference}`);
+  check(maxStep > 0, `max_step must be > 0, got ${maxStep}`);
   const asked = String(name).trim().toLowerCase(); // ROSE-10.2
   const none = noise ? "float32" : dtype; // ROSE-2.5
   const compute = { ...NAMES, none, null: none }[asked] ?? asked;
   check(Object.hasOwn(FORMATS, compute), `compute_dtype must be fp64, fp32, fp16, bf16 or none, got ${asked}`);
   check(!noise || (dtype === "bfloat16" && !compute.endsWith("16")), "noise where nothing is rounded to bfloat16");
   const factor = weightDecay ? max(0, 1 - (lr / reference) * weightDecay) : 1; // ROSE-3.2
-  return { lr, factor, compute, centralize, stabilize, sign: maximize ? -1 : 1 };
+  const limit = maxStep === Infinity ? Infinity : lr * maxStep; // ROSE-6.4
+  return { lr, factor, limit, compute, centralize, stabilize, sign: maximize ? -1 : 1 };
 }
-function advance(x, g, shape, { lr, centralize, stabilize }, operation, rc) { // rank 1 and above
+function limited(change, limit) { // ROSE-6.4
+  return change > limit ? limit : change < -limit ? -limit : change;
+}
+function advance(x, g, shape, { lr, limit, centralize, stabilize }, operation, rc) { // rank 1 and above
   const [o, matrix, length] = [operation.cast, shape.length > 1, shape.length > 1 ? x.length / shape[0] : x.length];
   const [ranges, shown] = [[], {}];
   for (let start = 0; start < g.length; start += length) {
@@ -101,7 +107,8 @@ function advance(x, g, shape, { lr, centralize, stabilize }, operation, rc) { //
   }
   denominators = denominators.map((value) => (value === 0 ? 1 : value)); // ROSE-5.5
   Object.assign(shown, { range: ranges.map(operation.encode), denominator: denominators.map(operation.encode) });
-  const moved = (value, i) => rc(value + o(o(o(-lr) * g[i]) / denominators[Math.floor(i / length)])); // ROSE-6.1
+  const change = (i) => limited(o(o(o(-lr) * g[i]) / denominators[Math.floor(i / length)]), o(limit));
+  const moved = (value, i) => rc(value + change(i)); // ROSE-6.1
   return [x.map(moved), shown];
 }
 function step({ param, grad, options: given, noise }) {
@@ -113,7 +120,7 @@ function step({ param, grad, options: given, noise }) {
   const [o, rc, factor] = [operation.cast, FORMATS[options.compute].cast, operation.cast(options.factor)];
   let [x, shown] = [param.words.map((word) => rc(rc(storage.decode(word)) * factor)), {}]; // ROSE-3.1
   const g = grad.words.map((word) => rc(gradStorage.decode(word)) * options.sign);
-  if (param.shape.length === 0) x = [rc(x[0] + o((Math.sign(g[0]) + 0) * rc(o(-options.lr))))]; // ROSE-6.2
+  if (param.shape.length === 0) x = [rc(x[0] + limited(o((Math.sign(g[0]) + 0) * rc(o(-options.lr))), o(options.limit)))];
   else if (x.length > 0) [x, shown] = advance(x, g, param.shape, options, operation, rc);
   if (noise) x = x.map((value, i) => withWord(value, parseInt(noise[i], 16))); // ROSE-8.1, ROSE-8.2
   return { param: { ...param, words: x.map((value) => storage.encode(storage.cast(value))) }, ...shown };

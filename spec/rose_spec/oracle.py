@@ -56,6 +56,7 @@ class Options:
     stabilize: bool = True
     compute_dtype: str | None = "fp64"
     maximize: bool = False
+    max_step: float | None = None
 
 
 @dataclass
@@ -267,7 +268,7 @@ class Rule:
 
     def advance_element(self, x: float, g: float, denominator: float) -> float:
         """Return the new value of an element (ROSE-6.1)."""
-        return self.rc(add(x, self.quotient(g, denominator), self.operation))
+        return self.rc(add(x, self.limited(self.quotient(g, denominator)), self.operation))
 
     def quotient(self, value: float, denominator: float) -> float:
         """Return -lr * g / D, each operation rounded to O (ROSE-6.1)."""
@@ -276,7 +277,14 @@ class Rule:
     def advance_scalar(self, x: list[float], g: list[float]) -> list[float]:
         """Take the step at rank 0 (ROSE-6.2)."""
         move = mul(self.sign(g[0]), self.rc(self.to_operation(-self.options.lr)), self.operation)
-        return [self.rc(add(x[0], move, self.operation))]
+        return [self.rc(add(x[0], self.limited(move), self.operation))]
+
+    def limited(self, change: float) -> float:
+        """Return a change of an element, limited by `max_step` (ROSE-6.4)."""
+        if self.options.max_step is None or math.isinf(self.options.max_step):
+            return change
+        limit = self.to_operation(mul(self.options.lr, self.options.max_step, FLOAT64))
+        return math.copysign(limit, change) if abs(change) > limit else change
 
     def sign(self, value: float) -> float:
         """Return the sign, +0 for zeros and NaN for NaN (ROSE-6.2)."""

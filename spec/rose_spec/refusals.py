@@ -15,13 +15,15 @@ __all__ = ["refused_option", "unnamed_option"]
 def refused_option(value: Mapping[str, Any]) -> str | None:
     """Return the option of a step's "input" that clause 10 does not allow, or None if its arrays are at fault."""
     options = plain_options(value["options"])
-    lr, weight_decay, reference = (options.get(name) for name in ("lr", "weight_decay", "lr_reference"))
+    lr, weight_decay, reference, max_step = map(options.get, ("lr", "weight_decay", "lr_reference", "max_step"))
     if lr is None or not 0.0 <= lr < math.inf:
         return "lr"
     if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
         return "weight_decay"
     if reference is not None and not 0.0 < reference < math.inf:
         return "lr_reference"
+    if max_step is not None and not max_step > 0.0:
+        return "max_step"
     name = options.get("compute_dtype", "fp64")
     compute = COMPUTE_FORMATS.get(name.strip().lower(), FLOAT16) if isinstance(name, str) else None
     is_unknown = isinstance(name, str) and name.strip().lower() not in COMPUTE_FORMATS

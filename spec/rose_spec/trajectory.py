@@ -14,7 +14,7 @@ from rose_spec.vectors import number_from_json, number_to_json, options_from_jso
 
 __all__ = ["Group", "ParamStep", "Trajectory", "update_by_oracle"]
 
-STEP_OPTIONS: Final = ("lr", "weight_decay", "centralize", "stabilize", "compute_dtype", "maximize")
+STEP_OPTIONS: Final = ("lr", "weight_decay", "centralize", "stabilize", "compute_dtype", "maximize", "max_step")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ def _reasons(options: Options, param: Tensor, grad: Tensor, noise: Sequence[int]
         yield f"weight_decay must be a finite number >= 0 or none, got {options.weight_decay}"
     if options.lr_reference is not None and not 0.0 < options.lr_reference < math.inf:
         yield f"lr_reference must be a finite number > 0 or none, got {options.lr_reference}"
+    if options.max_step is not None and not options.max_step > 0.0:
+        yield f"max_step must be a number > 0 or none, got {options.max_step}"
     name = "none" if options.compute_dtype is None else options.compute_dtype.strip().lower()
     compute = COMPUTE_FORMATS.get(name)
     if name not in COMPUTE_FORMATS:

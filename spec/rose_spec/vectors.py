@@ -35,7 +35,7 @@ REVISIONS: Final = {"1.0.2": "v1", "1.0.0": "v1-revision-1.0.0"}
 
 Kind = Literal["step", "refusal", "trajectory", "digest", "noise"]
 # The options of a step whose values are float64 words in JSON.
-NUMBERS: Final = ("lr", "weight_decay", "lr_reference")
+NUMBERS: Final = ("lr", "weight_decay", "lr_reference", "max_step")
 
 
 @dataclass(frozen=True)

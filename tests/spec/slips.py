@@ -20,9 +20,12 @@ class Port:
     def __call__(
         self, param: Any, grad: Any, *, lr: float, weight_decay: float | None = 1e-4, lr_reference: float | None = None,
         centralize: bool = True, stabilize: bool = True, compute_dtype: str | None = "fp64", maximize: bool = False,
-        noise: Any = None,
+        max_step: float | None = None, noise: Any = None,
     ) -> Any:  # fmt: skip
         self.check(param, grad, lr, weight_decay, lr_reference, compute_dtype, noise)
+        if max_step is not None and not max_step > 0.0:
+            raise ValueError(f"max_step is {max_step}")
+        self.limit = math.inf if max_step in (None, math.inf) else lr * max_step
         with np.errstate(all="ignore"):
             self.choose(param.dtype, compute_dtype, noise)
             x, g = self.load(param), self.load(-grad if maximize else grad)
@@ -31,12 +34,12 @@ class Port:
                 x = self.rc(x * self.operation(self.decay(rate, weight_decay)))
             if param.ndim == 0:
                 sign = np.where(np.isnan(g), g, np.sign(g) + 0.0)
-                x = self.rc(x + sign.astype(self.operation) * self.rc(self.operation(-self.rate(lr))))
+                x = self.rc(x + self.limited(sign.astype(self.operation) * self.rc(self.operation(-self.rate(lr)))))
             elif param.size:
                 rows = g.reshape(1 if param.ndim == 1 else param.shape[0], -1)
                 matrix = param.ndim > 1
                 step = self.step(rows, lr, centralize and matrix, stabilize and matrix)
-                x = self.rc(x.reshape(rows.shape) + step)
+                x = self.rc(x.reshape(rows.shape) + self.limited(step))
             return self.store(x.reshape(param.shape), param.dtype, noise)
 
     def check(self, param: Any, grad: Any, lr: Any, decay: Any, reference: Any, name: Any, noise: Any) -> None:
@@ -54,6 +57,10 @@ class Port:
     def choose(self, dtype: Any, name: str | None, noise: Any) -> None:
         self.compute = DTYPES.get(str(name).strip().lower()) or (np.float32 if noise is not None else dtype.type)
         self.operation: Any = np.float64 if self.compute is np.float64 else np.float32
+
+    def limited(self, change: Any) -> Any:
+        limit = self.operation(self.limit)
+        return np.where(change > limit, limit, np.where(change < -limit, -limit, change))
 
     def rc(self, value: Any) -> Any:
         return np.asarray(value).astype(self.operation).astype(self.compute).astype(self.operation)

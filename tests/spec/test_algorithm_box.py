@@ -19,8 +19,12 @@ SPEC = (Path(__file__).parents[2] / "spec" / "SPEC.md").read_text(encoding="utf-
 (BOX,) = re.findall(r"^```python\n(.*?)^```$", SPEC, re.MULTILINE | re.DOTALL)
 DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
-# The box leaves out parameters without elements (ROSE-1.4).
-STEPS = [v for v in load_vectors() if v.kind == "step" and v.input["param"]["words"]]
+# The box leaves out parameters without elements (ROSE-1.4) and the extension ROSE-6.4.
+STEPS = [
+    v
+    for v in load_vectors()
+    if v.kind == "step" and v.input["param"]["words"] and v.input["options"].get("max_step") is None
+]
 
 
 def slices_last(array: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from rose_spec.vectors import load_vectors, number_to_json
 
 FOLDER = Path(__file__).parents[2] / "examples" / "ports"
 SHAPES = [(), (1,), (6,), (1, 1), (3, 1), (1, 5), (4, 3), (2, 3, 2), (0, 3), (2, 40)]
-LIMIT = 150
+LIMIT = 160
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,8 @@ def test_rose_opt_fails_these_clauses_for_these_reasons() -> None:
     failed = {o.vector.clauses[0] for o in outcomes if o.status in ("failed", "unanswered")}
     assert failed == set(ROSE_OPT_FAILS)
     assert {o.detail for o in outcomes if o.status == "unsupported"} == {
+        "no option max_step",
+        "no option max_step, maximize",
         "no option maximize",
         "no option sr_seed, so no portable noise",
         "an optimizer does not return its noise; trajectories with sr_seed check it",

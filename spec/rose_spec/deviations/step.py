@@ -104,7 +104,22 @@ class SignOfNanIsZero(Rule):
         return 0.0 if math.isnan(value) else super().sign(value)
 
 
+class MaxStepIgnored(Rule):
+    def limited(self, change: float) -> float:
+        return change
+
+
+class MaxStepIsAbsolute(Rule):
+    def limited(self, change: float) -> float:
+        limit = self.options.max_step
+        return change if limit is None or not abs(change) > limit else math.copysign(self.to_operation(limit), change)
+
+
 STEP: Final = (
+    known_as("max-step-ignored", "max_step is ignored", "ROSE-6.4", MaxStepIgnored),
+    known_as(
+        "max-step-absolute", "max_step limits the change itself, not its multiple of lr", "ROSE-6.4", MaxStepIsAbsolute
+    ),
     known_as("empty-unsupported", "a parameter without elements gets no answer", "ROSE-1.4", EmptyUnsupported),
     known_as(
         "division-first", "g is first divided by the denominator, then multiplied by lr", "ROSE-6.1", DivisionFirst

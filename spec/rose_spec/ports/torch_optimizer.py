@@ -25,7 +25,7 @@ GROUP_KEYS: Final = ("params", "initial_lr", "max_lr")
 # The options of the specification, which may be renamed.
 OPTIONS: Final = (
     *("lr", "weight_decay", "wd_schedule", "centralize", "stabilize", "maximize"),
-    *("compute_dtype", "bf16_sr", "sr_seed"),
+    *("compute_dtype", "bf16_sr", "sr_seed", "max_step"),
 )
 NARROW: Final = ("fp16", "bf16", "float16", "bfloat16")
 

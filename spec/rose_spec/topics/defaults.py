@@ -15,6 +15,7 @@ NOTES: Final[dict[str, Any]] = {
     "default-compute_dtype": "compute_dtype is left out: fp64.",
     "default-maximize": "maximize is left out: false.",
     "default-sr_seed": "sr_seed is left out: 0.",
+    "default-max_step": "max_step is left out: none.",
 }
 
 GRAD = [[0.3, -0.7, 1.9], [2.2, 0.4, 1.1], [-5.0, 9.0, 30.0]]
@@ -55,6 +56,8 @@ def _add_steps(topic: Topic) -> None:
     vector = given(lr=0.5, weight_decay=0.0)
     options = "default-maximize default-centralize"
     topic.bare_step("vector", "10.1 4.2 1.3", f64([0.0] * 3), f64([1.0, 3.0, 2.0]), flags=options, **vector)
+    steep = f64([0.0] * 3), f64([1.0, 1.0, 1.0001])
+    topic.bare_step("max_step", "10.1 6.4", *steep, flags="default-max_step", **vector)
     wide = f32([[0.0, 0.0]]), f32([[3e38, -3e38]])
     topic.bare_step("compute_dtype-range", "10.1", *wide, flags="default-compute_dtype", **vector)
     narrow = bf16(row(4)), bf16(row(4, start=0.3, factor=-0.7))

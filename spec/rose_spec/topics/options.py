@@ -59,6 +59,8 @@ def _add_numbers(topic: Topic) -> None:
         topic.refusal(f"lr-reference-{name}", "10.1 11.1", *arrays, lr=0.1, lr_reference=value)
     arrays = f32([1.0, 2.0]), f32([0.5, -1.0])
     topic.refusal("lr-reference-zero", "10.1 11.1", *arrays, lr=0.1, lr_reference=0.0)
+    for name, value in (("zero", 0.0), ("negative", -1.0), ("nan", math.nan)):
+        topic.refusal(f"max-step-{name}", "10.1 11.1", *arrays, lr=0.1, max_step=value)
     topic.refusal("lr-nan-rank-0", "11.1", f32(1.0), f32(0.5), lr=math.nan)
     topic.refusal("lr-nan-matrix", "11.1", f32([[1.0]]), f32([[0.5]]), lr=math.nan)
     topic.refusal("lr-least-negative", "11.1", *arrays, lr=-5e-324)

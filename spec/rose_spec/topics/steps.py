@@ -2,7 +2,7 @@
 
 import math
 
-from rose_spec.topics.topic import Topic, array, bf16, f16, f32, f64, row, zeros
+from rose_spec.topics.topic import Topic, array, bf16, f16, f32, f64, given, row, zeros
 
 __all__ = ["build"]
 
@@ -15,6 +15,7 @@ def build() -> Topic:
     _add_sign_rounding(topic)
     _add_learning_rates(topic)
     _add_overflow(topic)
+    _add_limits(topic)
     return topic
 
 
@@ -95,3 +96,38 @@ def _add_overflow(topic: Topic) -> None:
     subnormal = f32(["00000003", "80000005"])
     topic.step("result-subnormal-float32", "6.3", subnormal, f32([1.0, -1.0]), lr=2.0**-148)
     topic.step("result-subnormal-float16", "6.3", f16(["0003", "8005"]), f16([1.0, -1.0]), lr=2.0**-23)
+
+
+def _add_limits(topic: Topic) -> None:
+    """Limit the change of an element to max_step * lr."""
+    nearly_equal = [1.0, 1.0, 1.0000001]
+    for dtype in ("float64", "float32", "float16", "bfloat16"):
+        grad = f64(nearly_equal) if dtype == "float64" else f32(nearly_equal)
+        topic.step(f"limited-{dtype}", "6.4", array(dtype, [0.5, -0.5, 2.0]), grad, lr=0.1, max_step=1.7)
+    matrix = [row(4, start=0.3), row(4, start=5.0, factor=-0.4)]
+    for compute in ("fp64", "fp32", "fp16", "bf16"):
+        arrays = f32([row(4), row(4, start=-0.3)]), f32(matrix)
+        options = given(lr=0.3, max_step=0.13, compute_dtype=compute, show=True)
+        topic.step(f"limited-matrix-{compute}", "6.4 2.4", *arrays, **options)
+    # Only one of the two elements is beyond the limit, in either direction; one is exactly at it.
+    topic.step("limited-above", "6.4", f64([1.0, 1.0]), f64([-1.0, 0.25]), lr=0.5, max_step=0.25)
+    topic.step("limited-below", "6.4", f64([1.0, 1.0]), f64([2.0, -0.5]), lr=0.5, max_step=0.25)
+    topic.step("limited-at-the-limit", "6.4", f64([1.0, 1.0]), f64([2.0, -2.0]), lr=0.5, max_step=0.5)
+    # The decay is not limited.
+    options = given(lr=0.5, max_step=0.125, weight_decay=1.5)
+    topic.step("limited-after-decay", "6.4 3.1", f64([8.0, -6.0]), f64([2.0, 1.0]), **options)
+    topic.step("limited-maximized", "6.4 1.3", f64([1.0, 1.0]), f64([2.0, -1.0]), lr=0.5, max_step=0.25, maximize=True)
+    for name, value in (("nan", math.nan), ("infinity", math.inf)):
+        topic.step(f"limited-{name}", "6.4", f32([1.0, 2.0]), f32([value, 1.0]), lr=0.5, max_step=0.25)
+    for name, value in (("positive", 3.0), ("negative", -0.25), ("zero", 0.0), ("nan", math.nan)):
+        topic.step(f"limited-sign-of-{name}", "6.4 6.2", f32(1.0), f32(value), lr=0.3, max_step=0.7)
+    topic.step("limited-sign-in-fp16", "6.4 6.2", f32(1.0), f32(3.0), lr=0.3, max_step=0.7, compute_dtype="fp16")
+    # lr * max_step is rounded to float64 first, then to float32.
+    options = given(lr=0.1, max_step=0.7, compute_dtype="fp32")
+    topic.step("limited-in-float32", "6.4 2.4", zeros("float64", 2), f32([4.0, 3.0]), **options)
+    arrays = f64([1.0, -0.0]), f64([2.0, 1.0])
+    topic.step("limited-lr-zero", "6.4", *arrays, lr=0.0, max_step=0.5)
+    for name, most in (("none", None), ("infinite", math.inf), ("huge", 1e300)):
+        options = given(lr=0.5, max_step=most)
+        topic.step(f"limit-{name}", "6.4 10.1", f64([1.0, 2.0]), f64([1.0, 1.5]), **options)
+    topic.step("limit-overflows", "6.4", f64([1.0, 2.0]), f64([1.0, 1.5]), lr=1e200, max_step=1e200)
