@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,15 +51,14 @@ class _Terminated(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1, or 2 if the harness failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):  # a port's text may have characters that the terminal lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     parsed = parser().parse_args(given)
     commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate, "mutants": _mutants}
     try:
-        status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
+        with _terminable():
+            status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
         sys.stdout.flush()  # raises BrokenPipeError here if the reader is gone
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
@@ -75,8 +74,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _terminate(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a signal handler)
-    raise _Terminated
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise an exception at SIGTERM, so that the program of a port is killed."""
+
+    def terminate(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a signal handler)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _run(parsed: argparse.Namespace, command: str) -> int:

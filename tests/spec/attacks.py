@@ -72,8 +72,10 @@ class Run:
     left: list[int]
 
 
-def attack(script: str, folder: Path, arguments: Sequence[str], *, interrupt_after: float = 0.0) -> Run:
-    """Run the kit on a script as a program, and measure the run."""
+def attack(
+    script: str, folder: Path, arguments: Sequence[str], *, interrupt_after: float = 0.0, number: int = signal.SIGINT
+) -> Run:
+    """Run the kit on a script as a program, and measure the run; after some seconds, send the kit a signal."""
     file = folder / "port.py"
     file.write_text(script)
     command = [sys.executable, "-m", "rose_spec", "run", "--program", f"{sys.executable} -S {file}", *arguments]
@@ -82,7 +84,7 @@ def attack(script: str, folder: Path, arguments: Sequence[str], *, interrupt_aft
         kit = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         if interrupt_after:
             time.sleep(interrupt_after)
-            os.killpg(kit.pid, signal.SIGINT)
+            os.killpg(kit.pid, number)
         _, status, usage = os.wait4(kit.pid, 0)
         kit.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,11 @@ def test_an_interrupted_run_exits_with_130_and_keeps_the_report_that_was_there(
         assert run.output == b"rose_spec: interrupted, so there is no report\n"
     assert old.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "output", "port.py"]
+
+
+def test_a_terminated_run_leaves_no_process(tmp_path: Path) -> None:
+    run = attack(ATTACKS["is slow"], tmp_path, (), interrupt_after=2.0, number=signal.SIGTERM)
+    assert (run.status, run.output, run.left) == (143, b"", [])
 
 
 def test_a_report_replaces_a_file_and_is_valid_after_an_attack(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_a_breach_of_the_protocol_exits_with_2_and_is_shown(tmp_path: Path, caps
     assert output.count("must be a JSON object on one line, got 'Hello'") == 1
     assert "\n21 vectors unanswered: step-matrix: a reply must be a JSON object" in output
     assert "The smallest failing vector" not in output
+    assert "clause" not in output  # no table, since nothing was answered
     content = json.loads(report.read_text())
     assert (content["exit_status"], {v["status"] for v in content["vectors"]}) == (2, {"unanswered"})
 

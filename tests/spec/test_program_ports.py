@@ -14,7 +14,7 @@ from rose_spec.oracle import Tensor
 from rose_spec.outcome import Outcome
 from rose_spec.ports import HarnessError, ProtocolError
 from rose_spec.ports.program import ProgramPort
-from rose_spec.ports.protocol import Dialect, read_reply, write_request
+from rose_spec.ports.protocol import Dialect, read_reply, reply_id, write_request
 from rose_spec.replies import Answer, NoiseRequest, Refused, StepRequest, Unsupported
 from rose_spec.vectors import Vector
 from tests.spec.samples import samples
@@ -288,6 +288,39 @@ def test_replies_as_text() -> None:
     assert read_reply(line, REQUEST, "float64", "text") == answer
     assert read_reply("a refused lr is bad", REQUEST, "float64", "text") == Refused("lr is bad")
     assert read_reply("a unsupported", REQUEST, "float64", "text") == Unsupported("")
+
+
+def test_a_reason_in_text_is_the_rest_of_the_line_and_is_not_decoded() -> None:
+    assert read_reply("a refused lr=%20 is  100% wrong", REQUEST, "float64", "text") == Refused("lr=%20 is  100% wrong")
+    assert read_reply("a unsupported \x1b[2J", REQUEST, "float64", "text") == Unsupported(r"\x1b[2J")
+
+
+PARAM = '"param": {"dtype": "float32", "shape": [], "words": ["3f800000"]}'
+
+
+def test_a_null_in_json_is_an_absent_key() -> None:
+    right = Answer(Tensor("float32", (), (1.0,)))
+    for key in ("refused", "unsupported", "words", "mean", "trust", "why"):
+        assert read_reply(f'{{"id": "a", {PARAM}, "{key}": null}}', REQUEST, "float64", "json") == right
+    for text in ("true", "[]", "{}", "1"):
+        with pytest.raises(ProtocolError, match="refused must be the reason, a string"):
+            read_reply(f'{{"id": "a", "refused": {text}}}', REQUEST, "float64", "json")
+
+
+def test_intermediate_values_of_another_operation_dtype_are_read() -> None:
+    """A port that reads compute dtype none as float32 sends words of float32, which is no breach of the protocol."""
+    answer = read_reply(f'{{"id": "a", {PARAM}, "range": ["3fc00000"]}}', REQUEST, "float64", "json")
+    assert isinstance(answer, Answer)
+    assert answer.intermediates == {"range": [1.5]}
+    with pytest.raises(ProtocolError, match="words of range must have 16 hexadecimal digits, got '3fc00000'"):
+        read_reply(f'{{"id": "a", {PARAM}, "range": ["{0:016x}", "3fc00000"]}}', REQUEST, "float64", "json")
+
+
+def test_the_other_format_is_suggested() -> None:
+    with pytest.raises(ProtocolError, match=r"must be a JSON object, got 'a param=.*; --format text reads text"):
+        reply_id("a param=float32::3f800000", "json", "a")
+    with pytest.raises(ProtocolError, match=r"must be text, got '\{\}'; --format json reads JSON"):
+        reply_id("{}", "text", "a")
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,26 @@ def test_a_result_that_is_not_a_floating_point_array_is_unanswered() -> None:
     assert "returned str of dtype <U4" in outcome.detail
 
 
+def test_a_function_may_return_and_raise_anything() -> None:
+    class NoArray:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("\x1b[2J")
+
+    class NoTextError(ValueError):
+        def __str__(self) -> str:
+            raise KeyError
+
+    def raises(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise NoTextError
+
+    outcome = outcome_of(FunctionPort(lambda *_, **__: NoArray()), "step-matrix")
+    assert outcome.detail == r"returned NoArray, which is no array: RuntimeError: \x1b[2J"
+    outcome = outcome_of(FunctionPort(raises), "step-matrix")
+    assert outcome.detail.endswith("NoTextError: an error whose text raises KeyError")
+    for result in (None, [[1.0], [2.0, 3.0]], {}, 1j, np.zeros(2, object)):
+        assert outcome_of(FunctionPort(lambda *_, result=result, **__: result), "step-matrix").status == "unanswered"
+
+
 def test_a_trajectory_continues_from_the_results_of_the_port_and_names_the_first_wrong_update() -> None:
     calls = 0
 
@@ -193,7 +213,7 @@ def test_a_wrong_digest_fails_even_if_no_compared_case_differs() -> None:
 def test_the_first_wrong_word_of_noise_is_named() -> None:
     wrong = check_vector(ScriptedPort(Words([0] * 7)), VECTORS["noise-words"])
     short = check_vector(ScriptedPort(Words([])), VECTORS["noise-words"])
-    assert (wrong.detail, short.detail) == ("word 0 differs", "0 words, not 7")
+    assert (wrong.detail, short.detail) == ("word 0: expected 381e, got 0000", "0 words, not 7")
     assert check_vector(ScriptedPort(Words([])), VECTORS["step-matrix"]).status == "failed"
 
 

@@ -124,7 +124,7 @@ class ChildProcess:
         return bytes(self._rest)
 
     def error_tail(self) -> bytes:
-        """Return the last bytes of the standard error so far."""
+        """Return the last bytes of the standard error so far; after a kill, of all of it."""
         return bytes(self._tail)
 
     def kill(self) -> None:

@@ -99,7 +99,7 @@ class ProgramPort:
                 self._refuse_rest(rest.strip().splitlines()[0])
         except TimeoutError:
             text = f"the port did not exit within {self._timeout:g} s of the end of its input"
-            raise ProtocolError(text + self._stderr_tail()) from None
+            raise ProtocolError(text + self._kill()) from None
         finally:
             self._kill()
 
@@ -162,29 +162,24 @@ class ProgramPort:
 
     def _fail(self, name: str, problem: str) -> NoReturn:
         """Kill the process, and raise an error of the protocol."""
-        text = f"{name}: {problem}{self._stderr_tail()}"
-        self._kill()
-        raise ProtocolError(text)
+        raise ProtocolError(f"{name}: {problem}{self._kill()}") from None
 
     def _no_reply(self, reason: str) -> Failed:
         """Kill the process, and return the failure; raise after too many unanswered requests in a row."""
-        reason += self._stderr_tail()
-        self._kill()
+        reason += self._kill()
         self._unanswered += 1
         if self._unanswered >= MAX_UNANSWERED:
             raise ProtocolError(f"{MAX_UNANSWERED} requests in a row had no reply; the last: {reason}")
         return Failed(reason)
 
-    def _kill(self) -> None:
+    def _kill(self) -> str:
+        """Kill the process, and return the last lines of its standard error."""
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-
-    def _stderr_tail(self) -> str:
-        """Return the last lines of the program's standard error."""
-        tail = b"" if self._process is None else self._process.error_tail()
-        text = "\n".join(printable(line) for line in tail.decode(errors="replace").strip().splitlines())
-        return f"\nits standard error ends with:\n{text}" if text else ""
+        if process is None:
+            return ""
+        process.kill()
+        lines = process.error_tail().decode(errors="replace").strip().splitlines()
+        return "\n".join(["\nits standard error ends with:", *map(printable, lines)]) if lines else ""
 
 
 def decoded(line: bytes) -> str:
