@@ -129,14 +129,14 @@ def floating_dtype(x: Array, argument: str) -> str:
     return name
 
 
-def require_like(x: Array, other: Array, names: tuple[str, str]) -> None:
+def require_like(x: Array, other: Array, names: tuple[str, str], *, any_shape: bool = False) -> None:
     """Raise unless `other` has the library, the shape and the device of `x`. `names` has the names of both arrays."""
     name, others_name = names
     if library(x) != library(other):
         raise TypeError(
             f"{others_name} is an array of {library(other)}, {name} of {library(x)}; they must be of one library"
         )
-    if x.shape != other.shape:
+    if x.shape != other.shape and not any_shape:
         raise ValueError(
             f"{others_name} has shape {tuple(other.shape)}, {name} has {tuple(x.shape)}; they must be equal"
         )

@@ -1,0 +1,1 @@
+"""Tests of `rose_core.peers`."""
