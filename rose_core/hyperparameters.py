@@ -12,7 +12,15 @@ import numpy as np
 from rose_core.namespace import Array, dtype_name, has_float64
 from rose_core.rounding import ComputeDtype
 
-__all__ = ["COMPUTE_DTYPES", "Hyperparameters", "resolve_compute_dtype", "unsigned", "validate", "validated"]
+__all__ = [
+    "COMPUTE_DTYPES",
+    "Hyperparameters",
+    "real_number",
+    "resolve_compute_dtype",
+    "unsigned",
+    "validate",
+    "validated",
+]
 
 COMPUTE_DTYPES: Final[Mapping[str, ComputeDtype | None]] = {
     "float64": "fp64",
@@ -138,7 +146,7 @@ def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
     return number
 
 
-def _number(option: str, value: Any, allowed: str) -> float:
+def real_number(option: str, value: Any, allowed: str) -> float:
     """Return the value of a real number, or of an array with one element and at most one axis, as a float."""
     if hasattr(value, "dtype"):
         is_one = getattr(value, "shape", None) in ((), (1,))
@@ -156,7 +164,7 @@ def _number(option: str, value: Any, allowed: str) -> float:
 
 def _non_negative(option: str, value: Any) -> float:
     allowed = "a finite number >= 0"
-    number = _number(option, value, allowed)
+    number = real_number(option, value, allowed)
     if not 0.0 <= number < math.inf:
         raise ValueError(f"{option} must be {allowed}, got {value!r}")
     return number
@@ -169,7 +177,7 @@ def _weight_decay(option: str, value: Any) -> float:
 def _reference(option: str, value: Any, allowed: str = "None or a finite learning rate > 0") -> float | None:
     if value is None:
         return None
-    number = _number(option, value, allowed)
+    number = real_number(option, value, allowed)
     if not 0.0 < number < math.inf:
         raise ValueError(f"{option} must be {allowed}, got {value!r}")
     return number

@@ -14,12 +14,14 @@ from rose_core.namespace.arrays import (
     array_namespace,
     dtype_name,
     floating_dtype,
+    full,
     has_float16,
     has_float64,
     quiet,
     require_array,
     require_integer_words,
     require_like,
+    stores_bfloat16,
 )
 from rose_core.namespace.bits import (
     bfloat16_from_float32_bits,
@@ -42,6 +44,7 @@ __all__ = [
     "float32_bits",
     "float32_from_bits",
     "floating_dtype",
+    "full",
     "has_float16",
     "has_float64",
     "quiet",
@@ -49,6 +52,7 @@ __all__ = [
     "require_integer_words",
     "require_like",
     "square_root",
+    "stores_bfloat16",
     "to_word",
     "to_words",
 ]

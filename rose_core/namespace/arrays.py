@@ -12,6 +12,7 @@ __all__ = [
     "astype",
     "dtype_name",
     "floating_dtype",
+    "full",
     "has_float16",
     "has_float64",
     "library",
@@ -90,6 +91,12 @@ def astype(x: Any, dtype: str) -> Any:
         return x.astype(dtype)
     xp = array_namespace(x)
     return xp.astype(x, getattr(xp, dtype))
+
+
+def full(shape: tuple[int, ...], value: float, dtype: str, like: Array) -> Any:
+    """Return an array of equal elements in a dtype of the standard, of the library and on the device of `like`."""
+    xp = array_namespace(like)
+    return xp.full(shape, value, dtype=getattr(xp, dtype), device=like.device)
 
 
 def stores_bfloat16(x: Array) -> bool:

@@ -1,1 +1,1 @@
-"""Tests of `rose_core.peers`."""
+"""Tests of the rules that people would take instead of Rose."""

@@ -1,0 +1,249 @@
+"""The base class of all rules: hyperparameters, states, one step of one parameter.
+
+A rule has one formula, `compute`, over whole arrays in the operation dtype: float64, or float32 with
+``compute_dtype="fp32"``. A number from Python is rounded to it once, by the operation that takes it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Final, Literal, NamedTuple
+
+from rose_core.hyperparameters import real_number, unsigned
+from rose_core.namespace import (
+    Array,
+    array_namespace,
+    bfloat16_from_float32_bits,
+    detached,
+    dtype_name,
+    floating_dtype,
+    full,
+    has_float64,
+    quiet,
+    require_like,
+)
+from rose_core.noise import NoiseKey, noise_in_range
+from rose_core.peers.options import check_options, choice
+from rose_core.peers.states import leaves, map_leaves, rebuilt
+from rose_core.rounding import ComputeDtype, to_compute, to_storage
+
+__all__ = ["STATE_NOISE", "At", "Rule", "StateNoise", "round_states", "widen_states"]
+
+# State number j of a parameter takes the noise words from (j + 1) * 2**48 on, and the parameter those from 0 on.
+STATE_NOISE: Final = 2**48
+StateNoise = Callable[[int, Any], Any]
+"""Returns the noise words of the state with a number, given an array of its shape."""
+
+# Rules that draw random numbers take their words from here on.
+_DRAWN: Final = 2**62
+
+
+class At(NamedTuple):
+    """The numbers of one step of one parameter.
+
+    Attributes
+    ----------
+    step : the number of this step, from 1 on.
+    lr : the learning rate.
+    compute : the compute dtype, "fp64" or "fp32".
+    key : the key of the parameter's noise at this step.
+    """
+
+    step: int
+    lr: float
+    compute: ComputeDtype
+    key: NoiseKey
+
+    def draw(self, count: int, like: Array, start: int = 0) -> Any:
+        """Return random words in [0, 2**16), in int32. Two calls in one step take different starts, below 2**61."""
+        return noise_in_range(self.key, _DRAWN + start, _DRAWN + start + count, like=like)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule of optimization: its hyperparameters, and the direction of a step as a function of arrays.
+
+    Parameters
+    ----------
+    state_dtype : str or None
+        Dtype of the state: "float32", "float64" or "bfloat16". None is float32 for parameters of 16 bits, and the
+        parameter's own dtype for others. bfloat16 states are rounded stochastically.
+    compute_dtype : str
+        Dtype of the arithmetic: "fp64" or "fp32".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option has a value that is not allowed; the message names it.
+    """
+
+    state_dtype: str | None = choice(None, "float32", "bfloat16", "float64")
+    compute_dtype: Literal["fp64", "fp32"] = choice("fp64", "fp32")
+
+    default_weight_decay: ClassVar[float] = 0.0
+    """The weight decay of an optimizer that is given none."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether an element of the result depends only on the same element of each array, and on scalar states."""
+        return True
+
+    def init(self, param: Array, /) -> Any:
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        param : array of float64, float32, float16 or bfloat16
+            The parameter.
+
+        Returns
+        -------
+        named tuple of arrays
+            The state, of the library and device of `param`. An unused field is None.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the rule cannot update such a parameter.
+        """
+        floating_dtype(param, "param")
+        self.check_param(param, "param")
+        return self.init_state(param)
+
+    @quiet
+    def update(
+        self,
+        grad: Array,
+        state: Any,
+        param: Array,
+        /,
+        *,
+        step: int,
+        lr: float = 0.0,
+        seed: int = 0,
+        index: int = 0,
+        bf16_sr: bool = True,
+    ) -> tuple[Any, Any]:
+        """Return the direction of a step and the new state. The caller subtracts ``lr`` times the direction.
+
+        Parameters
+        ----------
+        grad : array, the shape of `param`
+            The gradient.
+        state : named tuple of arrays
+            The state that `init` or the previous step returned. It is not changed.
+        param : array of float64, float32, float16 or bfloat16
+            The parameter.
+        step : int
+            The number of this step, from 1 on.
+        lr : float
+            The learning rate, for rules that read it. Most do not.
+        seed, index : int
+            The seed of the noise, in [0, 2**64), and the index of the parameter, in [0, 2**32).
+        bf16_sr : bool
+            Whether bfloat16 states are rounded stochastically.
+
+        Returns
+        -------
+        direction : array of float64, or of float32 with ``compute_dtype="fp32"``
+            The direction, of the shape of `param`.
+        state : named tuple of arrays
+            The new state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not allowed; the message names it.
+        """
+        compute = self.checked_compute_dtype(param, grad)
+        if not isinstance(state, tuple):
+            raise TypeError(f"state must be the named tuple that init returns, got {type(state).__name__}")
+        number = unsigned("step", step, bits=32)
+        if number == 0:
+            raise ValueError("step must be an integer >= 1, got 0")
+        key = NoiseKey(unsigned("seed", seed, bits=64), number - 1, unsigned("index", index, bits=32))
+        at = At(number, real_number("lr", lr, "a finite number"), compute, key)
+        g, x = (to_compute(array, compute) for array in detached(grad, param))
+        if 0 in param.shape:
+            return array_namespace(x).zeros_like(x), state
+        direction, new = self.compute(g, widen_states(state, compute), x, at)
+        noise = partial(state_noise, key) if bf16_sr else None
+        return array_namespace(param).asarray(direction), round_states(new, state, noise)
+
+    def checked_compute_dtype(
+        self, param: Array, grad: Array, names: tuple[str, str] = ("param", "grad")
+    ) -> ComputeDtype:
+        """Return the compute dtype of a step, or raise for arrays that the rule refuses. `names` has their names."""
+        floating_dtype(param, names[0])
+        floating_dtype(grad, names[1])
+        require_like(param, grad, names)
+        self.check_param(param, names[0])
+        if self.compute_dtype == "fp64" and not has_float64(param):
+            raise ValueError(
+                f'compute_dtype="fp64" needs float64, which device {param.device} does not have; '
+                'use compute_dtype="fp32", whose results are not bit-exact there'
+            )
+        return self.compute_dtype
+
+    # What a rule defines:
+
+    def check_param(self, param: Array, name: str) -> None:
+        """Raise unless the rule can update this parameter, called `name`."""
+
+    def init_state(self, param: Array) -> Any:
+        """Return the state before the first step, given a parameter that is checked."""
+        raise NotImplementedError
+
+    def compute(self, g: Any, state: Any, x: Any, at: At) -> tuple[Any, Any]:
+        """Return the direction and the new state. All arrays are in the operation dtype, and nothing is rounded."""
+        raise NotImplementedError
+
+    def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
+        """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay` first.
+
+        A rule whose step is no multiple of the learning rate overrides this method.
+        """
+        x = x * decay
+        direction, state = self.compute(g, state, x, at)
+        return x - at.lr * direction, state
+
+    def zeros(self, param: Array, shape: tuple[int, ...] | None = None) -> Any:
+        """Return an array of zeros in the dtype of the state, of the shape of the parameter or of another one."""
+        dtype = self.state_dtype or ("float64" if dtype_name(param) == "float64" else "float32")
+        shape = tuple(param.shape) if shape is None else shape
+        if dtype == "bfloat16":
+            return bfloat16_from_float32_bits(full(shape, 0, "int32", like=param))
+        return full(shape, 0.0, dtype, like=param)
+
+    @staticmethod
+    def scalar(param: Array, value: float = 0.0) -> Any:
+        """Return a number of the state: an array of rank 0 in float64, or in float32 on a device without float64."""
+        return full((), value, "float64" if has_float64(param) else "float32", like=param)
+
+
+def widen_states(state: Any, compute: ComputeDtype) -> Any:
+    """Return a state in the operation dtype."""
+    return map_leaves(lambda leaf: to_compute(leaf, compute), state)
+
+
+def round_states(new: Any, old: Any, noise: StateNoise | None) -> Any:
+    """Round a new state to the dtypes of the old one, bfloat16 with noise unless it is None."""
+    rounded: list[Any] = []
+    for number, (leaf, before) in enumerate(zip(leaves(new), leaves(old), strict=True)):
+        if leaf is None:
+            rounded.append(None)
+            continue
+        dtype = dtype_name(before)
+        words = noise(number, leaf) if dtype == "bfloat16" and noise is not None else None
+        rounded.append(array_namespace(before).asarray(to_storage(leaf, dtype, words)))
+    return rebuilt(new, iter(rounded))
+
+
+def state_noise(key: NoiseKey, number: int, x: Array) -> Any:
+    """Return the noise words of all elements of the state with this number."""
+    start, count = (number + 1) * STATE_NOISE, math.prod(x.shape)
+    return array_namespace(x).reshape(noise_in_range(key, start, start + count, like=x), x.shape)

@@ -1,0 +1,1 @@
+"""Rules whose result at an element depends on this element only."""
