@@ -8,5 +8,6 @@ rule to parameters. The same inputs give the same bits on every array library.
 from rose_core.peers.base import Rule
 from rose_core.peers.elementwise.adam import Adam, AdamW
 from rose_core.peers.elementwise.sgd import SGD
+from rose_core.peers.matrix.muon import Muon
 
-__all__ = ["SGD", "Adam", "AdamW", "Rule"]
+__all__ = ["SGD", "Adam", "AdamW", "Muon", "Rule"]

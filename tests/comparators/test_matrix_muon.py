@@ -1,0 +1,66 @@
+"""Muon beside torch.optim.Muon and pytorch_optimizer, 20 steps in float64."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rose_core.peers import Muon
+from tests.peers.trajectories import Data, data_of, trajectory
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+LR = 0.02
+SHAPES = [(6, 4), (4, 6), (5, 5)]
+
+
+def torch_trajectory(make: Any, data: Data) -> np.ndarray:
+    """Return the parameter after all steps of an optimizer of torch's kind."""
+    param = torch.nn.Parameter(torch.from_numpy(data.param.copy()))
+    optimizer = make(param)
+    for grad in data.grads:
+        param.grad = torch.from_numpy(np.array(grad))
+        optimizer.step()
+    return param.detach().numpy()
+
+
+def relative_difference(actual: np.ndarray, expected: np.ndarray, start: np.ndarray) -> float:
+    """Return the largest difference, relative to the largest change of an element."""
+    return float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected - start)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("adjust", [None, "match_rms_adamw"])
+def test_torch_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], nesterov: bool, adjust: Any) -> None:
+    """The cast to bfloat16 in torch gives float64 here, so that the formulas can be compared."""
+    data = data_of(shape, "float64")
+    options = {"scale": "spectral", "extra_scale": 0.2} if adjust else {"scale": "shape_scaling"}
+    rule = Muon(nesterov=nesterov, coefficient_set="simple", eps=1e-7, **options)
+
+    def make(param: Any) -> Any:
+        return torch.optim.Muon([param], lr=LR, weight_decay=0.0, nesterov=nesterov, adjust_lr_fn=adjust)
+
+    ours, _ = trajectory(rule, data, np.asarray, lr=LR)
+    in_bfloat16 = torch_trajectory(make, data)
+    assert 1e-4 < relative_difference(in_bfloat16, ours, data.param) < 0.05
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x.double().clone())
+    assert relative_difference(torch_trajectory(make, data), ours, data.param) < 1e-9
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (4, 3, 2, 2)])
+def test_pytorch_optimizer_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    others = pytest.importorskip("pytorch_optimizer", reason="pytorch_optimizer is not installed")
+    from pytorch_optimizer.optimizer.muon import base
+
+    data = data_of(shape, "float64")
+    rule = Muon(nesterov=True, coefficient_set="simple", scale="spectral", extra_scale=0.2, eps=1e-7)
+
+    def make(param: Any) -> Any:
+        return others.Muon([{"params": [param], "use_muon": True}], lr=LR, use_adjusted_lr=True)
+
+    ours, _ = trajectory(rule, data, np.asarray, lr=LR)
+    in_float64 = partial(base.zero_power_via_newton_schulz_5, dtype=torch.float64)
+    monkeypatch.setattr(base, "zero_power_via_newton_schulz_5", in_float64)
+    assert relative_difference(torch_trajectory(make, data), ours, data.param) < 1e-9

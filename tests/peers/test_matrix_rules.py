@@ -1,0 +1,109 @@
+"""The matrix rules: same bits on every array library, options, stacks, and arrays of higher rank."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rose_core.peers import Rule
+from rose_core.peers.matrix.layout import MatrixRule
+from rose_core.peers.states import leaves
+from tests.backends import Backend, backends
+from tests.bits import assert_same_bits, host
+from tests.peers.matrix_cases import MATRIX_RULES, MATRIX_VARIANTS
+from tests.peers.trajectories import assert_same_trajectory, data_of, trajectory
+from tests.strategies import examples
+
+VARIANTS: dict[str, Rule] = {
+    name: replace(MATRIX_RULES[rule], **options) for name, (rule, options) in MATRIX_VARIANTS.items()
+}
+CASES = MATRIX_RULES | VARIANTS
+ALL_RULES = pytest.mark.parametrize("rule", MATRIX_RULES.values(), ids=MATRIX_RULES)
+DTYPES = [("float32", None), ("float32", "bfloat16"), ("bfloat16", None), ("bfloat16", "bfloat16"), ("float64", None)]
+
+
+@backends
+@pytest.mark.parametrize("name", CASES)
+def test_a_trajectory_of_20_steps(backend: Backend, name: str) -> None:
+    """Each case runs with one pair of dtypes, and each rule with all of them."""
+    number = list(CASES).index(name)
+    for dtype, state_dtype in DTYPES if name in MATRIX_RULES else DTYPES[number % 5 :][:1]:
+        if dtype in backend.dtypes and (state_dtype or dtype) in backend.dtypes:
+            rule, data = replace(CASES[name], state_dtype=state_dtype), data_of((5, 4), dtype)
+            expected = trajectory(rule, data, np.asarray)
+            actual = trajectory(rule, data, backend.array)
+            assert np.all(np.isfinite(host(expected[0]).astype(np.float64)))
+            assert_same_trajectory(actual, expected, backend=backend.name, what=f"{name} {dtype} {state_dtype}")
+
+
+@backends
+@given(
+    name=st.sampled_from(list(CASES)),
+    shape=st.sampled_from([(1, 1), (1, 5), (3, 4), (6, 2), (2, 3, 2)]),
+    dtypes=st.sampled_from(DTYPES),
+    compute=st.sampled_from(["fp64", "fp32"]),
+    seed=st.integers(0, 2**16),
+)
+@examples(12)
+def test_trajectories(
+    backend: Backend, name: str, shape: tuple[int, ...], dtypes: Any, compute: str, seed: int
+) -> None:
+    if not {dtypes[0], dtypes[1] or dtypes[0]} <= set(backend.dtypes):
+        dtypes = "float32", None
+    rule, data = (
+        replace(CASES[name], state_dtype=dtypes[1], compute_dtype=compute),
+        data_of(shape, dtypes[0], steps=3, seed=seed),
+    )
+    expected, actual = (trajectory(rule, data, array) for array in (np.asarray, backend.array))
+    assert_same_trajectory(actual, expected, backend=backend.name, what=f"{rule} {shape} {dtypes}")
+
+
+@pytest.mark.parametrize("name", MATRIX_VARIANTS)
+def test_every_option_changes_the_result(name: str) -> None:
+    data = data_of((5, 4), "float64", steps=6)
+    base, _ = trajectory(MATRIX_RULES[MATRIX_VARIANTS[name][0]], data, np.asarray)
+    assert np.any(trajectory(VARIANTS[name], data, np.asarray)[0] != base)
+
+
+@ALL_RULES
+def test_every_option_has_a_case(rule: Rule) -> None:
+    own = {field.name for field in fields(rule)} - {field.name for field in fields(MatrixRule)}
+    name = type(rule).__name__
+    assert own <= set().union(*(options for other, options in MATRIX_VARIANTS.values() if other == name))
+
+
+@ALL_RULES
+def test_a_stack_is_updated_as_its_matrices_are(rule: Rule) -> None:
+    data = data_of((3, 4, 2), "float64", steps=4)
+    stacked, state = trajectory(replace(rule, batch_axes=(0,)), data, np.asarray)
+    for i in range(3 if not hasattr(rule, "mode") or type(rule).__name__ != "Kron" else 0):
+        one, one_state = trajectory(rule, data._replace(param=data.param[i], grads=data.grads[:, i]), np.asarray)
+        assert_same_bits(stacked[i], one)
+        for leaf, other in zip(leaves(state), leaves(one_state), strict=True):
+            assert_same_bits(leaf[i], other.reshape(leaf[i].shape))
+
+
+@ALL_RULES
+@pytest.mark.parametrize("shape", [(5,), (), (3, 4)])
+def test_vectors_and_scalars_are_refused(rule: Rule, shape: tuple[int, ...]) -> None:
+    rule = replace(rule, batch_axes=(0,)) if len(shape) == 2 else rule
+    with pytest.raises(ValueError, match=rf"{type(rule).__name__} updates matrices and needs rank >= .*Partition"):
+        rule.init(np.zeros(shape))
+
+
+@ALL_RULES
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_empty_matrices_are_left_alone(rule: Rule, shape: tuple[int, int]) -> None:
+    param = np.zeros(shape)
+    direction, _ = rule.update(param, rule.init(param), param, step=1)
+    assert_same_bits(direction, param)
+
+
+@ALL_RULES
+def test_zero_gradients_give_a_zero_direction(rule: Rule) -> None:
+    param = np.ones((3, 4))
+    direction, _ = rule.update(np.zeros((3, 4)), rule.init(param), param, step=1)
+    assert not np.any(direction)
