@@ -9,5 +9,6 @@ from rose_core.peers.base import Rule
 from rose_core.peers.elementwise.adam import Adam, AdamW
 from rose_core.peers.elementwise.sgd import SGD
 from rose_core.peers.matrix.muon import Muon
+from rose_core.peers.matrix.prism import PRISM
 
-__all__ = ["SGD", "Adam", "AdamW", "Muon", "Rule"]
+__all__ = ["PRISM", "SGD", "Adam", "AdamW", "Muon", "Rule"]

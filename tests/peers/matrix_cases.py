@@ -9,6 +9,8 @@ __all__ = ["MATRIX_RULES", "MATRIX_VARIANTS"]
 
 MATRIX_RULES: Final[dict[str, Rule]] = {
     "Muon": peers.Muon(),
+    "PRISM": peers.PRISM(),
+    "PRISM, bidirectional": peers.PRISM(mode="bidirectional"),
 }
 """One instance of each rule, by name."""
 
@@ -27,6 +29,26 @@ MATRIX_VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "Muon, unit_rms": ("Muon", {"scale": "unit_rms"}),
     "Muon, extra_scale": ("Muon", {"extra_scale": 0.2}),
     "Muon, eps": ("Muon", {"eps": 1e3}),
+    "PRISM, b1": ("PRISM", {"b1": 0.5}),
+    "PRISM, gamma": ("PRISM", {"gamma": 0.5}),
+    "PRISM, mode": ("PRISM", {"mode": "bidirectional"}),
+    "PRISM, gamma_l": ("PRISM, bidirectional", {"gamma_l": 0.1}),
+    "PRISM, gamma_r": ("PRISM, bidirectional", {"gamma_r": 0.1}),
+    "PRISM, inv_steps": ("PRISM, bidirectional", {"inv_steps": 4}),
+    "PRISM, inv_eps": ("PRISM, bidirectional", {"inv_eps": 1e-2}),
+    "PRISM, inv_scale": ("PRISM, bidirectional", {"inv_scale": 1.01}),
+    "PRISM, eps_gram": ("PRISM, bidirectional", {"eps_gram": 1e-2}),
+    "PRISM, without Nesterov": ("PRISM", {"nesterov": False}),
+    "PRISM, Nesterov after shaping": ("PRISM", {"shape_nesterov": False}),
+    "PRISM, average shaped": ("PRISM", {"shape_nesterov": False, "nesterov": False}),
+    "PRISM, bias_correction": ("PRISM", {"bias_correction": True}),
+    "PRISM, corrected average": ("PRISM", {"bias_correction": True, "nesterov": False}),
+    "PRISM, update_clip": ("PRISM", {"update_clip": (0.1, 0.2)}),
+    "PRISM, eps": ("PRISM", {"eps": 1.0}),
+    "PRISM, coefficient_set": ("PRISM", {"coefficient_set": "polar_express"}),
+    "PRISM, custom": ("PRISM", {"coefficient_set": "custom", "custom_coefficients": ((1.5, -0.5, 0.0),)}),
+    "PRISM, steps": ("PRISM", {"steps": 3}),
+    "PRISM, output_axis": ("PRISM", {"output_axis": 1}),
     "Muon, output_axis": ("Muon", {"output_axis": 1, "scale": "unit_rms"}),
 }
 """Options that change the result of a rule of `MATRIX_RULES`: one for each option, by a name of the case."""

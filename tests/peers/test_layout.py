@@ -41,7 +41,7 @@ def test_rows_are_outputs_and_columns_inputs() -> None:
 
 REFUSED = {
     "an axis twice": ({"batch_axes": (0,), "output_axis": 0}, "must name each axis once"),
-    "an axis twice from the end": ({"batch_axes": (0, -3)}, "must name each axis once"),
+    "an axis twice from the end": ({"batch_axes": (0,), "output_axis": -3}, "must name each axis once"),
     "an axis too many": ({"batch_axes": (3,)}, "must name each axis once"),
     "a missing axis": ({"reduction_axes": (1,)}, "must name each axis once"),
 }

@@ -7,15 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 from rose_core.namespace import Array
 from rose_core.peers.arithmetic import moving_average
 from rose_core.peers.base import At
-from rose_core.peers.matrix.layout import MatrixRule
-from rose_core.peers.matrix.newton_schulz import (
-    COEFFICIENTS,
-    Coefficients,
-    coefficient_rows,
-    newton_schulz,
-    normalized,
-)
-from rose_core.peers.options import boolean, choice, coefficients, fraction, integer, number
+from rose_core.peers.matrix.newton_schulz import COEFFICIENTS, NewtonSchulzRule, newton_schulz, normalized
+from rose_core.peers.options import boolean, choice, fraction, number
 
 __all__ = ["Muon", "MuonState"]
 
@@ -27,7 +20,7 @@ class MuonState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Muon(MatrixRule):
+class Muon(NewtonSchulzRule):
     """Muon (Jordan and others, "Muon: an optimizer for hidden layers in neural networks", 2024).
 
     Parameters
@@ -39,15 +32,6 @@ class Muon(MatrixRule):
         ``M <- momentum M + G``, as in rlx-optim.
     nesterov : bool
         Whether the momentum looks one step ahead.
-    coefficient_set : str
-        Coefficients of the Newton-Schulz steps: "simple", "quintic", "polar_express", "cans", "aol", "deepseekv4",
-        "cubic5" or "custom".
-    custom_coefficients : tuple of tuples of three floats, or None
-        The coefficients of each step, with ``coefficient_set="custom"``.
-    steps : int
-        Number of Newton-Schulz steps. Beyond its last row, a set repeats that row ("polar_express", "cans",
-        "deepseekv4") or starts again. A set that starts again needs a multiple of its length: 5 for "quintic", 4 for
-        "aol". "cubic5" needs 5 steps.
     scale : str
         Scale of a direction for m outputs and n inputs: "spectral" is sqrt(max(m, n)), "shape_scaling" is
         sqrt(max(1, m / n)), "unit_rms" is sqrt(m / n).
@@ -55,8 +39,10 @@ class Muon(MatrixRule):
         A further factor. 0.2 with "spectral" is the scale "match_rms_adamw" of torch.
     eps : float
         Least norm that a matrix is divided by.
+    coefficient_set, custom_coefficients, steps
+        As in `rose_core.peers.matrix.newton_schulz.NewtonSchulzRule`.
     batch_axes, output_axis, reduction_axes, state_dtype, compute_dtype
-        As in `MatrixRule`.
+        As in `rose_core.peers.matrix.layout.MatrixRule`.
 
     Notes
     -----
@@ -69,9 +55,6 @@ class Muon(MatrixRule):
     The defaults are those of emerging_optimizers. torch has ``nesterov=True``, ``coefficient_set="simple"``,
     ``scale="shape_scaling"`` and ``eps=1e-7``, and multiplies in bfloat16. rlx-optim has a heavy ball with
     ``nesterov=True`` and ``coefficient_set="simple"``.
-
-    With "aol", the direction of a singular value above 0.883 of the Frobenius norm is reversed, so the step ascends
-    along it. This is so in emerging_optimizers too. Matrices of rank 1 have such a value.
 
     Examples
     --------
@@ -86,22 +69,11 @@ class Muon(MatrixRule):
     momentum_kind: str = choice("average", "heavy_ball")
     nesterov: bool = boolean(False)
     coefficient_set: str = choice("quintic", *(name for name in COEFFICIENTS if name != "quintic"), "custom")
-    custom_coefficients: tuple[Coefficients, ...] | None = coefficients()
-    steps: int = integer(5, least=1)
     scale: str = choice("spectral", "shape_scaling", "unit_rms")
     extra_scale: float = number(1.0, above=0.0)
     eps: float = number(1e-15, above=0.0)
 
     default_weight_decay: ClassVar[float] = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.coefficient_set == "custom") != (self.custom_coefficients is not None):
-            raise ValueError(
-                'custom_coefficients must be given with coefficient_set="custom", and only then; got '
-                f"coefficient_set={self.coefficient_set!r} and custom_coefficients={self.custom_coefficients!r}"
-            )
-        self._rows()
 
     def init_state(self, param: Array) -> MuonState:
         return MuonState(self.zeros(param))
@@ -114,11 +86,8 @@ class Muon(MatrixRule):
         else:
             m = mu * buffer + g
             ahead = g + mu * m if self.nesterov else m
-        orthogonal = newton_schulz(normalized(self.matrices(ahead), self.eps), self._rows())
+        orthogonal = newton_schulz(normalized(self.matrices(ahead), self.eps), self.rows())
         return self.restored(self._factor(x) * orthogonal, x), MuonState(m)
-
-    def _rows(self) -> tuple[Coefficients, ...]:
-        return coefficient_rows(self.coefficient_set, self.steps, self.custom_coefficients)
 
     def _factor(self, param: Array) -> float:
         _, m, n = self.shape_of(param)

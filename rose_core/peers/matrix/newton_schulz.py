@@ -5,12 +5,15 @@ near 1. The result is then near the orthogonal factor U V' of U S V'.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rose_core.peers.arithmetic import at_least
+from rose_core.peers.matrix.layout import MatrixRule
 from rose_core.peers.matrix.products import frobenius, product, transposed
+from rose_core.peers.options import choice, coefficients, integer
 
-__all__ = ["COEFFICIENTS", "Coefficients", "coefficient_rows", "newton_schulz", "normalized"]
+__all__ = ["COEFFICIENTS", "Coefficients", "NewtonSchulzRule", "coefficient_rows", "newton_schulz", "normalized"]
 
 Coefficients = tuple[float, float, float]
 """a, b and c of one step."""
@@ -68,6 +71,48 @@ COEFFICIENTS: Final[dict[str, tuple[Coefficients, ...]]] = {
 """The coefficients of each step, by the names of emerging_optimizers."""
 
 _REPEATS_LAST: Final = frozenset({"polar_express", "cans", "deepseekv4"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewtonSchulzRule(MatrixRule):
+    """A rule with Newton-Schulz steps.
+
+    Parameters
+    ----------
+    coefficient_set : str
+        Coefficients of the steps: "simple", "quintic", "polar_express", "cans", "aol", "deepseekv4", "cubic5" or
+        "custom".
+    custom_coefficients : tuple of tuples of three floats, or None
+        The coefficients of each step, with ``coefficient_set="custom"``.
+    steps : int
+        Number of steps. Beyond its last row, a set repeats that row ("polar_express", "cans", "deepseekv4") or starts
+        again. A set that starts again needs a multiple of its length: 5 for "quintic", 4 for "aol". "cubic5" needs 5
+        steps.
+    batch_axes, output_axis, reduction_axes, state_dtype, compute_dtype
+        As in `rose_core.peers.matrix.layout.MatrixRule`.
+
+    Notes
+    -----
+    With "aol", the direction of a singular value above 0.883 of the Frobenius norm is reversed, so the step ascends
+    along it. This is so in emerging_optimizers too. Matrices of rank 1 have such a value.
+    """
+
+    coefficient_set: str = choice("simple", *(name for name in COEFFICIENTS if name != "simple"), "custom")
+    custom_coefficients: tuple[Coefficients, ...] | None = coefficients()
+    steps: int = integer(5, least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.coefficient_set == "custom") != (self.custom_coefficients is not None):
+            raise ValueError(
+                'custom_coefficients must be given with coefficient_set="custom", and only then; got '
+                f"coefficient_set={self.coefficient_set!r} and custom_coefficients={self.custom_coefficients!r}"
+            )
+        self.rows()
+
+    def rows(self) -> tuple[Coefficients, ...]:
+        """Return the coefficients of each step."""
+        return coefficient_rows(self.coefficient_set, self.steps, self.custom_coefficients)
 
 
 def coefficient_rows(name: str, steps: int, custom: Sequence[Coefficients] | None = None) -> tuple[Coefficients, ...]:
