@@ -20,7 +20,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bidirectional": {"mode": "bidirectional"},
     "bidirectional, options": {
         "mode": "bidirectional",
-        **{"gamma_l": 0.4, "gamma_r": 2.0, "inv_steps": 4, "inv_eps": 1e-3, "inv_scale": 1.01, "eps_gram": 1e-4},
+        "gamma_l": 0.4,
+        "gamma_r": 2.0,
+        "inv_steps": 4,
+        "inv_eps": 1e-3,
+        "inv_scale": 1.01,
+        "eps_gram": 1e-4,
     },
 }
 
