@@ -9,7 +9,6 @@ import numpy as np
 
 from rose_arrays.groups import (
     OPTIONS,
-    SCHEDULE,
     label_of,
     loaded_group,
     options_of,
@@ -17,10 +16,9 @@ from rose_arrays.groups import (
     schedule_of,
     warn_of_groups,
 )
-from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
+from rose_arrays.owned import OwnedArrays
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, group_decay_factor
-from rose_core.namespace import floating_dtype
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.rounding import ComputeDtype
 from rose_core.update import checked_compute_dtype
@@ -31,7 +29,6 @@ from rose_plan import (
     Group,
     Plan,
     Properties,
-    has_repeated_elements,
     shared_memory,
     span_of,
     subnormals_kept,
@@ -42,13 +39,13 @@ from rose_plan import (
 __all__ = ["ArrayOptimizer"]
 
 
-class ArrayOptimizer:
+class ArrayOptimizer(OwnedArrays):
     """Rose over arrays that the caller owns. A step takes their gradients and updates them in place.
 
     It is the base class of `rose_numpy.Rose` and `rose_cupy.Rose`.
     """
 
-    param_groups: list[dict[str, Any]]
+    _option_names = OPTIONS
     _fused: bool | None = False
 
     def __init__(
@@ -78,32 +75,15 @@ class ArrayOptimizer:
             maximize=maximize,
             sr_seed=sr_seed,
         )
-        self.param_groups = []
         self._checks = CheckCache(self._properties)
-        self._grouped, params = is_grouped(params)
-        if not params:
-            raise ValueError("params must hold at least one array, got none")
-        for group in params if self._grouped else [{"params": params}]:
-            self._add(group)
+        self._add_all(params)
         warn_of_groups(self.param_groups, 0)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add a group of parameters. After that, `step` takes a sequence with the gradients of each group.
-
-        Parameters
-        ----------
-        group : mapping
-            "params", a mapping of names to arrays or an iterable of arrays, and options that override
-            those given to the constructor.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an array or an option is not allowed, or an array is in a group already.
-        """
-        self._add(group)
-        self._grouped = True
+        super().add_param_group(group)
         warn_of_groups(self.param_groups, len(self.param_groups) - 1)
+
+    add_param_group.__doc__ = OwnedArrays.add_param_group.__doc__
 
     @subnormals_kept()
     def step(self, grads: Any) -> None:
@@ -194,14 +174,6 @@ class ArrayOptimizer:
             lines += [f"    {option}: {group[option]}" for option in OPTIONS]
         return "\n".join([*lines, ")"])
 
-    def _check_param(self, array: Any, label: str) -> None:
-        """Raise unless this optimizer can update the array in place."""
-        raise NotImplementedError
-
-    def _addresses_of(self, arrays: Sequence[Any]) -> np.ndarray:
-        """Return the address of the first element of each array, in int64."""
-        raise NotImplementedError
-
     def _use_kernels(self, fused: bool | None) -> None:
         """Choose whether kernels run the updates. This class has none, and raises if they are asked for."""
         if fused is not None and fused is not False:
@@ -243,28 +215,8 @@ class ArrayOptimizer:
             noise = update.noise and partial(noise_in_range, update.noise, like=update.param)
             update_by_core(update, noise)
 
-    def _add(self, group: Mapping[str, Any]) -> None:
-        label = f"group {len(self.param_groups)}"
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f'{label} must be a mapping with "params", got {group!r}')
-        if unknown := [option for option in group if option not in ("params", *OPTIONS, *SCHEDULE)]:
-            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(OPTIONS)}")
-        params = group["params"]
-        names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
-        given = {option: group[option] for option in group if option in OPTIONS}
-        options = plain_options(**{**self.defaults, **given})
-        schedule = schedule_of(group)
-        known = {id(array) for other in self.param_groups for array in other["params"]}
-        for position, array in enumerate(arrays):
-            name = label_of(names, position, "params")
-            floating_dtype(array, name)
-            self._check_param(array, name)
-            if has_repeated_elements(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
-                raise ValueError(f"{name} has elements that share memory, so it cannot be updated in place")
-            if id(array) in known:
-                raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
-            known.add(id(array))
-        self.param_groups.append({"params": arrays, "names": names, **options, **schedule, "step": 0})
+    def _options_of_new_group(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {**plain_options(**{**self.defaults, **given}), "step": 0}
 
     def _plan(self, grads: Any) -> Plan:
         """Check the whole step and return its plan. Nothing is changed."""
@@ -307,14 +259,6 @@ class ArrayOptimizer:
         kernel = self._kernel_of(param, grad, options, compute)
         spans = (span_of(array.shape, array.strides, array.itemsize) for array in (param, grad))
         return CheckedRow(compute, stochastic, kernel, *spans)
-
-    def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-        """Return each group with its gradients in order."""
-        names = [group["names"] for group in self.param_groups]
-        structures = split_by_group(grads, names) if self._grouped else [grads]
-        for number, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
-            label = f"grads of group {number}" if self._grouped else "grads"
-            yield group, flatten_gradients(structure, group["names"], len(group["params"]), label)
 
 
 class _Owner(NamedTuple):

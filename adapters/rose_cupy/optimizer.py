@@ -1,23 +1,12 @@
 """The CuPy optimizer."""
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
 from rose_arrays import ArrayOptimizer
-
-try:
-    import cupy
-except ImportError as error:
-    raise ImportError(
-        "rose_cupy needs CuPy: pip install 'rose-core[cupy12]' for CUDA 12, 'rose-core[cupy13]' for CUDA 13"
-    ) from error
+from rose_cupy.arrays import CupyArrays
 
 __all__ = ["Rose"]
 
 
-class Rose(ArrayOptimizer):
+class Rose(CupyArrays, ArrayOptimizer):
     """Rose (Range-Of-Slice Equilibration, by Matthew E. Kieren) over CuPy arrays, updated in place.
 
     A step is queued on the current stream of the current device, and the host does not wait for it. The arrays must
@@ -53,13 +42,3 @@ class Rose(ArrayOptimizer):
     float64 the results equal those of NumPy, bit for bit. At other compute dtypes they may differ if a float32
     intermediate is subnormal (ROSE-12.3).
     """
-
-    def _check_param(self, array: Any, label: str) -> None:
-        if not isinstance(array, cupy.ndarray):
-            raise TypeError(f"{label} must be a cupy.ndarray, got {type(array).__name__}")
-        current = cupy.cuda.Device()
-        if array.device != current:
-            raise ValueError(f"{label} is on {array.device}, the current device is {current}; they must be the same")
-
-    def _addresses_of(self, arrays: Sequence[Any]) -> np.ndarray:
-        return np.asarray([array.data.ptr for array in arrays], np.int64)

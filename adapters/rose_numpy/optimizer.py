@@ -11,7 +11,7 @@ from rose_core import Hyperparameters
 from rose_core.namespace import dtype_name
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel, Kernels, Kind, Threads, get_num_threads, layout_of, resolve_fused
-from rose_numpy.addresses import addresses_of
+from rose_numpy.arrays import NumpyArrays
 from rose_plan import Plan, Properties
 
 __all__ = ["Rose"]
@@ -21,7 +21,7 @@ _OF_GRAD: Final = operator.attrgetter("dtype", "shape", "strides")
 _OF_PARAM: Final = operator.attrgetter("dtype", "shape", "strides", "flags.writeable")
 
 
-class Rose(ArrayOptimizer):
+class Rose(NumpyArrays, ArrayOptimizer):
     """Rose (Range-Of-Slice Equilibration, by Matthew E. Kieren) over NumPy arrays, updated in place.
 
     Parameters
@@ -67,15 +67,6 @@ class Rose(ArrayOptimizer):
 
     def _use_kernels(self, fused: bool | None) -> None:
         self._fused, self._kernels = resolve_fused(fused), Kernels()
-
-    def _check_param(self, array: Any, label: str) -> None:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{label} must be a numpy.ndarray, got {type(array).__name__}")
-        if not array.flags.writeable:
-            raise ValueError(f"{label} must be writable, since it is updated in place; it is read-only")
-
-    def _addresses_of(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return addresses_of(arrays)
 
     @staticmethod
     def _properties(params: Sequence[Any], grads: Sequence[Any]) -> Properties | None:

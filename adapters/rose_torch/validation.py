@@ -13,7 +13,7 @@ from rose_core.update import checked_compute_dtype
 from rose_kernels import Kernel, Kind, layout_of
 from rose_plan import CheckedRow, Properties, has_repeated_elements, span_of
 
-__all__ = ["PLAIN_TYPES", "check", "is_plain", "properties_of", "require_own_shape"]
+__all__ = ["PLAIN_TYPES", "check", "is_plain", "properties_of", "require_in_place", "require_own_shape"]
 
 _DTYPE_NAMES: Final = {
     torch.float64: "float64",
@@ -26,17 +26,27 @@ PLAIN_TYPES: Final = frozenset({Tensor, torch.nn.Parameter})
 _dtype_of, _shape_of, _layout_of, _is_on_cpu = map(attrgetter, ("dtype", "shape", "layout", "is_cpu"))
 
 
-def require_own_shape(param: Tensor, name: str) -> None:
-    """Raise if a framework is known to hold the parameter flattened or in pieces, which hides its slices.
+def require_own_shape(param: Tensor, name: str, hidden: str = "the slices that Rose is made of") -> None:
+    """Raise if a framework is known to hold the parameter flattened or in pieces. `hidden` says what that hides.
 
     A view that FSDP1 returns with ``use_orig_params=True`` cannot be told from a whole parameter.
     """
     for mark, owner in (("_fsdp_flattened", "FullyShardedDataParallel (FSDP1)"), ("ds_id", "DeepSpeed ZeRO stage 3")):
         if hasattr(param, mark):
             raise ValueError(
-                f"{name} is flattened by {owner}, which hides the slices that Rose is made of; allowed are plain "
+                f"{name} is flattened by {owner}, which hides {hidden}; allowed are plain "
                 "parameters and DTensors, as torch.distributed.fsdp.fully_shard (FSDP2) makes them"
             )
+
+
+def require_in_place(param: Tensor, grad: Tensor, name: str) -> None:
+    """Raise unless both tensors are dense and the parameter can be updated in place."""
+    if grad.layout != torch.strided or param.layout != torch.strided:
+        raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
+    if has_repeated_elements(param.shape, param.stride()):
+        raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
+    if param.is_inference():
+        raise RuntimeError(f"{name} was made in inference mode, so it cannot be updated in place")
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -67,12 +77,7 @@ def check(
 ) -> CheckedRow:
     """Check a parameter and its gradient, or raise an error that names them."""
     require_own_shape(param, name)
-    if grad.layout != torch.strided or param.layout != torch.strided:
-        raise RuntimeError(f"Rose needs dense gradients, the gradient of {name} has layout {grad.layout}")
-    if has_repeated_elements(param.shape, param.stride()):
-        raise RuntimeError(f"{name} has elements that share memory, so it cannot be updated in place")
-    if param.is_inference():
-        raise RuntimeError(f"{name} was made in inference mode, so it cannot be updated in place")
+    require_in_place(param, grad, name)
     stochastic = options.rounds_stochastically(param)
     names = (name, f"the gradient of {name}")
     compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)

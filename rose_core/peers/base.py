@@ -28,7 +28,7 @@ from rose_core.peers.options import check_options, choice
 from rose_core.peers.states import leaves, map_leaves, rebuilt
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
 
-__all__ = ["STATE_NOISE", "At", "Rule", "StateNoise", "round_states", "widen_states"]
+__all__ = ["STATE_NOISE", "At", "Rule", "StateNoise", "Total", "round_states", "state_noise", "widen_states"]
 
 # State number j of a parameter takes the noise words from (j + 1) * 2**48 on, and the parameter those from 0 on.
 STATE_NOISE: Final = 2**48
@@ -48,16 +48,27 @@ class At(NamedTuple):
     lr : the learning rate.
     compute : the compute dtype, "fp64" or "fp32".
     key : the key of the parameter's noise at this step.
+    shape : the shape of the whole parameter. The arrays of an elementwise rule may be a part of it.
+    total : the sum of `Rule.summand` over all parameters, for rules that have one.
     """
 
     step: int
     lr: float
     compute: ComputeDtype
     key: NoiseKey
+    shape: tuple[int, ...]
+    total: "Total | None" = None
 
     def draw(self, count: int, like: Array, start: int = 0) -> Any:
         """Return random words in [0, 2**16), in int32. Two calls in one step take different starts, below 2**61."""
         return noise_in_range(self.key, _DRAWN + start, _DRAWN + start + count, like=like)
+
+
+class Total(NamedTuple):
+    """A sum of squares, in an array of rank 0, and the number of squares."""
+
+    sum_of_squares: Any
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +122,9 @@ class Rule:
             If the rule cannot update such a parameter.
         """
         floating_dtype(param, "param")
-        self.check_param(param, "param")
-        return self.init_state(param)
+        rule = self.for_shape(tuple(param.shape))
+        rule.check_param(param, "param")
+        return rule.init_state(param)
 
     @quiet
     def update(
@@ -127,6 +139,7 @@ class Rule:
         seed: int = 0,
         index: int = 0,
         bf16_sr: bool = True,
+        total: Total | None = None,
     ) -> tuple[Any, Any]:
         """Return the direction of a step and the new state. The caller subtracts ``lr`` times the direction.
 
@@ -146,6 +159,9 @@ class Rule:
             The seed of the noise, in [0, 2**64), and the index of the parameter, in [0, 2**32).
         bf16_sr : bool
             Whether bfloat16 states are rounded stochastically.
+        total : Total or None
+            For rules that read a sum over all parameters, such as `SpikeGuard`: this sum. None sums over `param`
+            alone.
 
         Returns
         -------
@@ -159,18 +175,22 @@ class Rule:
         TypeError, ValueError
             If an argument is not allowed; the message names it.
         """
-        compute = self.checked_compute_dtype(param, grad)
+        rule = self.for_shape(tuple(param.shape))
+        compute = rule.checked_compute_dtype(param, grad)
         if not isinstance(state, tuple):
             raise TypeError(f"state must be the named tuple that init returns, got {type(state).__name__}")
         number = unsigned("step", step, bits=32)
         if number == 0:
             raise ValueError("step must be an integer >= 1, got 0")
         key = NoiseKey(unsigned("seed", seed, bits=64), number - 1, unsigned("index", index, bits=32))
-        at = At(number, real_number("lr", lr, "a finite number"), compute, key)
+        at = At(number, real_number("lr", lr, "a finite number"), compute, key, tuple(param.shape), total)
         g, x = (to_compute(array, compute) for array in detached(grad, param))
         if 0 in param.shape:
             return array_namespace(x).zeros_like(x), state
-        direction, new = self.compute(g, widen_states(state, compute), x, at)
+        wide = widen_states(state, compute)
+        if total is None:
+            at = at._replace(total=rule.summand(g, wide, x, at))
+        direction, new = rule.compute(g, wide, x, at)
         noise = partial(state_noise, key) if bf16_sr else None
         return array_namespace(param).asarray(direction), round_states(new, state, noise)
 
@@ -189,7 +209,24 @@ class Rule:
             )
         return self.compute_dtype
 
+    @quiet
+    def evaluation_param(self, param: Array, state: Any, /) -> Any:  # noqa: ARG002
+        """Return the parameter to evaluate the model with. Only schedule-free rules have another one.
+
+        Parameters
+        ----------
+        param : array
+            The parameter.
+        state : named tuple of arrays
+            Its state.
+        """
+        return param
+
     # What a rule defines:
+
+    def for_shape(self, shape: tuple[int, ...]) -> "Rule":  # noqa: ARG002
+        """Return the rule of parameters of this shape: the rule itself, unless it is or holds a `Partition`."""
+        return self
 
     def check_param(self, param: Array, name: str) -> None:
         """Raise unless the rule can update this parameter, called `name`."""
@@ -201,6 +238,10 @@ class Rule:
     def compute(self, g: Any, state: Any, x: Any, at: At) -> tuple[Any, Any]:
         """Return the direction and the new state. All arrays are in the operation dtype, and nothing is rounded."""
         raise NotImplementedError
+
+    def summand(self, g: Any, state: Any, x: Any, at: At) -> Total | None:  # noqa: ARG002
+        """Return the part of this parameter in `At.total`, None if the rule reads no sum over all parameters."""
+        return None
 
     def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
         """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay` first.
@@ -216,7 +257,8 @@ class Rule:
         dtype = self.state_dtype or ("float64" if dtype_name(param) == "float64" else "float32")
         shape = tuple(param.shape) if shape is None else shape
         if dtype == "bfloat16":
-            return bfloat16_from_float32_bits(full(shape, 0, "int32", like=param))
+            # asarray, because NumPy's operations return scalars at rank 0
+            return array_namespace(param).asarray(bfloat16_from_float32_bits(full(shape, 0, "int32", like=param)))
         return full(shape, 0.0, dtype, like=param)
 
     @staticmethod

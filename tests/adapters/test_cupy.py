@@ -49,7 +49,12 @@ def on_gpu() -> Library:
 @pytest.fixture
 def on_fake(monkeypatch: pytest.MonkeyPatch) -> Library:
     """Return the fake, which rose_cupy imports as CuPy during a test."""
-    for name in ("rose_cupy", "rose_cupy.optimizer"):  # imported again, and removed after the test
+    for name in (
+        "rose_cupy",
+        "rose_cupy.arrays",
+        "rose_cupy.optimizer",
+        "rose_cupy.rules",
+    ):  # imported again, and removed after the test
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.cupy)

@@ -18,7 +18,7 @@ from torch.distributed.tensor import Shard as ShardPlacement
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from rose_core.chunks import NoiseSource
-from rose_core.noise import noise_at, noise_in_range
+from rose_core.noise import NoiseKey, noise_at, noise_in_range
 from rose_torch.noise import DrawnNoise
 from rose_torch.step import noise_source
 
@@ -50,10 +50,14 @@ class Shard(NamedTuple):
         """Return the source of the local elements' noise words. A word depends on the position in the whole."""
         if noise is None or isinstance(noise, DrawnNoise):
             return noise_source(noise, local)
+        return functools.partial(self.noise_words, noise, local, 0)
+
+    def noise_words(self, key: NoiseKey, local: Tensor, first: int, start: int, stop: int) -> Any:
+        """Return the noise words of a range of the flattened local elements, in which the whole begins at `first`."""
         offset = self._offset
         if offset is not None:
-            return lambda start, stop: noise_in_range(noise, offset + start, offset + stop, like=local)
-        return lambda start, stop: noise_at(noise, self._flat_positions(start, stop, local.device))
+            return noise_in_range(key, first + offset + start, first + offset + stop, like=local)
+        return noise_at(key, first + self._flat_positions(start, stop, local.device))
 
     @property
     def _offset(self) -> int | None:

@@ -1,0 +1,392 @@
+"""The PyTorch optimizer of the rules of `rose_core.peers`."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rose_core.hyperparameters import unsigned
+from rose_core.namespace import dtype_name
+from rose_core.noise import NoiseKey, noise_in_range
+from rose_core.peers import Rule
+from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, NoiseAt, Step, step_in_place, with_totals
+from rose_core.peers.states import leaf_names, leaves, rebuilt
+from rose_plan import shared_memory, span_of, uninterrupted
+from rose_torch.distributed import any_dtensors, is_dtensor
+from rose_torch.graph import not_traced
+from rose_torch.memory import addresses_of
+from rose_torch.openmp import subnormals_kept_in_threads
+from rose_torch.options import param_name
+from rose_torch.validation import require_in_place, require_own_shape
+
+__all__ = ["Optimizer"]
+
+_CAPTURING: Final = (
+    "Optimizer.step() cannot be captured in a CUDA graph, which would repeat its lr, step and noise at each replay; "
+    "capture forward and backward, and call step() outside"
+)
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A rule of `rose_core.peers` as an optimizer of torch.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (str, Tensor), or of dict
+        Parameters or parameter groups, as for every `torch.optim.Optimizer`. A group may override every option, the
+        rule included. DTensors need an elementwise rule.
+    rule : rose_core.peers.Rule
+        The rule, such as ``AdamW(betas=(0.9, 0.95))``.
+    lr : float or Tensor
+        Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step.
+    weight_decay, weight_decay_method, maximize, bf16_sr, sr_seed
+        As in `rose_core.peers.application.GroupOptions`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option or a parameter is not allowed; the message names it.
+
+    Notes
+    -----
+    The state of a parameter is a dict of "step", an integer, and of tensors by name. A state dict holds the rule as
+    text, and loads into an optimizer with the same rule only. States keep their dtype when they are loaded.
+    `OneCycleLR` needs ``cycle_momentum=False``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rose_core.peers import Lion
+    >>> weight = torch.nn.Parameter(torch.ones(2))
+    >>> optimizer = Optimizer([weight], Lion(), lr=0.25, weight_decay=0.0)
+    >>> weight.grad = torch.tensor([3.0, -2.0])
+    >>> optimizer.step()
+    >>> weight.tolist()
+    [0.75, 1.25]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        rule: Rule,
+        lr: float | Tensor,
+        *,
+        weight_decay: float | None = None,
+        weight_decay_method: str = "decoupled",
+        maximize: bool = False,
+        bf16_sr: bool = True,
+        sr_seed: int = 0,
+    ) -> None:
+        defaults = {
+            "rule": rule,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "weight_decay_method": weight_decay_method,
+            "maximize": maximize,
+            "bf16_sr": bf16_sr,
+            "sr_seed": sr_seed,
+        }
+        _options_of(defaults)
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with options that override those given to the constructor.
+
+        Parameters
+        ----------
+        param_group : dict
+            "params" and the options of the group. It is not changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option or a parameter is not allowed. Nothing is changed then.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
+        options, number = _options_of({**self.defaults, **param_group}), len(self.param_groups)
+        try:
+            super().add_param_group(dict(param_group))
+            group = self.param_groups[number]
+            for position, param in enumerate(group["params"]):
+                name = param_name(group, number, position)
+                require_own_shape(param, name, "the shape that a rule needs")
+                options.rule.for_shape(tuple(param.shape)).check_param(param, name)
+        except BaseException:
+            del self.param_groups[number:]
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Evaluates the model again and returns the loss.
+
+        Returns
+        -------
+        The value of `closure`, None without one.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            If an option, a parameter or a gradient is not allowed. Nothing is changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        _apply_not_traced(self)
+        return loss
+
+    @torch.no_grad()
+    def evaluation_params(self) -> list[list[Tensor]]:
+        """Return the parameters to evaluate the model with, a list for each group.
+
+        They are new tensors for schedule-free rules, and the parameters themselves for all others.
+        """
+        return [[self._evaluation_param(group, param) for param in group["params"]] for group in self.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the options, the schedules and the states, as for every `torch.optim.Optimizer`.
+
+        The rule of a group is written as text. The tensors are those of the optimizer, not copies.
+        """
+        hooks, self._optimizer_state_dict_post_hooks = self._optimizer_state_dict_post_hooks, OrderedDict()
+        try:
+            state = super().state_dict()
+        finally:
+            self._optimizer_state_dict_post_hooks = hooks
+        state["param_groups"] = [{**group, "rule": repr(group["rule"])} for group in state["param_groups"]]
+        for hook in hooks.values():  # they run last, on plain values
+            changed = hook(self, state)
+            state = state if changed is None else changed
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the options, schedules and states of another run of the same parameters. Tensors are copied.
+
+        Parameters
+        ----------
+        state_dict : dict
+            The return value of `state_dict`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit these parameters, or is of another rule. Nothing is changed then.
+        """
+        hooks, self._optimizer_load_state_dict_pre_hooks = self._optimizer_load_state_dict_pre_hooks, OrderedDict()
+        try:
+            for hook in hooks.values():
+                changed = hook(self, state_dict)
+                state_dict = state_dict if changed is None else changed
+            # torch would cast the states to the dtype of the parameter, so they are held back.
+            held = {index: _Held(state) for index, state in state_dict["state"].items()}
+            super().load_state_dict({**state_dict, "state": held})
+        finally:
+            self._optimizer_load_state_dict_pre_hooks = hooks
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a state that is loaded, unpickled or copied, or raise before anything is changed."""
+        if "defaults" not in state:  # loaded
+            state = self._checked_state(state)
+        super().__setstate__(state)
+
+    def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        groups, states = [], {}
+        for number, (current, saved) in enumerate(zip(self.param_groups, state["param_groups"], strict=True)):
+            if missing := [option for option in GROUP_OPTIONS if option not in saved]:
+                raise ValueError(f"param group {number} of the state lacks {', '.join(missing)}")
+            if saved["rule"] not in (repr(current["rule"]), current["rule"]):
+                raise ValueError(
+                    f"param group {number} of the state is of the rule {saved['rule']}, "
+                    f"this optimizer's of {current['rule']!r}"
+                )
+            group = {**saved, "rule": current["rule"]}
+            _options_of(group)
+            groups.append(group)
+            for position, param in enumerate(group["params"]):
+                held = state["state"].get(param)
+                if held is not None:
+                    name = f"the state of {param_name(group, number, position)}"
+                    states[param] = _loaded_state(group["rule"], param, held.value, name)
+        return {**state, "state": type(self.state)(dict, states), "param_groups": groups}
+
+    @subnormals_kept_in_threads()
+    def _apply(self) -> None:
+        """Run the whole step, or raise before anything is changed."""
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(_CAPTURING)
+        planned = self._planned()
+        with uninterrupted():
+            for param, state, step in planned:
+                step_in_place(step)
+                state["step"] = step.at.step
+                self.state[param] = state
+            # The step wrote local tensors; autograd counts the versions of the DTensors.
+            torch.autograd.graph.increment_version([param for param, _, _ in planned if is_dtensor(param)])
+
+    def _planned(self) -> list[tuple[Tensor, dict[str, Any], Step]]:
+        """Check the whole step, and return each parameter with its state and its step. Nothing is changed."""
+        params, states, steps, rules, index = [], [], [], [], 0
+        for number, group in enumerate(self.param_groups):
+            options = _options_of(group)
+            for position, param in enumerate(group["params"]):
+                if param.grad is not None:
+                    name = param_name(group, number, position)
+                    state, step = self._planned_step(param, param.grad, options, index, name)
+                    params.append(param)
+                    states.append(state)
+                    steps.append(step)
+                    rules.append(options.rule)
+                index += 1
+        return list(zip(params, states, with_totals(_apart(steps), rules), strict=True))
+
+    def _planned_step(
+        self, param: Tensor, grad: Tensor, options: GroupOptions, index: int, name: str
+    ) -> tuple[dict[str, Any], Step]:
+        """Check the step of one parameter, and return its state, new if there is none, and the step."""
+        require_own_shape(param, name, "the shape that a rule needs")
+        rule = options.rule.for_shape(tuple(param.shape))
+        local, local_grad, shard = param, grad, None
+        if any_dtensors([param, grad]):
+            if not rule.is_elementwise:
+                raise TypeError(
+                    f"{name} is a DTensor, and the rule {type(rule).__name__} is not elementwise; "
+                    "DTensors need an elementwise rule"
+                )
+            from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
+
+            (local,), (local_grad,), shards = local_shards([param], [grad], lambda _: name)
+            shard = shards.get(0)
+            if shard is not None and shard.reduce is not None:
+                local_grad = shard.reduce()
+        require_in_place(local, local_grad, name)
+        rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
+        state = self.state[param] if self.state.get(param) else _new_state(rule, param)
+        held = [_local(state[key]) if key in state else None for key in _names(rule, param)]
+        arrays = rebuilt(_structure(rule, tuple(param.shape), param.dtype), iter(held))
+        at = options.at(state["step"] + 1, index, param)
+        noise: NoiseAt | None = None
+        if options.bf16_sr:
+            noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)
+        step = Step(rule, local.detach(), local_grad.detach(), arrays, at, options.application(rule), noise)
+        return dict(state), step
+
+    def _evaluation_param(self, group: Mapping[str, Any], param: Tensor) -> Tensor:
+        rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
+        if not state:
+            return param
+        structure = _structure(rule, tuple(param.shape), param.dtype)
+        arrays = rebuilt(structure, iter([state.get(key) for key in leaf_names(structure)]))
+        evaluated: Tensor = rule.evaluation_param(param, arrays)
+        return evaluated
+
+
+_apply_not_traced: Final = not_traced(Optimizer._apply)  # a compiler would make constants of the numbers of a step
+
+
+class _Held:
+    """A value that torch does not look into when it loads a state."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _options_of(group: Mapping[str, Any]) -> GroupOptions:
+    """Return the options of a group, validated. Its owner may have changed them."""
+    if missing := [option for option in GROUP_OPTIONS if option not in group]:
+        raise ValueError(f"a param group lacks {', '.join(missing)}")
+    return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
+
+
+@lru_cache(maxsize=4096)
+def _structure(rule: Rule, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """Return a state of the rule without memory, for the names, shapes and dtypes of its tensors."""
+    return rule.init_state(torch.empty(shape, dtype=dtype, device="meta"))
+
+
+def _names(rule: Rule, param: Tensor) -> list[str]:
+    return leaf_names(_structure(rule, tuple(param.shape), param.dtype))
+
+
+def _new_state(rule: Rule, param: Tensor) -> dict[str, Any]:
+    """Return the state of a parameter before its first step. Those of a DTensor are DTensors."""
+    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
+    names, local = _names(rule, param), leaves(rule.init_state(_local(param).detach()))
+    state: dict[str, Any] = {"step": 0}
+    for name, leaf, like in zip(names, local, structure, strict=True):
+        if leaf is not None:
+            state[name] = _as_dtensor(leaf, param) if is_dtensor(param) and like.shape == param.shape else leaf
+    return state
+
+
+def _loaded_state(rule: Rule, param: Tensor, saved: Any, name: str) -> dict[str, Any]:
+    """Return the state of a parameter, with copies of the saved tensors on its device."""
+    rule = rule.for_shape(tuple(param.shape))
+    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
+    expected = {key: leaf for key, leaf in zip(_names(rule, param), structure, strict=True) if leaf is not None}
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {type(saved).__name__}")
+    missing, unknown = sorted({"step", *expected} - set(saved)), sorted(set(saved) - {"step", *expected})
+    if missing or unknown:
+        raise ValueError(f"{name} lacks the keys {missing} and has the unknown keys {unknown}")
+    state: dict[str, Any] = {"step": unsigned("step", saved["step"], bits=32)}
+    for key, leaf in expected.items():
+        tensor = saved[key]
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{key!r} of {name} must be a tensor, got {type(tensor).__name__}")
+        if (tensor.shape, tensor.dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(
+                f"{key!r} of {name} has shape {tuple(tensor.shape)} and dtype {dtype_name(tensor)}; "
+                f"allowed are {tuple(leaf.shape)} and {dtype_name(leaf)}"
+            )
+        if is_dtensor(param) and leaf.shape == param.shape and not is_dtensor(tensor):
+            tensor = _sharded(tensor, param)
+        state[key] = tensor.detach().to(param.device, copy=True)
+    return state
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """Return the tensor itself, or the local tensor of a DTensor."""
+    local: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    return local
+
+
+def _as_dtensor(local: Tensor, param: Any) -> Tensor:
+    """Return a DTensor with this local tensor, sharded like the parameter."""
+    return type(param.data).from_local(  # type: ignore[no-any-return]
+        local, param.device_mesh, param.placements, run_check=False, shape=param.shape, stride=param.stride()
+    )
+
+
+def _sharded(tensor: Tensor, param: Any) -> Tensor:
+    """Return a whole tensor as a DTensor that is sharded like the parameter."""
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415  (it is slow to load)
+
+    return distribute_tensor(tensor.to(param.device), param.device_mesh, param.placements)
+
+
+def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:
+    return noise_in_range(key, first + start, first + stop, like=param)
+
+
+def _apart(steps: list[Step]) -> list[Step]:
+    """Return the steps with copies of the gradients that share memory with a parameter."""
+    params, grads = [step.param for step in steps], [step.grad for step in steps]
+    overlap = shared_memory(addresses_of(params), _spans(params), addresses_of(grads), _spans(grads))  # type: ignore[arg-type]
+    for position in overlap.grads:
+        steps[position] = steps[position]._replace(grad=grads[position].clone())  # type: ignore[attr-defined]
+    return steps
+
+
+def _spans(tensors: Sequence[Any]) -> np.ndarray:
+    spans = [span_of(x.shape, [stride * x.itemsize for stride in x.stride()], x.itemsize) for x in tensors]
+    return np.reshape(np.asarray(spans, np.int64), (-1, 2))

@@ -1,0 +1,116 @@
+"""What holds for all rules: updates are pure and agree with steps, every option matters, errors name the option."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rose_core.namespace import quiet
+from rose_core.noise import NoiseKey
+from rose_core.peers.base import At, round_states, state_noise, widen_states
+from tests.bits import assert_same_bits, words
+from tests.peers.cases import OVERRIDING, RULES, VARIANTS
+from tests.peers.trajectories import all_cases, assert_same_state, data_of, trajectory
+
+CASES = all_cases()
+
+
+@pytest.mark.parametrize("name", CASES)
+@quiet
+def test_an_update_has_the_direction_and_the_state_of_a_step(name: str) -> None:
+    rule, data = CASES[name], data_of((4, 3), "float32", steps=3)
+    param, state = data.param, CASES[name].init(data.param)
+    rule = rule.for_shape(param.shape)
+    for step, grad in enumerate(data.grads, 1):
+        at = At(step, 0.125, "fp64", NoiseKey(7, step - 1, 0), param.shape)
+        g, x, wide = grad.astype(np.float64), param.astype(np.float64), widen_states(state, "fp64")
+        at = at._replace(total=rule.summand(g, wide, x, at))
+        stepped, expected = rule.advance(g, wide, x, at, 1.0)
+        direction, new = rule.update(grad, state, param, step=step, lr=0.125, seed=7)
+        assert_same_state(new, round_states(expected, state, partial(state_noise, at.key)), backend="", what=name)
+        if rule.__class__.__name__ not in OVERRIDING:
+            assert_same_bits(x - 0.125 * direction, stepped, what=name)
+        param, state = stepped.astype(np.float32), new
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_option_changes_the_result(name: str) -> None:
+    """A variant with several options shows the effect of the last one."""
+    rule, options = VARIANTS[name]
+    others, data = dict(list(options.items())[:-1]), data_of((6, 5), "float32")
+    before, after = (trajectory(each, data, np.asarray)[0] for each in (replace(RULES[rule], **others), CASES[name]))
+    assert np.any(words(before) != words(after))
+
+
+def test_every_option_of_a_rule_is_among_the_variants() -> None:
+    """Some change a result in special cases only; other tests cover these."""
+    varied = {(rule, option) for rule, options in VARIANTS.values() for option in options}
+    special = {("MAdam", "scale_log2"), ("SophiaH", "gamma"), ("SophiaH", "eps")}
+    options = {
+        (name, option)
+        for name, rule in RULES.items()
+        for option in vars(rule)
+        if option not in ("state_dtype", "compute_dtype", "rule") and name != "AdamW"
+    }
+    assert options - varied == special
+
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "betas must be a tuple of 2 numbers, got 0.9": ("Adam", {"betas": 0.9}),
+    "betas[1] must be a finite number in [0, 1), got 1.0": ("Adam", {"betas": (0.9, 1.0)}),
+    "betas[0] must be a finite number in [0, 1), got nan": ("Lion", {"betas": (float("nan"), 0.5)}),
+    "eps must be a finite number >= 0, got -1e-08": ("Adam", {"eps": -1e-8}),
+    "nesterov must be True or False, got 1": ("Adam", {"nesterov": 1}),
+    "state_dtype must be one of None, 'float32', 'bfloat16', 'float64'; got 'float16'": (
+        "Adam",
+        {"state_dtype": "float16"},
+    ),
+    "compute_dtype must be one of 'fp64', 'fp32'; got 'bf16'": ("Adam", {"compute_dtype": "bf16"}),
+    "rectify_above must be one of 5, 4; got True": ("RAdam", {"rectify_above": True}),
+    "scale_log2 must be an even integer in [0, 200], got 3": ("MAdam", {"scale_log2": 3}),
+    "num_alpha_warmup_steps must be an integer >= 1, got 0": ("AdEMAMix", {"num_alpha_warmup_steps": 0}),
+    "nesterov=True needs momentum > 0 and dampening 0, got momentum=0.0 and dampening=0.0": (
+        "SGD",
+        {"momentum": 0.0, "nesterov": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_option_is_refused_by_name(message: str) -> None:
+    name, options = WRONG[message]
+    with pytest.raises((TypeError, ValueError)) as error:
+        replace(RULES[name], **options)
+    assert str(error.value) == message
+
+
+def test_an_update_refuses_wrong_arguments_by_name() -> None:
+    rule, x = RULES["Adam"], np.ones(2)
+    state = rule.init(x)
+    for arguments, options, message in (
+        ((x, state, x), {"step": 0}, "step must be an integer >= 1, got 0"),
+        ((x, state, x), {"step": 1.0}, "step must be an integer in [0, 2**32), got 1.0"),
+        ((x, [x, x], x), {"step": 1}, "state must be the named tuple that init returns, got list"),
+        ((np.ones(3), state, x), {"step": 1}, "grad has shape (3,), param has (2,); they must be equal"),
+        ((x, state, np.ones(2, np.int32)), {"step": 1}, "param has dtype int32; allowed are float64"),
+        ((x, state, x), {"step": 1, "lr": float("inf")}, None),
+    ):
+        if message is None:
+            continue
+        with pytest.raises((TypeError, ValueError)) as error:
+            rule.update(*arguments, **options)
+        assert str(error.value).startswith(message)
+
+
+def test_signum_scaled_by_the_shape_refuses_vectors() -> None:
+    with pytest.raises(ValueError, match="param has rank 1; use_shape_scaling=True needs matrices, of rank 2"):
+        replace(RULES["Signum"], use_shape_scaling=True).init(np.zeros(3))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_empty_parameter_stays_empty(name: str) -> None:
+    x = np.zeros((0, 3), np.float32)
+    direction, _ = RULES[name].update(x, RULES[name].init(x), x, step=1)
+    assert direction.shape == (0, 3)
