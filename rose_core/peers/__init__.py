@@ -21,11 +21,13 @@ from rose_core.peers.elementwise.signum import Signum
 from rose_core.peers.elementwise.sophia import SophiaH
 from rose_core.peers.matrix.muon import Muon
 from rose_core.peers.matrix.prism import PRISM
+from rose_core.peers.matrix.soap import SOAP
 
 __all__ = [
     "MARS",
     "PRISM",
     "SGD",
+    "SOAP",
     "AdEMAMix",
     "Adam",
     "AdamW",

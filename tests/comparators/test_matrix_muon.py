@@ -42,7 +42,7 @@ def test_torch_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], nes
     def make(param: Any) -> Any:
         return torch.optim.Muon([param], lr=LR, weight_decay=0.0, nesterov=nesterov, adjust_lr_fn=adjust)
 
-    ours, _ = trajectory(rule, data, np.asarray, lr=LR)
+    ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     in_bfloat16 = torch_trajectory(make, data)
     assert 1e-4 < relative_difference(in_bfloat16, ours, data.param) < 0.05
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x.double().clone())
@@ -60,7 +60,7 @@ def test_pytorch_optimizer_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[in
     def make(param: Any) -> Any:
         return others.Muon([{"params": [param], "use_muon": True}], lr=LR, use_adjusted_lr=True)
 
-    ours, _ = trajectory(rule, data, np.asarray, lr=LR)
+    ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     in_float64 = partial(base.zero_power_via_newton_schulz_5, dtype=torch.float64)
     monkeypatch.setattr(base, "zero_power_via_newton_schulz_5", in_float64)
     assert relative_difference(torch_trajectory(make, data), ours, data.param) < 1e-9

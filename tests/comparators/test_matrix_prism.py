@@ -41,7 +41,7 @@ def test_rollfast_prism(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
     prism = rollfast_module(monkeypatch, "prism")
     data = data_of(shape, "float64")
     expected, _ = rollfast_trajectory(prism.scale_by_prism(**options), data.param, data.grads, LR)
-    ours, _ = trajectory(PRISM(output_axis=1, **options), data, np.asarray, lr=LR)
+    ours, _ = trajectory(PRISM(output_axis=1, **options), data, np.asarray, lr=LR, decay=1.0)
     assert difference(ours, expected, data.param) < 1e-9
 
 
@@ -53,7 +53,7 @@ def test_rollfast_prism_of_higher_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = prism.scale_by_prism(weight_dimension_numbers=axes)
     expected, _ = rollfast_trajectory(theirs, data.param, data.grads, LR)
     rule = PRISM(batch_axes=(0,), output_axis=1, reduction_axes=(2, 3))
-    ours, _ = trajectory(rule, data, np.asarray, lr=LR)
+    ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     assert difference(ours, expected, data.param) < 1e-9
 
 
@@ -62,5 +62,5 @@ def test_rollfast_prism_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     prism = rollfast_module(monkeypatch, "prism", wide=False)
     data = data_of((6, 4), "float32")
     expected, _ = rollfast_trajectory(prism.scale_by_prism(), data.param, data.grads, LR)
-    ours, _ = trajectory(PRISM(output_axis=1), data, np.asarray, lr=LR)
+    ours, _ = trajectory(PRISM(output_axis=1), data, np.asarray, lr=LR, decay=1.0)
     assert 1e-9 < difference(ours.astype(np.float64), expected.astype(np.float64), data.param) < 1e-4

@@ -11,6 +11,10 @@ MATRIX_RULES: Final[dict[str, Rule]] = {
     "Muon": peers.Muon(),
     "PRISM": peers.PRISM(),
     "PRISM, bidirectional": peers.PRISM(mode="bidirectional"),
+    "SOAP": peers.SOAP(precondition_frequency=3),
+    "SOAP, by the authors": peers.SOAP(
+        precondition_frequency=2, current_gradient=False, eps_added_to="uncorrected", betas=(0.9, 0.8)
+    ),
 }
 """One instance of each rule, by name."""
 
@@ -49,6 +53,22 @@ MATRIX_VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "PRISM, custom": ("PRISM", {"coefficient_set": "custom", "custom_coefficients": ((1.5, -0.5, 0.0),)}),
     "PRISM, steps": ("PRISM", {"steps": 3}),
     "PRISM, output_axis": ("PRISM", {"output_axis": 1}),
+    "SOAP, betas": ("SOAP", {"betas": (0.8, 0.9)}),
+    "SOAP, shampoo_beta": ("SOAP", {"shampoo_beta": 0.5}),
+    "SOAP, beta of the second moment": ("SOAP, by the authors", {"shampoo_beta": None}),
+    "SOAP, eps": ("SOAP", {"eps": 1e-2}),
+    "SOAP, eps_added_to": ("SOAP", {"eps_added_to": "uncorrected"}),
+    "SOAP, precondition_frequency": ("SOAP", {"precondition_frequency": 2}),
+    "SOAP, current_gradient": ("SOAP", {"current_gradient": False}),
+    "SOAP, correct_shampoo_beta": ("SOAP", {"correct_shampoo_beta": True}),
+    "SOAP, Jacobi": ("SOAP", {"basis": "jacobi"}),
+    "SOAP, power_iterations": ("SOAP", {"power_iterations": 3}),
+    "SOAP, moments not rotated": ("SOAP", {"rotate_moments": False}),
+    "SOAP, moments not permuted": ("SOAP", {"permute_moments": False}),
+    "SOAP, uncorrected": ("SOAP", {"correct_bias": False}),
+    "SOAP, Nesterov": ("SOAP", {"nesterov": True}),
+    "SOAP, max_size": ("SOAP", {"max_size": 4}),
+    "SOAP, max_update_rms": ("SOAP", {"max_update_rms": 0.1}),
     "Muon, output_axis": ("Muon", {"output_axis": 1, "scale": "unit_rms"}),
 }
 """Options that change the result of a rule of `MATRIX_RULES`: one for each option, by a name of the case."""
