@@ -19,6 +19,7 @@ from rose_core.peers.elementwise.rmsprop import RMSprop
 from rose_core.peers.elementwise.sgd import SGD
 from rose_core.peers.elementwise.signum import Signum
 from rose_core.peers.elementwise.sophia import SophiaH
+from rose_core.peers.matrix.kron import Kron
 from rose_core.peers.matrix.muon import Muon
 from rose_core.peers.matrix.prism import PRISM
 from rose_core.peers.matrix.soap import SOAP
@@ -31,6 +32,7 @@ __all__ = [
     "AdEMAMix",
     "Adam",
     "AdamW",
+    "Kron",
     "LaProp",
     "Lion",
     "MAdam",

@@ -1,5 +1,6 @@
 """rollfast in float64: its modules with a `jax.numpy` whose float32 is float64."""
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,13 +24,13 @@ def rollfast_module(monkeypatch: pytest.MonkeyPatch, name: str, *, wide: bool = 
     return module
 
 
-def rollfast_trajectory(transformation: Any, param: np.ndarray, grads: np.ndarray, lr: float) -> tuple[np.ndarray, Any]:
+def rollfast_trajectory(transformation: Any, param: np.ndarray, grads: Sequence[np.ndarray], lr: float) -> tuple[np.ndarray, Any]:
     """Return the parameter after all steps, and the state."""
-    import jax.numpy as jnp
+    import jax
 
-    x = jnp.asarray(param)
-    state = transformation.init(x)
+    x = jax.numpy.asarray(param)
+    state, update = transformation.init(x), jax.jit(transformation.update)
     for grad in grads:
-        direction, state = transformation.update(jnp.asarray(grad), state, x)
+        direction, state = update(jax.numpy.asarray(grad), state, x)
         x = x - lr * direction
     return np.asarray(x), state

@@ -54,7 +54,7 @@ class PRISM(NewtonSchulzRule):
     bias_correction : bool
         Whether the target is corrected for the start at 0. The innovation is not.
     update_clip : tuple of two floats, or None
-        The largest root mean square and the largest magnitude of a direction. None clips nothing.
+        The largest root mean square and the largest magnitude of the direction of a matrix. None clips nothing.
     eps : float
         Added to the norm that the matrix of "original" is divided by.
     coefficient_set, custom_coefficients, steps
@@ -106,12 +106,12 @@ class PRISM(NewtonSchulzRule):
         m = moving_average(state.exp_avg, g, self.b1)
         target = self._target(m, g, at.step) if self.shape_nesterov else m
         shape = self._one_sided if self.mode == "original" else self._two_sided
-        direction = self.restored(shape(self.matrices(target), self.matrices(g - m)), x)
+        direction = shape(self.matrices(target), self.matrices(g - m))
         if self.nesterov and not self.shape_nesterov:
-            direction = moving_average(direction, g, self.b1)
+            direction = moving_average(direction, self.matrices(g), self.b1)
         if self.update_clip:
             direction = clipped_by_rms(direction, *self.update_clip)
-        return direction, PRISMState(m)
+        return self.restored(direction, x), PRISMState(m)
 
     def _target(self, m: Any, g: Any, step: int) -> Any:
         if self.nesterov:

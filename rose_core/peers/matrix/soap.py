@@ -76,7 +76,7 @@ class SOAP(MatrixRule):
     max_size : int
         Sides that are longer keep the basis of the parameter.
     max_update_rms : float or None
-        The largest root mean square of a direction. None clips nothing.
+        The largest root mean square of the direction of a matrix. None clips nothing.
     batch_axes, output_axis, reduction_axes, state_dtype, compute_dtype
         As in `rose_core.peers.matrix.layout.MatrixRule`.
 
