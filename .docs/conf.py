@@ -20,7 +20,14 @@ version = release = version_of("rose-core")
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 root_doc = "README"
-include_patterns = ["README.md", ".docs/*.md", ".github/*.md", "adapters/*/README.md", "spec/*.md"]
+include_patterns = [
+    "README.md",
+    ".docs/*.md",
+    ".github/*.md",
+    "adapters/*/README.md",
+    "rose_core/*/README.md",
+    "spec/*.md",
+]
 exclude_patterns = [".git", ".venv", "build", "dist"]  # folders that need no search
 myst_heading_anchors = 3
 
@@ -50,6 +57,7 @@ CONTENTS: Final = """
 adapters/rose_torch/README
 adapters/rose_numpy/README
 adapters/rose_kernels/README
+rose_core/peers/README
 spec/README
 ```
 
@@ -60,6 +68,7 @@ spec/README
 spec/SPEC
 spec/CONFORMANCE
 .docs/rose_core
+.docs/rose_core_peers
 .docs/rose_numpy
 .docs/rose_cupy
 .docs/rose_torch

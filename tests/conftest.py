@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.backends import Backend
 from tests.examples import EXAMPLES, Load
-from tests.tally import add_tally, plain_tally, tally_lines
+from tests.tally import add_tally, difference_lines, plain_tally, tally_lines
 
 # Each worker of pytest-xdist has as many OpenMP threads as there are processors. While they wait, they must sleep
 # instead of spin, or they take the time of the other workers. OpenMP reads this when torch is imported.
@@ -75,7 +75,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the reasons of skipped tests with their numbers, and the table of compared bits."""
+    """Print the reasons of skipped tests with their numbers, and the tables of what was compared."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     if reasons:
         terminalreporter.section("skipped")
@@ -83,5 +83,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{number:>5} {reason.removeprefix('Skipped: ')}")
     if lines := tally_lines():
         terminalreporter.section("bits compared")
+        for line in lines:
+            terminalreporter.write_line(line)
+    if lines := difference_lines():
+        terminalreporter.section("largest relative differences from other implementations")
         for line in lines:
             terminalreporter.write_line(line)

@@ -8,12 +8,26 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["TALLY", "WORST_ULPS", "add_tally", "count", "plain_tally", "record_ulps", "tally_lines"]
+__all__ = [
+    "DIFFERENCES",
+    "TALLY",
+    "WORST_ULPS",
+    "add_tally",
+    "count",
+    "difference_lines",
+    "plain_tally",
+    "record_difference",
+    "record_ulps",
+    "tally_lines",
+]
 
 TALLY: Final = {column: Counter[str]() for column in ("cases", "elements", "mismatches")}
 """For each backend: the number of comparisons, of elements compared, and of elements that differ."""
 WORST_ULPS: Final[dict[str, float]] = {}
 """The largest difference in units in the last place, for each backend with a tolerance."""
+
+DIFFERENCES: Final[dict[str, float]] = {}
+"""The largest relative difference from an implementation that others wrote, by the names of the rule and of it."""
 
 
 def count(backend: str, elements: int, mismatches: int, *, cases: int = 1) -> None:
@@ -29,9 +43,16 @@ def record_ulps(backend: str, ulps: float) -> None:
     WORST_ULPS[backend] = before if math.isnan(before) or before >= ulps else ulps
 
 
+def record_difference(pair: str, difference: float) -> None:
+    """Keep the largest relative difference of a pair of implementations. NaN is larger than every number."""
+    before = DIFFERENCES.get(pair, 0.0)
+    DIFFERENCES[pair] = before if math.isnan(before) or before >= difference else difference
+
+
 def plain_tally() -> dict[str, dict[str, Any]]:
     """Return all counts in plain dicts, which a worker of pytest-xdist can send."""
-    return {**{column: dict(counts) for column, counts in TALLY.items()}, "ulps": dict(WORST_ULPS)}
+    counts = {column: dict(counts) for column, counts in TALLY.items()}
+    return {**counts, "ulps": dict(WORST_ULPS), "differences": dict(DIFFERENCES)}
 
 
 def add_tally(plain: Mapping[str, Mapping[str, Any]]) -> None:
@@ -40,6 +61,14 @@ def add_tally(plain: Mapping[str, Mapping[str, Any]]) -> None:
         counts.update(plain[column])
     for backend, ulps in plain["ulps"].items():
         record_ulps(backend, ulps)
+    for pair, difference in plain.get("differences", {}).items():
+        record_difference(pair, difference)
+
+
+def difference_lines() -> list[str]:
+    """Return the lines of the table of differences, none if nothing was compared."""
+    width = max(map(len, DIFFERENCES), default=0)
+    return [f"{pair:<{width}}{difference:>12.2g}" for pair, difference in sorted(DIFFERENCES.items())]
 
 
 def tally_lines() -> list[str]:

@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PYTORCH = (ROOT / "adapters" / "rose_torch" / "README.md").read_text(encoding="utf-8")
 
-GUIDES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("adapters/*/README.md"))]
+GUIDES = sorted(
+    str(path.relative_to(ROOT)) for folder in ("adapters", "rose_core") for path in ROOT.glob(f"{folder}/*/README.md")
+)
 DOCUMENTS = [
     "README.md",
     *GUIDES,

@@ -32,6 +32,7 @@ HEAVY = (
 )
 PACKAGES = {
     "rose_core": set(),
+    "rose_core.peers": set(),
     "rose_arrays": set(),
     "rose_diagnosis": set(),
     "rose_kernels": set(),
@@ -78,6 +79,12 @@ def test_loading_one_is_seen() -> None:
 def test_an_update_of_numpy_arrays_loads_no_other_array_library() -> None:
     code = "import numpy, rose_core; x = numpy.ones((2, 2)); rose_core.update(x, x, lr=0.1)"
     assert loaded_by(code) == set()
+
+
+def test_importing_the_core_loads_no_rule_of_its_peers() -> None:
+    code = "import sys, {}; print(*[name for name in sys.modules if name.startswith('rose_core.peers')])"
+    assert run_python(code.format("rose_core")).split() == []
+    assert "rose_core.peers.elementwise.adam" in run_python(code.format("rose_core.peers")).split()
 
 
 def test_each_module_of_the_core_can_be_imported_first() -> None:

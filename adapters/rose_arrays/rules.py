@@ -73,6 +73,39 @@ class RuleOptimizer(OwnedArrays):
                 step_in_place(step)
                 self._states[index] = _State(step.at.step, step.state)
 
+    @subnormals_kept()
+    def update_hessian(self, hessians: Any) -> None:
+        """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
+
+        Parameters
+        ----------
+        hessians : mapping, iterable, or iterable of those
+            The estimates, in the structure of the gradients. None skips a parameter.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a rule takes no Hessian, or an array is not allowed. Nothing is changed then.
+        """
+        states, first = {}, 0
+        for group, of_group in self._by_group(hessians):
+            options = _options_of(group)
+            for index, (param, hessian) in enumerate(zip(group["params"], of_group, strict=True), first):
+                if hessian is not None:
+                    rule = options.rule.for_shape(param.shape)
+                    step, arrays = self._states.get(index) or _State(0, rule.init_state(param))
+                    new = rule.update_hessian(
+                        hessian,
+                        arrays,
+                        step=step,
+                        seed=options.sr_seed,
+                        index=index,
+                        bf16_sr=options.bf16_sr,
+                    )
+                    states[index] = _State(step, new)
+            first += len(of_group)
+        self._states.update(states)
+
     def evaluation_params(self) -> Any:
         """Return the parameters to evaluate the model with, in the structure of the parameters.
 
@@ -169,7 +202,7 @@ class RuleOptimizer(OwnedArrays):
             raise
 
     def _planned(self, grads: Any) -> dict[int, Step]:
-        """Check the whole step and return it by parameter, with new states where there are none. Nothing is changed."""
+        """Check the whole step, and return the step of each parameter. Nothing is changed."""
         steps: dict[int, Step] = {}
         rules, first = [], 0
         for group, grads_of_group in self._by_group(grads):
@@ -188,7 +221,7 @@ class RuleOptimizer(OwnedArrays):
         rule = options.rule.for_shape(param.shape)
         rule.checked_compute_dtype(param, grad, (names[0], names[1]))
         state = self._states.get(index) or _State(0, rule.init_state(param))
-        at = options.at(state.step + 1, index, param)
+        at = options.at(state.step + 1, index, param, rule)
         noise = _noise_of(at.key, param) if options.bf16_sr else None
         return Step(rule, param, grad, state.arrays, at, options.application(rule), noise)
 

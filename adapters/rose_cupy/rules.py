@@ -13,7 +13,7 @@ class Optimizer(CupyArrays, RuleOptimizer):
     ----------
     params : mapping of str to cupy.ndarray, iterable of cupy.ndarray, or iterable of dict
         The parameters: arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a group. It has
-        "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
+        "params", a mapping or an iterable of arrays, and may override the options of the optimizer.
     rule : rose_core.peers.Rule
         The rule, such as ``AdamW(betas=(0.9, 0.95))``.
     lr : float
@@ -34,5 +34,5 @@ class Optimizer(CupyArrays, RuleOptimizer):
     Notes
     -----
     A step is queued on the current stream of the current device, and the host does not wait for it. At compute dtype
-    float64 the results equal those of NumPy, bit for bit.
+    float64 the results have the bits of NumPy.
     """

@@ -13,7 +13,7 @@ class Optimizer(NumpyArrays, RuleOptimizer):
     ----------
     params : mapping of str to ndarray, iterable of ndarray, or iterable of dict
         The parameters: writable arrays of float64, float32, float16 or `ml_dtypes.bfloat16`. A dict is a group. It has
-        "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
+        "params", a mapping or an iterable of arrays, and may override the options of the optimizer.
     rule : rose_core.peers.Rule
         The rule, such as ``AdamW(betas=(0.9, 0.95))``.
     lr : float

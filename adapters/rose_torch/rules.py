@@ -146,6 +146,43 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
+    def update_hessian(self, hessians: Iterable[Tensor | None]) -> None:
+        """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
+
+        Parameters
+        ----------
+        hessians : iterable of Tensor or None
+            One estimate for each parameter, in the order of the groups. None skips a parameter.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a rule takes no Hessian, or a tensor is not allowed. Nothing is changed then.
+        """
+        listed, states = list(hessians), {}
+        owners = [(group, param) for group in self.param_groups for param in group["params"]]
+        if len(listed) != len(owners):
+            raise ValueError(f"hessians has {len(listed)} tensors for {len(owners)} parameters")
+        for index, ((group, param), hessian) in enumerate(zip(owners, listed, strict=True)):
+            if hessian is None:
+                continue
+            if is_dtensor(param):
+                raise TypeError("hessians must be None for DTensors")
+            options = _options_of(group)
+            rule = options.rule.for_shape(tuple(param.shape))
+            state = self.state[param] if self.state.get(param) else _new_state(rule, param)
+            numbers: dict[str, Any] = {
+                "step": state["step"],
+                "seed": int(options.sr_seed),
+                "index": index,
+                "bf16_sr": options.bf16_sr,
+            }
+            new = rule.update_hessian(hessian, _arrays_of(rule, param, state), **numbers)
+            pairs = zip(leaf_names(new), leaves(new), strict=True)
+            states[param] = {"step": state["step"], **{name: leaf for name, leaf in pairs if leaf is not None}}
+        self.state.update(states)
+
+    @torch.no_grad()
     def evaluation_params(self) -> list[list[Tensor]]:
         """Return the parameters to evaluate the model with, a list for each group.
 
@@ -156,7 +193,7 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the options, the schedules and the states, as for every `torch.optim.Optimizer`.
 
-        The rule of a group is written as text. The tensors are those of the optimizer, not copies.
+        The rule of a group is written as text. The optimizer still holds the tensors, and overwrites them.
         """
         hooks, self._optimizer_state_dict_post_hooks = self._optimizer_state_dict_post_hooks, OrderedDict()
         try:
@@ -271,9 +308,8 @@ class Optimizer(torch.optim.Optimizer):
         require_in_place(local, local_grad, name)
         rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
         state = self.state[param] if self.state.get(param) else _new_state(rule, param)
-        held = [_local(state[key]) if key in state else None for key in _names(rule, param)]
-        arrays = rebuilt(_structure(rule, tuple(param.shape), param.dtype), iter(held))
-        at = options.at(state["step"] + 1, index, param)
+        arrays = _arrays_of(rule, param, {key: _local(leaf) for key, leaf in state.items() if key != "step"})
+        at = options.at(state["step"] + 1, index, param, rule)
         noise: NoiseAt | None = None
         if options.bf16_sr:
             noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)
@@ -284,9 +320,7 @@ class Optimizer(torch.optim.Optimizer):
         rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
         if not state:
             return param
-        structure = _structure(rule, tuple(param.shape), param.dtype)
-        arrays = rebuilt(structure, iter([state.get(key) for key in leaf_names(structure)]))
-        evaluated: Tensor = rule.evaluation_param(param, arrays)
+        evaluated: Tensor = rule.evaluation_param(param, _arrays_of(rule, param, state))
         return evaluated
 
 
@@ -317,8 +351,14 @@ def _names(rule: Rule, param: Tensor) -> list[str]:
     return leaf_names(_structure(rule, tuple(param.shape), param.dtype))
 
 
+def _arrays_of(rule: Rule, param: Tensor, state: Mapping[str, Any]) -> Any:
+    """Return the tensors of a state by name as the named tuple of the rule."""
+    structure = _structure(rule, tuple(param.shape), param.dtype)
+    return rebuilt(structure, iter([state.get(name) for name in leaf_names(structure)]))
+
+
 def _new_state(rule: Rule, param: Tensor) -> dict[str, Any]:
-    """Return the state of a parameter before its first step. Those of a DTensor are DTensors."""
+    """Return the state of a parameter before its first step. A DTensor has a state of DTensors."""
     structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
     names, local = _names(rule, param), leaves(rule.init_state(_local(param).detach()))
     state: dict[str, Any] = {"step": 0}

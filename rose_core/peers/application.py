@@ -51,9 +51,8 @@ class GroupOptions:
     weight_decay : float or None
         Coefficient of the weight decay, a finite number >= 0. None is the default of the rule.
     weight_decay_method : str
-        What the decay subtracts from the parameter before the step: ``lr * weight_decay`` times the parameter
-        ("decoupled"), ``weight_decay`` times ("independent") or ``lr**2 * weight_decay`` times ("palm"). "l2" adds
-        ``weight_decay`` times the parameter to the gradient that the rule reads.
+        A decay of the parameter by ``lr * weight_decay`` ("decoupled"), by ``weight_decay`` ("independent") or by
+        ``lr**2 * weight_decay`` ("palm"). "l2" adds a multiple of the parameter to the gradient that the rule reads.
     maximize : bool
         Whether to ascend the gradient.
     bf16_sr : bool
@@ -81,10 +80,10 @@ class GroupOptions:
         check_options(self)
         unsigned("sr_seed", self.sr_seed, bits=64)
 
-    def at(self, step: int, index: int, param: Array) -> "At":
-        """Return the numbers of a step of the parameter with this index."""
+    def at(self, step: int, index: int, param: Array, rule: Rule) -> "At":
+        """Return the numbers of a step of the parameter with this index, whose rule is `rule` or a part of it."""
         key = NoiseKey(int(self.sr_seed), step - 1, index)
-        return At(step, self.lr, self.rule.compute_dtype, key, tuple(param.shape))
+        return At(step, self.lr, rule.compute_dtype, key, tuple(param.shape))
 
     def application(self, rule: Rule) -> "Application":
         """Return how a step applies the rule of a parameter, which is `rule` or a part of it."""
@@ -145,9 +144,9 @@ class Step(NamedTuple):
 
 @quiet
 def with_totals(steps: Sequence[Step], rules: Sequence[Rule]) -> list[Step]:
-    """Return the steps with the sums over all parameters that their rules read. `rules` are those of the groups.
+    """Return the steps with the sums over all parameters that their rules read.
 
-    A sum is over the parameters of all groups with equal rules.
+    `rules` has the rule of the group of each step. A sum is over the parameters of all groups with equal rules.
     """
     parts: dict[Rule, list[Total]] = {}
     for step, rule in zip(steps, rules, strict=True):

@@ -103,6 +103,11 @@ class Rule:
         """Whether an element of the result depends only on the same element of each array, and on scalar states."""
         return True
 
+    @property
+    def reads_total(self) -> bool:
+        """Whether the rule reads the sum over all parameters of `summand`."""
+        return False
+
     def init(self, param: Array, /) -> Any:
         """Return the state before the first step.
 
@@ -222,7 +227,21 @@ class Rule:
         """
         return param
 
-    # What a rule defines:
+    def update_hessian(
+        self,
+        hessian: Array,  # noqa: ARG002
+        state: Any,  # noqa: ARG002
+        /,
+        *,
+        step: int = 0,  # noqa: ARG002
+        seed: int = 0,  # noqa: ARG002
+        index: int = 0,  # noqa: ARG002
+        bf16_sr: bool = True,  # noqa: ARG002
+    ) -> Any:
+        """Return the state after an estimate of the Hessian's diagonal. Only `SophiaH` takes one."""
+        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
+
+    # A rule defines or overrides the methods below.
 
     def for_shape(self, shape: tuple[int, ...]) -> "Rule":  # noqa: ARG002
         """Return the rule of parameters of this shape: the rule itself, unless it is or holds a `Partition`."""
@@ -244,13 +263,13 @@ class Rule:
         return None
 
     def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
-        """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay` first.
+        """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay`.
 
-        A rule whose step is no multiple of the learning rate overrides this method.
+        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule whose step is no multiple
+        of the learning rate overrides this method.
         """
-        x = x * decay
         direction, state = self.compute(g, state, x, at)
-        return x - at.lr * direction, state
+        return x * decay - at.lr * direction, state
 
     def zeros(self, param: Array, shape: tuple[int, ...] | None = None) -> Any:
         """Return an array of zeros in the dtype of the state, of the shape of the parameter or of another one."""

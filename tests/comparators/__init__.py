@@ -1,1 +1,1 @@
-"""Comparisons with implementations by others, which are skipped if they are not installed."""
+"""The rules against implementations that others wrote. Tests of a package that is missing are skipped."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 from rose_core import peers
 from rose_core.peers import Rule
 
-__all__ = ["OVERRIDING", "RULES", "VARIANTS"]
+__all__ = ["ALIKE_ALONE", "OVERRIDING", "RULES", "VARIANTS"]
 
 RULES: Final[dict[str, Rule]] = {
     "SGD": peers.SGD(momentum=0.9),
@@ -23,6 +23,14 @@ RULES: Final[dict[str, Rule]] = {
     "RMSprop": peers.RMSprop(),
     "SophiaH": peers.SophiaH(),
     "MARS": peers.MARS(),
+    "LAMB": peers.LAMB(),
+    "Adafactor": peers.Adafactor(),
+    "Rose": peers.Rose(),
+    "ScheduleFree": peers.ScheduleFree(peers.Adam(betas=(0.0, 0.999))),
+    "Magma": peers.Magma(peers.AdamW()),
+    "ClipUpdates": peers.ClipUpdates(peers.SGD(momentum=0.9), max_rms=0.5, max_abs=1.5),
+    "SpikeGuard": peers.SpikeGuard(peers.Adam(), max_norm=5.0),
+    "Partition": peers.Partition(peers.Rose(), peers.Adam()),
 }
 """One instance of each rule, by name."""
 
@@ -79,9 +87,40 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "MARS, eps": ("MARS", {"eps": 1e-2}),
     "MARS, gamma": ("MARS", {"gamma": 0.1}),
     "MARS, not clipped": ("MARS", {"clip_c": False}),
+    "LAMB, betas": ("LAMB", {"betas": (0.8, 0.95)}),
+    "LAMB, eps": ("LAMB", {"eps": 1e-2}),
+    "LAMB, decay": ("LAMB", {"weight_decay": 0.3}),
+    "LAMB, uncorrected": ("LAMB", {"correct_bias": False}),
+    "Adafactor, decay of beta": ("Adafactor", {"beta2_decay": -0.5}),
+    "Adafactor, eps": ("Adafactor", {"eps": (1e-3, 1e-3)}),
+    "Adafactor, clipped": ("Adafactor", {"clip_threshold": 0.5}),
+    "Adafactor, not scaled": ("Adafactor", {"scale_parameter": False}),
+    "Adafactor, capped": ("Adafactor", {"step_size": "capped"}),
+    "Adafactor, constant": ("Adafactor", {"step_size": "constant"}),
+    "Rose, not centered": ("Rose", {"centralize": False}),
+    "Rose, not stabilized": ("Rose", {"stabilize": False}),
+    "ScheduleFree, beta": ("ScheduleFree", {"beta": 0.5}),
+    "ScheduleFree, practical": ("ScheduleFree", {"weighting": "practical"}),
+    "ScheduleFree, theoretical": ("ScheduleFree", {"weighting": "theoretical"}),
+    "ScheduleFree, decay at z": ("ScheduleFree", {"decay_at": "z"}),
+    "Magma, p": ("Magma", {"p": 0.9}),
+    "Magma, tau": ("Magma", {"tau": 0.5}),
+    "Magma, score": ("Magma", {"score_decay": 0.5}),
+    "Magma, decay not masked": ("Magma", {"mask_weight_decay": False}),
+    "ClipUpdates, rms": ("ClipUpdates", {"max_rms": None}),
+    "ClipUpdates, amplitude": ("ClipUpdates", {"max_abs": None}),
+    "ClipUpdates, global": ("ClipUpdates", {"mode": "global_rms"}),
+    "SpikeGuard, norm": ("SpikeGuard", {"max_norm": 1.0}),
+    "SpikeGuard, skipped": ("SpikeGuard", {"on_spike": "skip"}),
+    "SpikeGuard, tensor": ("SpikeGuard", {"scope": "tensor"}),
+    "Partition, rank": ("Partition", {"min_ndim": 3}),
+    "Partition, scaled": ("Partition", {"min_ndim": 3, "others_lr_scale": 0.5}),
     "MARS, first gradient": ("MARS", {"clip_c": False, "first_previous": "gradient"}),
 }
 """Options that change the result of a rule of `RULES`, by a name of the case."""
 
-OVERRIDING: Final = frozenset({"LaProp"})
+OVERRIDING: Final = frozenset({"LaProp", "ScheduleFree"})
 """The classes whose step is not ``param - lr * direction``."""
+
+ALIKE_ALONE: Final = frozenset({"ClipUpdates, global", "SpikeGuard, tensor"})
+"""The variants that make no difference for a single parameter."""

@@ -1,5 +1,7 @@
 """The optimizers take the steps of the pure functions, in place, on every library, and resume them."""
 
+import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,44 +132,44 @@ def test_steps_have_the_bits_of_the_pure_functions(
 RESUME = """
 import pickle, sys
 from tests.peers import test_optimizers as t
-path, library, name, dtype, state_dtype = sys.argv[1:]
-saved = pickle.load(open(path, "rb"))
-rule = t.with_options(t.RULES[name], state_dtype=None if state_dtype == "None" else state_dtype)
-run = getattr(t, library)(saved["weights"], rule, weight_decay=t.DECAY)
-run.load(saved["state"])
-for step in range(3, 6):
-    run.step(t.grads_of(step, dtype))
-pickle.dump({"weights": run.weights, "states": {i: t.converted(s, t.np.asarray) for i, s in run.states().items()}},
-            open(path, "wb"))
+path, library = sys.argv[1:]
+resumed = []
+for dtype, rule, weights, state in pickle.load(open(path, "rb")):
+    run = getattr(t, library)(weights, rule, weight_decay=t.DECAY)
+    run.load(state)
+    for step in range(3, 6):
+        run.step(t.grads_of(step, dtype))
+    resumed.append((run.weights, {i: t.converted(s, t.np.asarray) for i, s in run.states().items()}))
+pickle.dump(resumed, open(path, "wb"))
 """
 
 
-@pytest.mark.parametrize("name", ["NAdamW"])
 @pytest.mark.parametrize("libraries", [(Numpy, Torch), (Torch, Numpy)])
-@DTYPES
 def test_a_run_saved_by_one_library_continues_in_a_new_process_with_another(
-    name: str, libraries: tuple[Any, Any], dtype: str, state_dtype: str | None, tmp_path: Path
+    libraries: tuple[Any, Any], tmp_path: Path
 ) -> None:
-    import pickle
-
-    rule = with_options(RULES[name], state_dtype=state_dtype)
-    run, path = libraries[0](model(dtype), rule, weight_decay=DECAY), tmp_path / "run.pickle"
-    for step in range(3):
-        run.step(grads_of(step, dtype))
-    state = run.optimizer.state_dict()
-    state["state"] = {index: converted(held, np.copy) for index, held in state["state"].items()}
-    path.write_bytes(pickle.dumps({"weights": {k: x.copy() for k, x in run.weights.items()}, "state": state}))
-    arguments = [str(path), libraries[1].__name__, name, dtype, str(state_dtype)]
-    subprocess.run([sys.executable, "-c", RESUME, *arguments], check=True, cwd=Path(__file__).parents[2])
-    for step in range(3, 6):
-        run.step(grads_of(step, dtype))
-    resumed = pickle.loads(path.read_bytes())
-    for key, weight in run.weights.items():
-        assert_same_bits(resumed["weights"][key], weight, backend="peers, resumed")
-    for index, held in run.states().items():
-        for key, value in converted(held, np.asarray).items():
-            if key != "step":
-                assert_same_bits(resumed["states"][index][key], value, backend="peers, resumed")
+    path, saved, runs = tmp_path / "run.pickle", [], []
+    for rule in (peers.NAdamW(momentum_decay=4e-3), peers.ScheduleFree(peers.Adam(state_dtype="bfloat16"))):
+        for dtype in ("float32", "bfloat16"):
+            run = libraries[0](model(dtype), rule, weight_decay=DECAY)
+            for step in range(3):
+                run.step(grads_of(step, dtype))
+            state = run.optimizer.state_dict()
+            state["state"] = {index: converted(held, np.copy) for index, held in state["state"].items()}
+            saved.append((dtype, rule, {name: x.copy() for name, x in run.weights.items()}, state))
+            runs.append(run)
+    path.write_bytes(pickle.dumps(saved))
+    command = [sys.executable, "-c", RESUME, str(path), libraries[1].__name__]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    for run, (dtype, *_), (weights, states) in zip(runs, saved, pickle.loads(path.read_bytes()), strict=True):
+        for step in range(3, 6):
+            run.step(grads_of(step, dtype))
+        for key, weight in run.weights.items():
+            assert_same_bits(weights[key], weight, backend="peers, resumed")
+        for index, held in run.states().items():
+            for key, value in converted(held, np.asarray).items():
+                if key != "step":
+                    assert_same_bits(states[index][key], value, backend="peers, resumed")
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -347,8 +349,6 @@ def test_groups_have_their_own_rule_and_options() -> None:
 
 
 def test_an_interrupt_during_a_step_leaves_it_whole() -> None:
-    import signal
-
     class Interrupting(peers.SGD):
         def compute(self, *arguments: Any) -> Any:
             signal.raise_signal(signal.SIGINT)
@@ -360,3 +360,53 @@ def test_an_interrupt_during_a_step_leaves_it_whole() -> None:
         run.step(grads_of(1, "float32"))
     expected.step(grads_of(1, "float32"))
     assert_same_run(run, expected, backend="")
+
+
+@LIBRARIES
+def test_a_hessian_enters_the_state(library: Any) -> None:
+    data, rule = data_of((6, 5), "float32", steps=2), peers.ClipUpdates(peers.SophiaH(state_dtype="bfloat16"))
+    run, hessian = library({"w": data.param}, rule, weight_decay=0.0), np.abs(data.grads[1])
+    run.step({"w": data.grads[0]})
+    state = trajectory(rule, data._replace(grads=data.grads[:1]), np.asarray, lr=LR, decay=1.0)[1]
+    if library is Numpy:
+        run.optimizer.update_hessian({"w": hessian})
+    else:
+        run.optimizer.update_hessian([as_tensor(hessian)])
+    expected = rule.update_hessian(hessian, state, step=1, seed=SEED)
+    for key, leaf in zip(leaf_names(expected), leaves(expected), strict=True):
+        assert_same_bits(run.states()[0][key], leaf, what=key)
+    other = library({"w": data.param}, peers.Adam())
+    with pytest.raises(TypeError, match="Adam takes no Hessian; SophiaH does"):
+        other.optimizer.update_hessian({"w": hessian} if library is Numpy else [as_tensor(hessian)])
+
+
+@LIBRARIES
+@pytest.mark.parametrize("wrap", [peers.SpikeGuard, lambda rule: peers.ClipUpdates(rule, mode="global_rms")])
+def test_a_sum_over_all_parameters_is_read_by_each(library: Any, wrap: Any) -> None:
+    """A bad gradient of one parameter skips the step of all, and a large update scales all down."""
+    rule, weights = wrap(peers.SGD()), model("float32")
+    grads = {name: np.zeros_like(x) for name, x in weights.items()}
+    grads["w"][0, 0] = np.nan if wrap is peers.SpikeGuard else 38e3
+    grads["b"] += np.float32(1.0)
+    run = library(weights, rule)
+    run.step(grads)
+    size = sum(x.size for x in weights.values())
+    scale = 0.0 if wrap is peers.SpikeGuard else 2.0 / np.sqrt((38e3**2 + 7.0) / size)
+    expected = (weights["b"].astype(np.float64) - LR * (scale * 1.0)).astype(np.float32)
+    np.testing.assert_allclose(run.weights["b"], expected, rtol=1e-6)
+    assert np.any(run.weights["b"] != weights["b"]) == (wrap is not peers.SpikeGuard)
+
+
+@LIBRARIES
+def test_schedule_free_weights_are_evaluated_at_the_average(library: Any) -> None:
+    rule = peers.ScheduleFree(peers.Adam(betas=(0.0, 0.999)))
+    data = data_of((6, 5), "float32", steps=3)
+    run = library({"w": data.param}, rule, weight_decay=0.0)
+    before = run.optimizer.evaluation_params()
+    assert_same_bits(before["w"] if library is Numpy else before[0][0], data.param)
+    for grad in data.grads:
+        run.step({"w": grad})
+    evaluated = run.optimizer.evaluation_params()
+    param, state = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
+    assert_same_bits(evaluated["w"] if library is Numpy else evaluated[0][0], rule.evaluation_param(param, state))
+    assert_same_bits(run.weights["w"], param)

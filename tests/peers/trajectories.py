@@ -59,7 +59,7 @@ def trajectory(
     data: Data,
     array: Callable[[np.ndarray], Any],
     *,
-    lr: float = 1e-2,
+    lr: float | Callable[[int], float] = 1e-2,
     decay: float = 1.0 - 1e-3,
     state: Any = None,
     first: int = 1,
@@ -75,7 +75,8 @@ def trajectory(
         grad, key = array(values), NoiseKey(SEED, step - 1, INDEX)
         compute = rule.checked_compute_dtype(param, grad)
         g, x = (to_compute(a, compute) for a in detached(grad, param))
-        at, wide = At(step, lr, compute, key, tuple(param.shape)), widen_states(state, compute)
+        rate = lr(step) if callable(lr) else lr
+        at, wide = At(step, rate, compute, key, tuple(param.shape)), widen_states(state, compute)
         x, new = rule.advance(g, wide, x, at._replace(total=rule.summand(g, wide, x, at)), decay)
         assert_same_bits(grad, values, what="the gradient after the step")
         words = None

@@ -82,7 +82,7 @@ class Adam(Rule):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019): `Adam` with another default decay.
 
-    The decay is that of the optimizer, by default 0.01 as in torch. The update of rollfast has 1e-4.
+    The optimizer decays by 0.01 if it is given no decay, as in torch. rollfast decays by 1e-4.
     """
 
     default_weight_decay: ClassVar[float] = 0.01

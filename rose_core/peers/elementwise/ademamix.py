@@ -14,7 +14,7 @@ __all__ = ["AdEMAMix", "AdEMAMixState", "SimplifiedAdEMAMix", "half_life_warmup"
 
 
 class AdEMAMixState(NamedTuple):
-    """The fast and the slow moving average of the gradient, and that of its square."""
+    """A fast and a slow moving average of the gradient, and an average of its square."""
 
     exp_avg_fast: Any
     exp_avg_slow: Any
@@ -34,7 +34,7 @@ class AdEMAMix(Rule):
     alpha : float
         Weight of the slow average, >= 0. With 0 the rule is Adam. The paper has 5.
     correct_bias : bool
-        Whether the fast average and that of the square are divided by ``1 - beta**step``. The slow one never is.
+        Whether to divide the fast average and the average of the square by ``1 - beta**step``.
     num_beta_slow_warmup_steps, num_alpha_warmup_steps : int or None
         Numbers of steps in which the slow decay rate rises from the fast one, linearly in the half-life, and in which
         `alpha` rises linearly from 0. None: no warmup.

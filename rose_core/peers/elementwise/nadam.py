@@ -48,7 +48,7 @@ class NAdamW(Rule):
         numerator = b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)
         direction = numerator / (sqrt(v / (1 - b2^t)) + eps)
 
-    With the schedule, the numerator has its decay rates, and the product of them in the place of a power.
+    With a schedule, the numerator has the scheduled decay rates, and their product in place of a power.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class Signum(Rule):
         Whether Nesterov's momentum corrects the average and the gradient. The sign of the average alone does not
         depend on it.
     nesterov : bool
-        Whether the sign is that of the average one step ahead.
+        Whether to take the sign of the average one step ahead.
     use_shape_scaling : bool
         Whether the direction is multiplied by ``2 / (rows + columns)``. Parameters must be matrices then.
     state_dtype, compute_dtype
@@ -43,7 +43,7 @@ class Signum(Rule):
         m <- b m + (1 - b) g
         direction = sign(m)
 
-    The sign of 0 is 0, and that of NaN is NaN.
+    The sign of 0 is 0. The sign of NaN is NaN.
 
     Examples
     --------

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, quiet, require_array, require_like
+from rose_core.namespace import Array, detached, floating_dtype, quiet, require_like
 from rose_core.noise import NoiseKey
 from rose_core.peers.arithmetic import at_least, at_most, moving_average
-from rose_core.peers.base import At, Rule, round_states, state_noise, widen_states
+from rose_core.peers.base import At, Rule, round_states, state_noise
 from rose_core.peers.options import fraction, number
 from rose_core.rounding import to_compute
 
@@ -78,7 +78,15 @@ class SophiaH(Rule):
 
     @quiet
     def update_hessian(
-        self, hessian: Array, state: SophiaState, /, *, step: int = 0, seed: int = 0, index: int = 0
+        self,
+        hessian: Array,
+        state: SophiaState,
+        /,
+        *,
+        step: int = 0,
+        seed: int = 0,
+        index: int = 0,
+        bf16_sr: bool = True,
     ) -> SophiaState:
         """Return the state after one more estimate of the diagonal.
 
@@ -90,20 +98,20 @@ class SophiaH(Rule):
             The state, which is not changed.
         step : int
             The number of steps before, in [0, 2**32).
-        seed, index : int
-            As in `update`, for the noise that rounds a bfloat16 state.
+        seed, index, bf16_sr
+            As in `update`.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is not allowed; the message names it.
         """
-        require_array(hessian, "hessian")
+        floating_dtype(hessian, "hessian")
         require_like(state.hessian, hessian, ("the state", "hessian"))
         key = NoiseKey(
             unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
         )
-        wide, estimate = widen_states(state, self.compute_dtype), to_compute(hessian, self.compute_dtype)
-        new = wide._replace(hessian=moving_average(wide.hessian, estimate, self.betas[1]))
-        rounded: SophiaState = round_states(new, state, lambda number, x: state_noise(key, _HESSIAN_STATE + number, x))
-        return rounded._replace(exp_avg=state.exp_avg)
+        wide, estimate = (to_compute(x, self.compute_dtype) for x in detached(state.hessian, hessian))
+        new = SophiaState(None, moving_average(wide, estimate, self.betas[1]))
+        noise = (lambda number, x: state_noise(key, _HESSIAN_STATE + number, x)) if bf16_sr else None
+        return state._replace(hessian=round_states(new, SophiaState(None, state.hessian), noise).hessian)

@@ -1,0 +1,75 @@
+"""Schedules of the learning rate."""
+
+from collections.abc import Callable
+
+from rose_core.hyperparameters import real_number, unsigned
+
+__all__ = ["wsd_schedule"]
+
+
+def wsd_schedule(
+    peak_lr: float,
+    total_steps: int,
+    warmup_fraction: float = 0.1,
+    decay_fraction: float = 0.1,
+    *,
+    final_lr_ratio: float | None = 0.0,
+) -> Callable[[int], float]:
+    """Return a schedule with a warmup, a stable phase and a decay: the learning rate as a function of the step.
+
+    Parameters
+    ----------
+    peak_lr : float
+        The learning rate of the stable phase, >= 0.
+    total_steps : int
+        The number of steps.
+    warmup_fraction, decay_fraction : float
+        The parts of the steps in which the rate rises and falls, in [0, 1]. Their numbers of steps are rounded down.
+    final_lr_ratio : float or None
+        The rate of the last step, as a multiple of `peak_lr`, in [0, 1]. None ends at one over the number of decay
+        steps, as rollfast 0.2 does.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps before, from 0 on. After the last step the rate stays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed; the message names it.
+
+    Notes
+    -----
+    With W warmup steps, D decay steps and T steps, the rate of the step after t others is ``(t + 1) / (W + 1)`` of the
+    peak for ``t <= W``, and falls linearly for ``t > T - D``.
+
+    Examples
+    --------
+    >>> lr = wsd_schedule(1.0, 20, 0.1, 0.2)
+    >>> [round(lr(t), 3) for t in (0, 1, 2, 16, 17, 18, 19)]
+    [0.333, 0.667, 1.0, 1.0, 0.667, 0.333, 0.0]
+    """
+    peak, total = real_number("peak_lr", peak_lr, "a number >= 0"), unsigned("total_steps", total_steps, bits=63)
+    fractions = {"warmup_fraction": warmup_fraction, "decay_fraction": decay_fraction}
+    if final_lr_ratio is not None:
+        fractions["final_lr_ratio"] = final_lr_ratio
+    for name, value in fractions.items():
+        if not 0.0 <= real_number(name, value, "a number in [0, 1]") <= 1.0:
+            raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+    if not 0.0 <= peak < float("inf"):
+        raise ValueError(f"peak_lr must be a finite number >= 0, got {peak_lr!r}")
+    warmup, decay = int(total * warmup_fraction), int(total * decay_fraction)
+
+    def schedule(step: int) -> float:
+        step = min(unsigned("step", step, bits=63), max(total - 1, 0))
+        if step <= warmup:
+            return (step + 1) / (warmup + 1) * peak
+        left = total - 1 - step
+        if left >= decay - 1:
+            return peak
+        if final_lr_ratio is None:
+            return (left + 1) / decay * peak
+        return (final_lr_ratio + (1.0 - final_lr_ratio) * left / (decay - 1)) * peak
+
+    return schedule

@@ -1,0 +1,1 @@
+"""Wrappers: rules that take a rule."""

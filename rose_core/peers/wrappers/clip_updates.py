@@ -1,0 +1,94 @@
+"""Clipping of updates: by their root mean square, and then by their amplitude."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rose_core.namespace import Array, array_namespace
+from rose_core.peers.arithmetic import at_least, at_most, divide, root, sum_of
+from rose_core.peers.base import At, Total
+from rose_core.peers.options import choice, number, optional
+from rose_core.peers.wrappers.wrapper import Wrapper
+
+__all__ = ["ClipUpdates", "ClipUpdatesState"]
+
+
+class ClipUpdatesState(NamedTuple):
+    """The state of the rule."""
+
+    rule: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipUpdates(Wrapper):
+    """Clips the direction of a rule.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    max_rms : float or None
+        The largest root mean square of a direction, > 0; None is no limit. A larger one is scaled down to it.
+    max_abs : float or None
+        The largest magnitude of an element after that, > 0; None is no limit.
+    mode : str
+        "per_tensor_rms", or "global_rms": the root mean square is that of the directions of all parameters.
+
+    Notes
+    -----
+    With the direction u of the rule::
+
+        direction = u min(1, max_rms / rms(u)), then limited to [-max_abs, max_abs]
+
+    A direction with a NaN stays as it is: NaN passes the limits. `SpikeGuard` skips such a step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rose_core.peers import SGD
+    >>> rule, weight, grad = ClipUpdates(SGD(), max_abs=2.5), np.zeros(2), np.asarray([6.0, 2.0])
+    >>> rule.update(grad, rule.init(weight), weight, step=1)[0].round(4).tolist()
+    [2.5, 0.8944]
+    """
+
+    max_rms: float | None = optional(number(2.0, above=0.0), default=2.0)
+    max_abs: float | None = optional(number(10.0, above=0.0), default=10.0)
+    mode: str = choice("per_tensor_rms", "global_rms")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode == "global_rms" and self.rule.reads_total:
+            raise ValueError(f"mode='global_rms' is not allowed around {self.rule!r}, which reads a sum, too")
+
+    @property
+    def is_elementwise(self) -> bool:
+        return self.rule.is_elementwise and self.max_rms is None
+
+    @property
+    def reads_total(self) -> bool:
+        return self.mode == "global_rms" or self.rule.reads_total
+
+    def init_state(self, param: Array) -> ClipUpdatesState:
+        return ClipUpdatesState(self.rule.init_state(param))
+
+    def summand(self, g: Any, state: ClipUpdatesState, x: Any, at: At) -> Total | None:
+        if self.mode != "global_rms":
+            return super().summand(g, state, x, at)
+        return _square_of(self.rule.compute(g, state.rule, x, at)[0])
+
+    def compute(self, g: Any, state: ClipUpdatesState, x: Any, at: At) -> tuple[Any, ClipUpdatesState]:
+        u, inner = self.rule.compute(g, state.rule, x, at)
+        if self.max_rms is not None:
+            total = at.total if self.mode == "global_rms" and at.total is not None else _square_of(u)
+            rms, xp = root(divide(total.sum_of_squares, float(total.size))), array_namespace(u)
+            limit = xp.full_like(rms, self.max_rms)
+            u = u * xp.where(rms > self.max_rms, limit / rms, 1.0)
+        if self.max_abs is not None:
+            u = at_most(at_least(u, -self.max_abs), self.max_abs)
+        return u, ClipUpdatesState(inner)
+
+
+def _square_of(u: Any) -> Total:
+    size = 1
+    for length in u.shape:
+        size *= length
+    return Total(sum_of(u * u), size)
