@@ -1,5 +1,6 @@
 """The library, the dtype and the device of an array, and the errors for arrays that are not allowed."""
 
+from functools import cache
 from typing import Any, Final, Literal, Protocol
 
 import array_api_compat
@@ -82,7 +83,13 @@ def library(x: Array) -> str:
 
 def dtype_name(x: Array) -> str:
     """Return the dtype's name as NumPy writes it, in every library: "float32", "bfloat16", ..."""
-    return str(x.dtype).rpartition(".")[2]
+    return _name(type(x.dtype), x.dtype)
+
+
+@cache
+def _name(_: Any, dtype: Any) -> str:
+    """Return the name of a dtype. Its type is part of the key: array-api-strict warns if its dtypes are compared."""
+    return str(dtype).rpartition(".")[2]
 
 
 def astype(x: Any, dtype: str) -> Any:

@@ -23,7 +23,16 @@ from rose_core.namespace import (
     require_like,
 )
 
-__all__ = ["exact_products", "reproducible_matmul", "scaled_sum", "scales", "slice_bits", "slices", "transposed"]
+__all__ = [
+    "exact_products",
+    "float64_product",
+    "reproducible_matmul",
+    "scaled_sum",
+    "scales",
+    "slice_bits",
+    "slices",
+    "transposed",
+]
 
 
 @quiet
@@ -80,6 +89,11 @@ def reproducible_matmul(a: Array, b: Array, /) -> Any:
     """
     _check(a, b)
     a, b = (convert(x, "float64") for x in detached(a, b))
+    return float64_product(a, b)
+
+
+def float64_product(a: Array, b: Array) -> Any:
+    """Return the product of float64 matrices that are checked."""
     count = a.shape[-1]
     row_scales, column_scales = scales(a, -1), scales(b, -2)
     left, right = slices(a, row_scales, count), slices(b, column_scales, count)

@@ -7,27 +7,13 @@ import numpy as np
 import pytest
 
 from rose_core.peers import Muon
-from tests.peers.trajectories import Data, data_of, trajectory
+from tests.comparators.matrices import assert_close, relative_difference, torch_trajectory
+from tests.peers.trajectories import data_of, trajectory
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 LR = 0.02
 SHAPES = [(6, 4), (4, 6), (5, 5)]
-
-
-def torch_trajectory(make: Any, data: Data) -> np.ndarray:
-    """Return the parameter after all steps of an optimizer of torch's kind."""
-    param = torch.nn.Parameter(torch.from_numpy(data.param.copy()))
-    optimizer = make(param)
-    for grad in data.grads:
-        param.grad = torch.from_numpy(np.array(grad))
-        optimizer.step()
-    return param.detach().numpy()
-
-
-def relative_difference(actual: np.ndarray, expected: np.ndarray, start: np.ndarray) -> float:
-    """Return the largest difference, relative to the largest change of an element."""
-    return float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected - start)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,9 +30,9 @@ def test_torch_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], nes
 
     ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     in_bfloat16 = torch_trajectory(make, data)
-    assert 1e-4 < relative_difference(in_bfloat16, ours, data.param) < 0.05
+    assert 1e-4 < relative_difference(in_bfloat16, ours, data) < 0.05
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x.double().clone())
-    assert relative_difference(torch_trajectory(make, data), ours, data.param) < 1e-9
+    assert_close(torch_trajectory(make, data), ours, data, "Muon torch.optim.Muon, in float64")
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (4, 3, 2, 2)])
@@ -63,4 +49,4 @@ def test_pytorch_optimizer_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[in
     ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     in_float64 = partial(base.zero_power_via_newton_schulz_5, dtype=torch.float64)
     monkeypatch.setattr(base, "zero_power_via_newton_schulz_5", in_float64)
-    assert relative_difference(torch_trajectory(make, data), ours, data.param) < 1e-9
+    assert_close(torch_trajectory(make, data), ours, data, "Muon pytorch_optimizer")

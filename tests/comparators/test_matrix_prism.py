@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rose_core.peers import PRISM
-from tests.comparators.rollfast_float64 import rollfast_module, rollfast_trajectory
+from tests.comparators.matrices import assert_close, relative_difference, rollfast_module, rollfast_trajectory
 from tests.peers.trajectories import data_of, trajectory
 
 LR = 0.05
@@ -30,19 +30,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def difference(actual: np.ndarray, expected: np.ndarray, start: np.ndarray) -> float:
-    """Return the largest difference, relative to the largest change of an element."""
-    return float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected - start)))
-
-
 @pytest.mark.parametrize("shape", [(6, 4), (3, 5)])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_rollfast_prism(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], shape: tuple[int, int]) -> None:
     prism = rollfast_module(monkeypatch, "prism")
     data = data_of(shape, "float64")
-    expected, _ = rollfast_trajectory(prism.scale_by_prism(**options), data.param, data.grads, LR)
+    expected = rollfast_trajectory(prism.scale_by_prism(**options), data.param, data.grads, LR)
     ours, _ = trajectory(PRISM(output_axis=1, **options), data, np.asarray, lr=LR, decay=1.0)
-    assert difference(ours, expected, data.param) < 1e-9
+    assert_close(expected, ours, data, "PRISM rollfast, in float64")
 
 
 def test_rollfast_prism_of_higher_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,16 +46,16 @@ def test_rollfast_prism_of_higher_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of((2, 4, 3, 2), "float64")
     axes = prism.PrismDimensionNumbers(reduction_axis=(2, 3), output_axis=1)
     theirs = prism.scale_by_prism(weight_dimension_numbers=axes)
-    expected, _ = rollfast_trajectory(theirs, data.param, data.grads, LR)
+    expected = rollfast_trajectory(theirs, data.param, data.grads, LR)
     rule = PRISM(batch_axes=(0,), output_axis=1, reduction_axes=(2, 3))
     ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
-    assert difference(ours, expected, data.param) < 1e-9
+    assert_close(expected, ours, data, "PRISM rollfast, in float64")
 
 
 def test_rollfast_prism_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own arithmetic. The difference is that of float32."""
     prism = rollfast_module(monkeypatch, "prism", wide=False)
     data = data_of((6, 4), "float32")
-    expected, _ = rollfast_trajectory(prism.scale_by_prism(), data.param, data.grads, LR)
+    expected = rollfast_trajectory(prism.scale_by_prism(), data.param, data.grads, LR)
     ours, _ = trajectory(PRISM(output_axis=1), data, np.asarray, lr=LR, decay=1.0)
-    assert 1e-9 < difference(ours.astype(np.float64), expected.astype(np.float64), data.param) < 1e-4
+    assert 1e-9 < relative_difference(expected, ours, data) < 1e-4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rose_core.peers import SOAP
-from tests.comparators.test_matrix_muon import relative_difference, torch_trajectory
+from tests.comparators.matrices import assert_close, torch_trajectory
 from tests.peers.trajectories import data_of, trajectory
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -38,4 +38,4 @@ def test_pytorch_optimizer_soap(options: dict[str, Any], shape: tuple[int, int])
     rule = SOAP(current_gradient=False, eps_added_to="uncorrected", **options)
     ours, _ = trajectory(rule, data, np.asarray, lr=LR, decay=1.0)
     theirs = torch_trajectory(lambda param: soap.SOAP([param], lr=LR, weight_decay=0.0, **options), data)
-    assert relative_difference(theirs, ours, data.param) < 1e-9
+    assert_close(theirs, ours, data, "SOAP pytorch_optimizer")

@@ -7,7 +7,7 @@ from typing import Any
 
 from rose_core.namespace import array_namespace, as_float64, convert, dtype_name
 from rose_core.peers.arithmetic import root, sum_of
-from rose_core.peers.matmul import reproducible_matmul, transposed
+from rose_core.peers.matmul import float64_product, transposed
 
 __all__ = ["diagonal", "frobenius", "identity", "largest_magnitude", "product", "symmetric", "trace", "transposed"]
 
@@ -16,7 +16,8 @@ def product(*factors: Any) -> Any:
     """Return the product of matrices, from left to right."""
     result = factors[0]
     for factor in factors[1:]:
-        result = convert(reproducible_matmul(result, factor), dtype_name(result))  # type: ignore[arg-type]
+        wide = float64_product(as_float64(result), as_float64(factor))
+        result = convert(wide, dtype_name(factor))  # type: ignore[arg-type]
     return result
 
 
