@@ -83,7 +83,7 @@ def library(x: Array) -> str:
 
 def dtype_name(x: Array) -> str:
     """Return the dtype's name as NumPy writes it, in every library: "float32", "bfloat16", ..."""
-    return _name(type(x.dtype), x.dtype)
+    return _name(x.dtype.__class__, x.dtype)
 
 
 @cache
