@@ -163,8 +163,8 @@ def step_in_place(step: Step, *, max_elements: int | None = None) -> None:
     An elementwise rule runs in chunks of at most `max_elements` elements.
     """
     rule, param, grad, state, at, application, noise = step
-    if 0 in param.shape:
-        return
+    if 0 in param.shape and not rule.is_elementwise:
+        return  # a shard without elements has numbers in its state, too
     shape, scalars = param.shape, state
     for index, start in chunks(param, max_elements) if rule.is_elementwise else [(..., 0)]:
         held = map_leaves(lambda leaf, index=index: leaf[index] if leaf.shape == shape else leaf, state)

@@ -190,7 +190,7 @@ class Rule:
         key = NoiseKey(unsigned("seed", seed, bits=64), number - 1, unsigned("index", index, bits=32))
         at = At(number, real_number("lr", lr, "a finite number"), compute, key, tuple(param.shape), total)
         g, x = (to_compute(array, compute) for array in detached(grad, param))
-        if 0 in param.shape:
+        if 0 in param.shape and not rule.is_elementwise:
             return array_namespace(x).zeros_like(x), state
         wide = widen_states(state, compute)
         if total is None:

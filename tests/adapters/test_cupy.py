@@ -17,6 +17,8 @@ from tests.adapters.models import SHAPES, assert_same_model, core_step, grads, m
 from tests.adapters.refusals import raises, refuses
 from tests.backends import BACKENDS
 from tests.bits import DTYPES, assert_same_bits
+from tests.peers.cases import RULES
+from tests.peers.trajectories import with_options
 from tests.strategies import COMPUTE_DTYPES, LAYOUTS, TINY_KINDS, fill
 
 BACKEND: Final = next(backend for backend in BACKENDS if backend.name == "cupy")
@@ -92,6 +94,27 @@ def test_a_run_has_the_bits_of_numpy(library: Library, dtype: str, compute_dtype
         reference.step(grads(step, dtype))
         assert_same_model(params, expected, "rose_cupy")
     assert optimizer.state_dict() == reference.state_dict()
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("dtype", "state_dtype"), [("float32", None), ("bfloat16", "bfloat16")])
+def test_a_rule_has_the_bits_of_numpy(library: Library, name: str, dtype: str, state_dtype: str | None) -> None:
+    rule = with_options(RULES[name], state_dtype=state_dtype)
+    params, expected = library.arrays(model(dtype)), model(dtype)
+    optimizer = importlib.import_module("rose_cupy").Optimizer(params, rule, lr=0.125)
+    reference = rose_numpy.Optimizer(expected, rule, lr=0.125)
+    for step in range(3):
+        optimizer.step(library.arrays(grads(step, dtype)))
+        reference.step(grads(step, dtype))
+    for key, x in expected.items():
+        assert_same_bits(params[key], x, backend="rose_cupy.Optimizer")
+    states = optimizer.state_dict()["state"], reference.state_dict()["state"]
+    for index, state in states[1].items():
+        for key, leaf in state.items():
+            if key == "step":
+                assert states[0][index][key] == leaf
+            else:
+                assert_same_bits(states[0][index][key], leaf, backend="rose_cupy.Optimizer")
 
 
 @pytest.mark.parametrize("kind", sorted(TINY_KINDS))

@@ -148,3 +148,17 @@ def test_no_step_is_taken_with_options_removed_by_hand() -> None:
     loss_of(model).backward()
     with pytest.raises(ValueError, match="a param group lacks rule"):
         optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_step_has_the_bits_of_an_eager_one() -> None:
+    """The step is not traced: a compiler would contract its arithmetic, and make a constant of its number."""
+    models = linear(), linear()
+    optimizers = [Optimizer(model.parameters(), peers.Adam(), lr=0.1) for model in models]
+    compiled = torch.compile(optimizers[0].step, backend="eager")
+    for _ in range(3):
+        for model, optimizer, step in zip(models, optimizers, (compiled, optimizers[1].step), strict=True):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            step()
+    assert_same_model(*models)
