@@ -1,6 +1,6 @@
 """Reproducible matrix products: products with the same bits in every library, and in every order of the summands.
 
-A product has three stages, like a sum (`rose_core.summation`). `scales` gives the power of two below each row of the
+A product has three stages, like `rose_core.reproducible_sum`. `scales` gives the power of two below each row of the
 left factor and each column of the right one. `slices` cuts the scaled factors into pieces of a few bits. Products of
 slices are exact, so `exact_products` does not depend on the library's order of summation. `scaled_sum` adds them up.
 
