@@ -126,15 +126,13 @@ def slice_bits(count: int) -> tuple[int, int]:
 
 
 def slices(x: Array, scale: Array, count: int) -> tuple[Any, ...]:
-    """Cut a float64 matrix into slices, the largest first. Rows or columns that are not finite become zeros."""
-    xp = array_namespace(x)
+    """Cut a float64 matrix into slices, the largest first. Rows or columns with the scale NaN become NaN."""
     bits, number = slice_bits(count)
-    r = xp.where(xp.isnan(scale), 0.0, x / scale)
-    pieces = []
+    r, pieces = x * (array_namespace(x).ones_like(scale) / scale), []  # the inverse of a power of two is exact
     for i in range(number):
+        r = r - pieces[-1] if pieces else r
         s = 1.5 * 2.0 ** (53 - (i + 1) * bits)
         pieces.append((r + s) - s)
-        r = r - pieces[-1]
     return tuple(pieces)
 
 
@@ -155,15 +153,16 @@ def exact_products(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, 
 def scaled_sum(products: tuple[Any, ...], row_scales: Array, column_scales: Array) -> Any:
     """Add up the exact products, the smallest first, and undo the scales.
 
-    NOTE: [two scales] If one scale is below 1 and the other is not, their product is exact. If both are, or both are
-    not, the product may over- or underflow although the result does not, so they are applied one by one.
+    NOTE: [two scales] The product of a scale below 1 and another one from 1 on is exact. Otherwise the product may
+    over- or underflow although the result does not, so both scales are applied one by one.
     """
     total = functools.reduce(operator.add, reversed(products))
     xp = array_namespace(total)
-    is_mixed = (row_scales < 1.0) != (column_scales < 1.0)
-    first = xp.where(is_mixed, row_scales * column_scales, row_scales + xp.zeros_like(column_scales))
-    second = xp.where(is_mixed, xp.ones_like(first), column_scales + xp.zeros_like(row_scales))
-    return (total * first) * second + 0.0  # -0 becomes +0
+    (large_rows, small_rows), (large_columns, small_columns) = (
+        (xp.maximum(scale, xp.ones_like(scale)), xp.minimum(scale, xp.ones_like(scale)))
+        for scale in (row_scales, column_scales)
+    )
+    return total * (large_rows * small_columns) * (small_rows * large_columns) + 0.0  # -0 becomes +0
 
 
 def _check(a: Array, b: Array) -> None:
