@@ -77,8 +77,8 @@ def reproducible_matmul(a: Array, b: Array, /) -> Any:
     the factors from over- and underflowing. A result overflows only where the rounded product does. In a result below
     2**-1022, the error may reach 2**-1074 more.
 
-    The slices take S times the memory of the factors in float64. Concatenation takes as much again for one factor.
-    The sum takes three times the memory of the result.
+    With S = 3, the peak of the working memory is 6 times the factors in float64 plus 3 times the result, or 7 times
+    the result if that is more. A product of 1,024 rows takes 6 to 8 times as long as ``a @ b`` on a CPU.
 
     Examples
     --------
@@ -128,7 +128,8 @@ def slice_bits(count: int) -> tuple[int, int]:
 def slices(x: Array, scale: Array, count: int) -> tuple[Any, ...]:
     """Cut a float64 matrix into slices, the largest first. Rows or columns with the scale NaN become NaN."""
     bits, number = slice_bits(count)
-    r, pieces = x * (array_namespace(x).ones_like(scale) / scale), []  # the inverse of a power of two is exact
+    r = x * (array_namespace(x).ones_like(scale) / scale)  # the inverse of a power of two is exact
+    pieces: list[Any] = []
     for i in range(number):
         r = r - pieces[-1] if pieces else r
         s = 1.5 * 2.0 ** (53 - (i + 1) * bits)

@@ -57,6 +57,13 @@ def test_trajectories(
     assert_same_on(backend, name, rule, data_of(shape, dtypes[0], steps=3, seed=seed), dtypes)
 
 
+@backends
+@pytest.mark.parametrize("name", [name for name in MATRIX_RULES if name.isalpha()])
+def test_two_steps_of_a_larger_matrix(backend: Backend, name: str) -> None:
+    """Libraries multiply such matrices in blocks, and with vector instructions."""
+    assert_same_on(backend, name, MATRIX_RULES[name], data_of((50, 37), "float32", steps=2), ("float32", None))
+
+
 @pytest.mark.slow
 @backends
 @pytest.mark.parametrize("name", VARIANTS)

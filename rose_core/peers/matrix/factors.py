@@ -21,7 +21,7 @@ _MOST_ROTATION: Final = 1 / 8
 
 
 class Fit(NamedTuple):
-    """What the step of a matrix factor reads.
+    """The arguments of the step of a matrix factor.
 
     Attributes
     ----------

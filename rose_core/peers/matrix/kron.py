@@ -130,15 +130,11 @@ class Kron(Rule):
                 Q <- Q - s upper(G - c) Q
         direction = P m, clipped
 
-    The factors have reached their goal when G is c I: then P whitens the gradient. All results but "EXP", "NS" and
-    those of other decompositions are exact products and elementwise operations. These are too, step by step, so every
-    mode has the same bits on every library.
+    When G is c I, the factors do not move any more, and P whitens the gradient. The random numbers come from the
+    portable noise (`rose_core.peers.matrix.normals`). Each parameter draws its own decisions.
 
-    rollfast differs in two places. Its "TAYLOR2" fits G of ``Q g``, so that P tends to the inverse of the covariance,
-    and does not whiten. It adds `damping` to every element of G, not to the diagonal.
-
-    The random numbers come from the portable noise (`rose_core.peers.matrix.normals`). The decisions are drawn for each
-    parameter.
+    rollfast differs in two places. Its "TAYLOR2" computes G from ``Q g``, so that P tends to the inverse of the
+    covariance, and does not whiten. It adds `damping` to every element of G, not to the diagonal.
 
     Examples
     --------

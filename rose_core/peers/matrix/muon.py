@@ -52,9 +52,9 @@ class Muon(NewtonSchulzRule):
         N = momentum M + (1 - momentum) G with Nesterov's momentum (a heavy ball: G + momentum M), else M
         direction = scale * newton_schulz(N / |N|_F)
 
-    The defaults are those of emerging_optimizers. torch has ``nesterov=True``, ``coefficient_set="simple"``,
-    ``scale="shape_scaling"`` and ``eps=1e-7``, and multiplies in bfloat16. rlx-optim has a heavy ball with
-    ``nesterov=True`` and ``coefficient_set="simple"``.
+    The defaults are those of emerging_optimizers. The defaults of torch are ``nesterov=True``,
+    ``coefficient_set="simple"``, ``scale="shape_scaling"`` and ``eps=1e-7``; torch multiplies in bfloat16. rlx-optim
+    has a heavy ball, with ``nesterov=True`` and ``coefficient_set="simple"``.
 
     Examples
     --------

@@ -41,5 +41,5 @@ def normal_draws(at: At, start: int, shape: tuple[int, ...], like: Array) -> Any
 
 def uniform_draw(at: At, start: int) -> float:
     """Return a multiple of 2**-32 in [0, 1), uniformly at random."""
-    low, high = at.draw(2, np.empty(0), start).tolist()
-    return float((low + 65536 * high) / 2**32)
+    low, high = map(int, at.draw(2, np.empty(0), start))
+    return (low + 65536 * high) / 2**32

@@ -13,7 +13,7 @@ def solved(lower: Any, b: Any) -> Any:
     Parameters
     ----------
     lower : array, shape (..., n, n)
-        Lower triangular matrices. What lies above the diagonal is not read.
+        Lower triangular matrices. Elements above the diagonal are ignored.
     b : array, shape (..., n, m)
         The right sides.
 
