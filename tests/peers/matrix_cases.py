@@ -71,6 +71,7 @@ MATRIX_VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "SOAP, moments not permuted": ("SOAP", {"permute_moments": False}),
     "SOAP, uncorrected": ("SOAP", {"correct_bias": False}),
     "SOAP, Nesterov": ("SOAP", {"nesterov": True}),
+    "SOAP, KL-Shampoo": ("SOAP", {"kl_shampoo": True}),
     "SOAP, max_size": ("SOAP", {"max_size": 4}),
     "SOAP, max_update_rms": ("SOAP", {"max_update_rms": 0.1}),
     "Kron, b1": ("Kron", {"b1": 0.5}),

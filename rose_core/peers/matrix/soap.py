@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from rose_core.namespace import Array, array_namespace
-from rose_core.peers.arithmetic import divide, moving_average, root, sum_of
+from rose_core.peers.arithmetic import at_least, divide, moving_average, root, sum_of
 from rose_core.peers.base import At
 from rose_core.peers.elementwise.adam import nesterov_average
 from rose_core.peers.matrix.clipping import clipped_by_rms
@@ -73,6 +73,9 @@ class SOAP(MatrixRule):
         Whether the averages are divided by ``1 - beta**step``.
     nesterov : bool
         Whether the numerator looks one step ahead.
+    kl_shampoo : bool
+        Whether each covariance is that of the gradient whitened on the other side, as in KL-Shampoo (Lin and others,
+        arXiv:2509.03378) and emerging_optimizers. The first step whitens nothing.
     max_size : int
         Sides that are longer keep the basis of the parameter.
     max_update_rms : float or None
@@ -85,9 +88,13 @@ class SOAP(MatrixRule):
     With the gradient G of a matrix, at each step, and B = `shampoo_beta`::
 
         L <- B L + (1 - B) G G';  R <- B R + (1 - B) G' G
+        kl_shampoo: G V diag(max(eps, diag(V' R V)))^-1 V' G' / n in place of G G' for n inputs, and alike for R
         every precondition_frequency steps: U, V <- eigenvectors of L, R
         M <- b1 M + (1 - b1) G;   v <- b2 v + (1 - b2) (U' G V)^2
         direction = U (U' M V / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) V'
+
+    The first gradient is diagonal in its own bases, but for rounding errors. Adam scales these up to about
+    ``1e-16 |G| / eps``, so a tiny `eps` turns them into steps. With ``current_gradient=False`` it does not.
 
     Eigenvectors come from Jacobi rotations and Householder reflections, with the same bits on every library. For sides
     of more than a few hundred rows they take long; see `rose_core.peers.matrix.eigenvectors`.
@@ -118,6 +125,7 @@ class SOAP(MatrixRule):
     permute_moments: bool = boolean(True)
     correct_bias: bool = boolean(True)
     nesterov: bool = boolean(False)
+    kl_shampoo: bool = boolean(False)
     max_size: int = integer(10000)
     max_update_rms: float | None = optional(number(1.0, above=0.0))
 
@@ -169,17 +177,26 @@ class SOAP(MatrixRule):
         if self.correct_shampoo_beta:
             beta = 1.0 - (1.0 - beta) / (1.0 - power(beta, step))
         v, sides = state.exp_avg_sq, []
-        for side, factor, axis in ((state.outputs, grad, -2), (state.inputs, transposed(grad), -1)):
+        outputs, inputs = state.outputs, state.inputs
+        for side, other, factor, axis in ((outputs, inputs, grad, -2), (inputs, outputs, transposed(grad), -1)):
             if side.covariance is None:
                 sides.append(side)
                 continue
-            covariance, basis = moving_average(side.covariance, product(factor, transposed(factor)), beta), side.basis
+            summand = self._kl_summand(factor, other, step) if self.kl_shampoo else product(factor, transposed(factor))
+            covariance, basis = moving_average(side.covariance, summand, beta), side.basis
             if step == 1 or (self.basis == "jacobi" and (step - 1) % self.precondition_frequency == 0):
                 basis = eigenvectors(covariance)[1]
             elif (step - 1) % self.precondition_frequency == 0:
                 basis, v = self._power_method(covariance, basis, v, axis)
             sides.append(Side(covariance, basis))
         return SOAPState(state.exp_avg, v, *sides)
+
+    def _kl_summand(self, factor: Any, other: Side, step: int) -> Any:
+        """Return the summand of a covariance, given the other side before the step."""
+        if other.basis is not None and step > 1:
+            values = sum_of(other.basis * product(other.covariance, other.basis), -2)
+            factor = product(factor, other.basis) / root(at_least(values, self.eps))[..., None, :]
+        return divide(product(factor, transposed(factor)), float(factor.shape[-1]))
 
     def _power_method(self, covariance: Any, basis: Any, v: Any, axis: int) -> tuple[Any, Any]:
         """Return the basis after steps of the power method, sorted by eigenvalues, and the second moment."""
