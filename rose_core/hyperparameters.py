@@ -62,6 +62,9 @@ class Hyperparameters:
         Whether to ascend the gradient.
     sr_seed : int or None
         Seed in [0, 2**64) of the portable noise; None where the noise comes from elsewhere.
+    max_step : float or None
+        The largest change of an element at a step, as a multiple of `lr`: a number > 0. None and infinity do not limit
+        it. With None, the optimizers warn about a very large change.
 
     Raises
     ------
@@ -94,6 +97,12 @@ class Hyperparameters:
     compute_dtype: Any = "fp64"
     maximize: bool = False
     sr_seed: int | None = 0
+    max_step: float | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """The largest change of an element as a multiple of `lr`, None if it is not limited."""
+        return None if self.max_step == math.inf else self.max_step
 
     def __post_init__(self) -> None:
         for name, value in validated(**vars(self)).items():
@@ -192,6 +201,16 @@ def _wd_schedule(option: str, value: Any) -> bool | float | None:
     return _reference(option, value, allowed)
 
 
+def _max_step(option: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    allowed = "None or a number > 0"
+    number = real_number(option, value, allowed)
+    if not number > 0.0:
+        raise ValueError(f"{option} must be {allowed}, got {value!r}")
+    return number
+
+
 def _boolean(option: str, value: Any) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
@@ -223,6 +242,7 @@ _VALIDATORS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "compute_dtype": _compute_dtype,
     "maximize": _boolean,
     "sr_seed": _seed,
+    "max_step": _max_step,
     # Not options of the optimizer, but numbers that a schedule or a caller brings (ROSE-3.4).
     "lr_reference": _reference,
     "max_lr": _non_negative,

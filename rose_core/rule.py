@@ -44,6 +44,8 @@ class StepOptions(NamedTuple):
         As in `rose_core.Hyperparameters`.
     compute : str
         The compute dtype.
+    max_step : float or None
+        The largest change of an element, as a multiple of `lr`; None does not limit it.
     """
 
     lr: Any
@@ -52,6 +54,7 @@ class StepOptions(NamedTuple):
     stabilize: bool
     maximize: bool
     compute: ComputeDtype
+    max_step: float | None = None
 
 
 class Gate(NamedTuple):
@@ -157,11 +160,21 @@ def advance(
     x = round_to_compute(x * options.decay, compute)  # ROSE-3.1
     if g.ndim == 0:
         rate = round_to_compute(array_namespace(x).ones_like(x) * -options.lr, compute)
-        x = round_to_compute(x + _sign(g) * rate, compute)  # ROSE-6.2
+        change = _sign(g) * rate  # ROSE-6.2
     else:
         g = g if mean is None else _center(g, mean, compute)  # ROSE-4.2
-        x = round_to_compute(x + (-options.lr * g) / denominator, compute)  # ROSE-6.1
+        change = (-options.lr * g) / denominator  # ROSE-6.1
+    x = round_to_compute(x + _limited(change, options), compute)  # ROSE-6.4
     return to_storage(x, dtype_name(param), noise)  # ROSE-6.3
+
+
+def _limited(change: Array, options: StepOptions) -> Any:
+    """Return the change of each element, at most ``max_step * lr`` in magnitude (ROSE-6.4)."""
+    if options.max_step is None:
+        return change
+    xp = array_namespace(change)
+    limit = xp.ones_like(change) * (options.max_step * options.lr)
+    return xp.where(change > limit, limit, xp.where(change < -limit, -limit, change))
 
 
 def _center(g: Array, mean: Array, compute: ComputeDtype) -> Any:

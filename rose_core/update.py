@@ -1,5 +1,6 @@
 """The public face of the rule: its functions check every argument once, then call `rose_core.rule`."""
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 from rose_core import rule
@@ -36,6 +37,7 @@ def update(
     compute_dtype: Any = "fp64",
     noise: Any = None,
     maximize: bool = False,
+    max_step: float | None = None,
 ) -> ArrayT:
     """Return the parameter after one step of Rose.
 
@@ -64,6 +66,8 @@ def update(
         nearest, ties to even.
     maximize : bool
         Whether to ascend the gradient.
+    max_step : float or None
+        The largest change of an element, as a multiple of `lr`: a number > 0. None and infinity do not limit it.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def update(
 
     Notes
     -----
-    ``param <- param * decay - lr * (grad - mean) / denominator``: ROSE-2.6, ROSE-3.1, ROSE-6.1 to 6.3.
+    ``param <- param * decay - lr * (grad - mean) / denominator``: ROSE-2.6, ROSE-3.1, ROSE-6.1 to 6.4.
     The sign and the payload of a NaN may differ from one library to another (ROSE-12.1).
 
     Examples
@@ -99,6 +103,7 @@ def update(
         stabilize=stabilize,
         compute_dtype=compute_dtype,
         maximize=maximize,
+        max_step=max_step,
     )
     compute = checked_compute_dtype(param, grad, options["compute_dtype"], stochastic=noise is not None)
     words = None if noise is None else _checked_noise(param, noise, compute)
@@ -112,6 +117,7 @@ def update(
         stabilize=options["stabilize"],
         maximize=options["maximize"],
         compute=compute,
+        max_step=None if options["max_step"] == math.inf else options["max_step"],
     )
     x, g = detached(param, grad)
     result = rule.step(x, g, step, words)

@@ -1,6 +1,6 @@
 """Fixtures, hypothesis profiles, the workers of pytest-xdist, and the summaries that a run prints at its end."""
 
-import importlib.util
+import importlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import Any
 
 import hypothesis
 import pytest
-from filelock import FileLock
 
+from rose_kernels import Kind, readiness
 from tests.backends import Backend
 from tests.examples import EXAMPLES, Load
 from tests.tally import add_tally, difference_lines, plain_tally, tally_lines
@@ -25,23 +25,14 @@ hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Lock Numba's cache of compiled kernels while a worker of pytest-xdist writes to it.
+@pytest.fixture(autouse=True)
+def kernels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run kernels from the first step on, also with ``fused=None``: most tests are too small to reach them."""
 
-    Numba chooses the file for a new kernel and writes it without a lock. Two workers may choose the same file for two
-    kernels, and then one of them loads the wrong kernel.
-    """
-    if not hasattr(config, "workerinput") or importlib.util.find_spec("numba") is None:
-        return
-    from numba.core.caching import IndexDataCacheFile
+    def is_ready(kind: Kind, elements: int, *, demanded: bool) -> bool:  # noqa: ARG001
+        return readiness.is_ready(kind, elements, demanded=True)
 
-    save = IndexDataCacheFile.save
-
-    def save_locked(cache: Any, key: Any, data: Any) -> None:
-        with FileLock(f"{cache._index_path}.lock"):
-            save(cache, key, data)
-
-    IndexDataCacheFile.save = save_locked
+    monkeypatch.setattr("rose_kernels.kernels.is_ready", is_ready)
 
 
 @pytest.fixture

@@ -263,6 +263,7 @@ def _options(*, tiny: bool) -> st.SearchStrategy[dict[str, Any]]:
             "centralize": st.booleans(),
             "stabilize": st.booleans(),
             "maximize": st.booleans(),
+            "max_step": st.sampled_from([None, None, 1.0, 0.3, 1e-3, 7.0, float("inf")]),
         }
     )
 

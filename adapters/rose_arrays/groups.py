@@ -7,16 +7,19 @@ from typing import Any, Final
 
 from rose_core import Hyperparameters
 from rose_core.hyperparameters import unsigned, validate
+from rose_core.namespace import dtype_name
 from rose_plan import decay_warnings, is_always_centered_away, one_element_warning
 
 __all__ = [
     "OPTIONS",
     "SCHEDULE",
+    "dtypes_of",
     "label_of",
     "loaded_group",
     "options_of",
     "plain_options",
     "schedule_of",
+    "shapes_of",
     "warn_of_groups",
 ]
 
@@ -27,17 +30,21 @@ SCHEDULE: Final = ("initial_lr", "max_lr")
 
 def plain_options(**options: Any) -> dict[str, Any]:
     """Return validated options in their plain form."""
-    plain = asdict(Hyperparameters(**options))
-    if plain["sr_seed"] is None:
-        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
-    return plain
+    return asdict(_hyperparameters(options))
 
 
 def options_of(group: Mapping[str, Any]) -> Hyperparameters:
     """Return the options of a group, validated again: their owner may have changed them."""
     if missing := [option for option in OPTIONS if option not in group]:
         raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return Hyperparameters(**plain_options(**{option: group[option] for option in OPTIONS}))
+    return _hyperparameters({option: group[option] for option in OPTIONS})
+
+
+def _hyperparameters(options: Mapping[str, Any]) -> Hyperparameters:
+    checked = Hyperparameters(**options)
+    if checked.sr_seed is None:
+        raise ValueError("sr_seed must be an integer in [0, 2**64), got None")
+    return checked
 
 
 def schedule_of(group: Mapping[str, Any]) -> dict[str, float]:
@@ -51,7 +58,8 @@ def loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str, 
     required = {"params", "names", "step", *OPTIONS}
     if not isinstance(saved, Mapping):
         raise TypeError(f"{label} must be a mapping, got {type(saved).__name__}")
-    missing, unknown = sorted(required - set(saved)), sorted(set(saved) - required - set(SCHEDULE))
+    saved = {"max_step": None, **saved}  # states of 0.1.0 have none, and no shapes and dtypes
+    missing, unknown = sorted(required - set(saved)), sorted(set(saved) - required - {*SCHEDULE, "shapes", "dtypes"})
     if missing or unknown:
         raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
     if saved["names"] != current["names"] or len(saved["params"]) != len(current["params"]):
@@ -59,9 +67,23 @@ def loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str, 
             f"{label} is of {len(saved['params'])} parameters named {saved['names']}, "
             f"this optimizer's of {len(current['params'])} named {current['names']}"
         )
+    for key, values in (("shapes", shapes_of(current["params"])), ("dtypes", dtypes_of(current["params"]))):
+        if key in saved and saved[key] != values:
+            raise ValueError(f"{label} is of arrays with the {key} {saved[key]}, this optimizer's of {values}")
     step = unsigned("step", saved["step"], bits=32)
     options = plain_options(**{option: saved[option] for option in OPTIONS})
-    return {"params": current["params"], "names": current["names"], **options, **schedule_of(saved), "step": step}
+    kept = {key: current[key] for key in ("params", "names", "source")}
+    return {**kept, **options, **schedule_of(saved), "step": step}
+
+
+def shapes_of(arrays: Sequence[Any]) -> list[list[int]]:
+    """Return the shape of each array, as JSON holds it."""
+    return [list(array.shape) for array in arrays]
+
+
+def dtypes_of(arrays: Sequence[Any]) -> list[str]:
+    """Return the name of the dtype of each array."""
+    return [dtype_name(array) for array in arrays]
 
 
 def label_of(names: list[str] | None, position: int, of: str) -> str:

@@ -9,19 +9,22 @@ import numpy as np
 
 from rose_arrays.groups import (
     OPTIONS,
+    dtypes_of,
     label_of,
     loaded_group,
     options_of,
     plain_options,
     schedule_of,
+    shapes_of,
     warn_of_groups,
 )
 from rose_arrays.owned import OwnedArrays
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, group_decay_factor
-from rose_core.noise import NoiseKey, noise_in_range
+from rose_core.decay import after_step, group_decay_factor, group_reference
+from rose_core.namespace import array_namespace, dtype_name, require_array
+from rose_core.noise import NoiseKey, noise_at, noise_in_range
 from rose_core.rounding import ComputeDtype
-from rose_core.update import checked_compute_dtype
+from rose_core.update import checked_compute_dtype, update
 from rose_kernels import Kernel
 from rose_plan import (
     CheckCache,
@@ -29,6 +32,10 @@ from rose_plan import (
     Group,
     Plan,
     Properties,
+    SkippedStep,
+    StepWarnings,
+    checked_nonfinite,
+    require_finite,
     shared_memory,
     span_of,
     subnormals_kept,
@@ -61,9 +68,14 @@ class ArrayOptimizer(OwnedArrays):
         compute_dtype: Any = "fp64",
         maximize: bool = False,
         sr_seed: int = 0,
+        max_step: float | None = None,
+        nonfinite: str = "propagate",
         fused: bool | None = None,
+        **unknown: Any,
     ) -> None:
+        self._require_known(unknown, (*OPTIONS, "nonfinite", "fused"))
         self._use_kernels(fused)
+        self._nonfinite, self.skipped_steps = checked_nonfinite(nonfinite), 0
         self.defaults = plain_options(
             lr=lr,
             weight_decay=weight_decay,
@@ -74,8 +86,9 @@ class ArrayOptimizer(OwnedArrays):
             compute_dtype=compute_dtype,
             maximize=maximize,
             sr_seed=sr_seed,
+            max_step=max_step,
         )
-        self._checks = CheckCache(self._properties)
+        self._checks, self._warnings = CheckCache(self._properties), StepWarnings()
         self._add_all(params)
         warn_of_groups(self.param_groups, 0)
 
@@ -100,14 +113,112 @@ class ArrayOptimizer(OwnedArrays):
         ------
         TypeError, ValueError
             If the structure, an array or an option is not allowed. Nothing is changed then (ROSE-11.3).
+        FloatingPointError
+            If a gradient has an infinity or a NaN, with ``nonfinite="raise"``. Nothing is changed then.
+
+        Warns
+        -----
+        UserWarning
+            If a decay has grown with `lr` beyond 1e-3 a step. If an element moves by more than 1,000 times `lr` at step
+            1, 10, 100 and so on, and `max_step` is None.
         """
         plan = self._plan(grads)
+        try:
+            require_finite(self._nonfinite, plan.grads, plan.name)
+        except SkippedStep:
+            self.skipped_steps += 1
+            return
+        self._warnings.check(plan, list(enumerate(self.param_groups)), self._is_readable)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         write = self._prepare_run(plan)
         with uninterrupted():
             write()
             for group, entries in zip(self.param_groups, afterwards, strict=True):
                 group.update(entries)
+
+    @subnormals_kept()
+    def step_rows(self, name: str | int, rows: Any, grad: Any) -> None:
+        """Update some rows of an array in place, as if they were the whole array.
+
+        Use it for embeddings and other tables of which a step touches a few rows. In a whole step, the rows without a
+        gradient have the range 0, which lowers the mean range, so that the touched rows move very far.
+
+        Parameters
+        ----------
+        name : str or int
+            The name of the array, or its position in the sequence of parameters.
+        rows : array of integers, shape (n,)
+            The rows, each once: add up the gradients of a repeated row first.
+        grad : array, shape (n, ...)
+            The gradient of these rows.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError
+            As for `step`, and if a row is out of range or repeated. Nothing is changed then.
+
+        Notes
+        -----
+        The other rows do not decay. It counts as a step of the group. The rounding noise of an element depends on its
+        position in the whole array.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rose_numpy import Rose
+        >>> table = np.ones((1000, 2))
+        >>> optimizer = Rose({"table": table}, lr=0.5, weight_decay=0.0)
+        >>> optimizer.step_rows("table", np.asarray([3, 7]), np.asarray([[1.0, 3.0], [2.0, 0.0]]))
+        >>> table[[3, 7, 8]].tolist()
+        [[1.25, 0.75], [0.75, 1.25], [1.0, 1.0]]
+        """
+        number, position, index = self._find(name)
+        group = self.param_groups[number]
+        self._check_group(group, number)
+        param, options = group["params"][position], options_of(group)
+        label = label_of(group["names"], position, "params")
+        self._check_param(param, label)
+        touched = param[_checked_rows(rows, param, label)]
+        stochastic = options.rounds_stochastically(param)
+        compute = options.compute_dtype
+        checked_compute_dtype(touched, grad, compute, stochastic=stochastic, names=(f"{label}[rows]", "grad"))
+        try:
+            require_finite(self._nonfinite, [grad], lambda _: label)
+        except SkippedStep:
+            self.skipped_steps += 1
+            return
+        noise = None
+        if stochastic and touched.size:
+            key = NoiseKey(options.sr_seed, group["step"], index)  # type: ignore[arg-type]
+            noise = _noise_of_rows(key, rows, touched)
+        stepped = update(
+            touched,
+            grad,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            lr_reference=group_reference(options, group),
+            centralize=options.centralize,
+            stabilize=options.stabilize,
+            compute_dtype=compute,
+            noise=noise,
+            maximize=options.maximize,
+            max_step=options.max_step,
+        )
+        afterwards = after_step(group, options.lr)
+        with uninterrupted():
+            param[rows] = stepped
+            group.update(afterwards)
+
+    def _find(self, name: str | int) -> tuple[int, int, int]:
+        """Return the number of the group of an array, its position there, and its index among all arrays."""
+        first, found = 0, []
+        for number, group in enumerate(self.param_groups):
+            names = group["names"] or range(first, first + len(group["params"]))
+            found += [(number, position, first + position) for position, known in enumerate(names) if known == name]
+            first += len(group["params"])
+        if len(found) != 1:
+            raise ValueError(f"name must be the name or the position of one array; {len(found)} have {name!r}")
+        return found[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a later run needs to continue bit for bit, besides the arrays.
@@ -121,6 +232,7 @@ class ArrayOptimizer(OwnedArrays):
         for group in self.param_groups:
             end, names = start + len(group["params"]), group["names"]
             params = {"params": list(range(start, end)), "names": None if names is None else list(names)}
+            params |= {"shapes": shapes_of(group["params"]), "dtypes": dtypes_of(group["params"])}
             groups.append({**params, **asdict(options_of(group)), **schedule_of(group), "step": group["step"]})
             start = end
         return {"param_groups": groups}
@@ -171,8 +283,14 @@ class ArrayOptimizer(OwnedArrays):
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
             lines.append(f"  group {number}: {len(group['params'])} arrays")
-            lines += [f"    {option}: {group[option]}" for option in OPTIONS]
+            lines += [f"    {option}: {group[option]}" for option in (*OPTIONS, "step")]
+        lines += [f"  nonfinite: {self._nonfinite}", f"  fused: {self._fused}"]
         return "\n".join([*lines, ")"])
+
+    @staticmethod
+    def _is_readable(position: int) -> bool:  # noqa: ARG004
+        """Tell whether a gradient can be read at once, for warnings."""
+        return True
 
     def _use_kernels(self, fused: bool | None) -> None:
         """Choose whether kernels run the updates. This class has none, and raises if they are asked for."""
@@ -247,7 +365,12 @@ class ArrayOptimizer(OwnedArrays):
                 NoiseKey(owner.options.sr_seed, owner.group["step"], index) if stochastic else None  # type: ignore[arg-type]
                 for owner, index, stochastic in zip(owners, indices, found.stochastic, strict=True)
             ]
-        return Plan(params, given_grads, groups, found, noise)
+
+        def name(position: int) -> str:
+            owner = owners[position]
+            return label_of(owner.group["names"], indices[position] - owner.first, "params")
+
+        return Plan(params, given_grads, groups, found, noise, name)
 
     def _check(self, owner: "_Owner", index: int, param: Any, grad: Any) -> CheckedRow:
         """Check a parameter and its gradient, or raise an error that names them."""
@@ -259,6 +382,31 @@ class ArrayOptimizer(OwnedArrays):
         kernel = self._kernel_of(param, grad, options, compute)
         spans = (span_of(array.shape, array.strides, array.itemsize) for array in (param, grad))
         return CheckedRow(compute, stochastic, kernel, *spans)
+
+
+def _checked_rows(rows: Any, param: Any, name: str) -> Any:
+    """Return the numbers of rows, or raise an error that says what is wrong with them."""
+    require_array(rows, "rows", "of integers")
+    if not dtype_name(rows).startswith(("int", "uint")) or rows.ndim != 1:
+        raise TypeError(f"rows must be integers of shape (n,), got {dtype_name(rows)} of shape {tuple(rows.shape)}")
+    if param.ndim == 0:
+        raise ValueError(f"{name} has no rows, since it has rank 0")
+    if rows.size:
+        xp = array_namespace(rows)
+        low, high = int(xp.min(rows)), int(xp.max(rows))
+        if low < 0 or high >= param.shape[0]:
+            raise ValueError(f"rows must lie in [0, {param.shape[0]}) for {name}, got {low} to {high}")
+        if xp.unique_values(rows).size < rows.size:
+            raise ValueError("rows must not repeat a row; add up the gradients of a repeated row first")
+    return rows
+
+
+def _noise_of_rows(key: NoiseKey, rows: Any, touched: Any) -> Any:
+    """Return the noise words of all elements of some rows."""
+    xp, length = array_namespace(touched), touched.size // len(rows)
+    within = xp.arange(length, dtype=xp.int64)
+    positions = xp.astype(rows, xp.int64)[:, None] * length + within[None, :]
+    return xp.reshape(noise_at(key, xp.reshape(positions, (-1,))), touched.shape)
 
 
 class _Owner(NamedTuple):

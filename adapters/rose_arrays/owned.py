@@ -1,16 +1,21 @@
 """Arrays that the caller owns, in groups with options: what all optimizers over arrays share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from functools import cached_property
+from operator import is_
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from rose_arrays.groups import SCHEDULE, label_of, schedule_of
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core.namespace import floating_dtype
-from rose_plan import has_repeated_elements
+from rose_plan import has_repeated_elements, require_no_option
 
 __all__ = ["OwnedArrays"]
+
+# The entries of a group besides its options: the arrays, their names, and the structure that the user gave.
+_OWN_ENTRIES: Final = ("params", "names", "source", "step")
 
 
 class OwnedArrays:
@@ -36,6 +41,15 @@ class OwnedArrays:
         """
         self._add(group)
         self._grouped = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        require_no_option(name, self._option_names)
+        super().__setattr__(name, value)
+
+    def _require_known(self, unknown: Mapping[str, Any], allowed: Sequence[str]) -> None:
+        """Raise if the constructor got options that it does not know."""
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {next(iter(unknown))!r}; it has {', '.join(allowed)}")
 
     def _check_param(self, array: Any, label: str) -> None:
         """Raise unless this optimizer can update the array in place."""
@@ -73,14 +87,15 @@ class OwnedArrays:
         known = {id(array) for other in self.param_groups for array in other["params"]}
         for position, array in enumerate(arrays):
             name = label_of(names, position, "params")
-            floating_dtype(array, name)
             self._check_param(array, name)
+            floating_dtype(array, name)
             if has_repeated_elements(array.shape, [abs(stride) // array.itemsize for stride in array.strides]):
                 raise ValueError(f"{name} has elements that share memory, so it cannot be updated in place")
             if id(array) in known:
                 raise ValueError(f"{name} of {label} is given twice; each array can be in one place only")
             known.add(id(array))
-        self.param_groups.append({"params": arrays, "names": names, **options, **schedule})
+        source = params if isinstance(params, Mapping | list | tuple) else arrays
+        self.param_groups.append({"params": arrays, "names": names, "source": source, **options, **schedule})
 
     def _by_group(self, grads: Any) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """Return each group with its gradients in order."""
@@ -88,4 +103,37 @@ class OwnedArrays:
         structures = split_by_group(grads, names) if self._grouped else [grads]
         for number, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
             label = f"grads of group {number}" if self._grouped else "grads"
+            self._check_group(group, number)
             yield group, flatten_gradients(structure, group["names"], len(group["params"]), label)
+
+    @cached_property
+    def _known_entries(self) -> frozenset[str]:
+        return frozenset((*_OWN_ENTRIES, *self._option_names, *SCHEDULE))
+
+    def _check_group(self, group: Mapping[str, Any], number: int) -> None:
+        """Raise if the owner of a group has added unknown entries to it, or has replaced its arrays."""
+        if unknown := sorted(group.keys() - self._known_entries):
+            allowed = ", ".join((*self._option_names, *SCHEDULE))
+            raise TypeError(f"group {number} has the unknown options {unknown}; allowed are {allowed}")
+        _require_same_arrays(group)
+
+
+def _require_same_arrays(group: Mapping[str, Any]) -> None:
+    """Raise if the structure that the parameters were given in has other arrays now, which no step would update."""
+    source, arrays = group["source"], group["params"]
+    held = source.values() if isinstance(source, Mapping) else source
+    if len(source) == len(arrays) and all(map(is_, held, arrays)):
+        return
+    names, held = flatten_parameters(source)
+    if names != group["names"] or len(held) != len(arrays):
+        raise ValueError(
+            f"params have the arrays {names or len(held)} now, and had {group['names'] or len(arrays)} when the "
+            "optimizer was made; add arrays with add_param_group, or make a new optimizer"
+        )
+    for position, (now, array) in enumerate(zip(held, arrays, strict=True)):
+        if now is not array:
+            name = label_of(names, position, "params")
+            raise ValueError(
+                f"{name} was replaced by another array, which the optimizer does not update; write new values into the "
+                f"array, as in {name}[...] = values, or make a new optimizer"
+            )

@@ -107,14 +107,14 @@ class RuleOptimizer(OwnedArrays):
         self._states.update(states)
 
     def evaluation_params(self) -> Any:
-        """Return the parameters to evaluate the model with, in the structure of the parameters.
+        """Return the parameters to evaluate the model with.
 
         They are new arrays for schedule-free rules, and the parameters themselves for all others.
 
         Returns
         -------
         dict, list, or list of those
-            A dict for parameters given as a mapping, else a list. With groups, a list with one of these for each.
+            A dict by name, or a list of parameters without names. With groups, a list with one of these for each.
         """
         structures: list[Any] = []
         first = 0
@@ -285,7 +285,8 @@ def _loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str,
     if saved["rule"] != repr(current["rule"]):
         raise ValueError(f"{label} is of the rule {saved['rule']}, this optimizer's of {current['rule']!r}")
     options = GroupOptions(**{**{option: saved[option] for option in GROUP_OPTIONS}, "rule": current["rule"]})
-    return {"params": current["params"], "names": current["names"], **vars(options), **schedule_of(saved)}
+    kept = {key: current[key] for key in ("params", "names", "source")}
+    return {**kept, **vars(options), **schedule_of(saved)}
 
 
 def _loaded_state(rule: Rule, param: Any, saved: Any, index: int) -> _State:

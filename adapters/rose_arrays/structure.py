@@ -1,27 +1,36 @@
-"""The structure of parameters and of their gradients: mappings, sequences and groups of arrays."""
+"""The structure of parameters and of their gradients: groups, and nested mappings, lists and tuples of arrays."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 __all__ = ["flatten_gradients", "flatten_parameters", "is_grouped", "split_by_group"]
+
+_PARAMS = "a mapping of names to arrays, or an iterable of arrays"
 
 
 def is_grouped(params: Any) -> tuple[bool, Any]:
     """Tell whether `params` is an iterable of group dicts, and return it as a mapping or a list."""
     if isinstance(params, Mapping):
         return False, params
-    params = _listed(params, "params", "a mapping of names to arrays, an iterable of arrays or of group dicts")
+    if not isinstance(params, list | tuple):
+        params = _listed(params, "params", "a mapping of names to arrays, an iterable of arrays or of group dicts")
     return bool(params) and all(isinstance(entry, Mapping) for entry in params), params
 
 
 def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
-    """Return the names of a group's arrays, None for an iterable, and the arrays."""
+    """Return the names of a group's arrays and the arrays. The arrays of an iterable without nesting have no names.
+
+    The name of a nested array is its path, joined by dots.
+    """
     if not isinstance(params, Mapping):
-        return None, _listed(params, "params", "a mapping of names to arrays, or an iterable of arrays")
-    for name in params:
-        if not isinstance(name, str):
-            raise TypeError(f"params must have strings as its keys, got {name!r}")
-    return list(params), list(params.values())
+        params = _listed(params, "params", _PARAMS)
+        if not any(isinstance(entry, Mapping | list | tuple) for entry in params):
+            return None, params
+    leaves = list(_leaves(params, "params"))
+    names = [name for name, _ in leaves]
+    if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
+        raise ValueError(f"params must have one array of each name, got several of {repeated}")
+    return names, [array for _, array in leaves]
 
 
 def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: str) -> list[Any]:
@@ -33,19 +42,20 @@ def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: st
         if len(listed) != count:
             raise ValueError(f"{label} has {len(listed)} gradients for {count} parameters")
         return listed
-    if not isinstance(grads, Mapping):
+    if not isinstance(grads, Mapping | list | tuple):
         raise TypeError(f"{label} must be a mapping of names to arrays, as params are, got {type(grads).__name__}")
     known = set(names)
-    missing, unknown = [n for n in names if n not in grads], [n for n in grads if n not in known]
+    by_name = dict(_leaves(grads, label, known))
+    missing, unknown = [name for name in names if name not in by_name], [name for name in by_name if name not in known]
     if missing or unknown:
         raise ValueError(
             f"{label} must have the names of params (None skips one); missing are {missing}, unknown {unknown}"
         )
-    return [grads[name] for name in names]
+    return [by_name[name] for name in names]
 
 
 def split_by_group(grads: Any, names: list[list[str] | None]) -> list[Any]:
-    """Return the gradients of each group. Those of a group may stand in a dict as "params"."""
+    """Return the gradients of each group, which may be in a dict as "params"."""
     allowed = f"an iterable with the gradients of each of the {len(names)} groups"
     if isinstance(grads, Mapping):
         raise TypeError(f"grads must be {allowed}, got a mapping")
@@ -53,6 +63,19 @@ def split_by_group(grads: Any, names: list[list[str] | None]) -> list[Any]:
     if len(listed) != len(names):
         raise ValueError(f"grads must be {allowed}, got {len(listed)}")
     return [_unwrapped(grads, group_names) for grads, group_names in zip(listed, names, strict=True)]
+
+
+def _leaves(tree: Any, label: str, known: Collection[str] = (), path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the name and the value of each leaf of a tree. A value whose name is known is a leaf, whatever it is."""
+    entries = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+    for key, value in entries:
+        if isinstance(tree, Mapping) and not isinstance(key, str):
+            raise TypeError(f"{label} must have strings as its keys, got {key!r}")
+        name = f"{path}{key}"
+        if isinstance(value, Mapping | list | tuple) and name not in known:
+            yield from _leaves(value, label, known, f"{name}.")
+        else:
+            yield name, value
 
 
 def _unwrapped(grads: Any, names: list[str] | None) -> Any:

@@ -10,9 +10,7 @@ from rose_arrays.owned import OwnedArrays
 try:
     import cupy
 except ImportError as error:
-    raise ImportError(
-        "rose_cupy needs CuPy: pip install 'rose-core[cupy12]' for CUDA 12, 'rose-core[cupy13]' for CUDA 13"
-    ) from error
+    raise ImportError("rose_cupy needs CuPy: pip install cupy-cuda12x for CUDA 12, cupy-cuda13x for CUDA 13") from error
 
 __all__ = ["CupyArrays"]
 

@@ -19,10 +19,13 @@ class Rose(CupyArrays, ArrayOptimizer):
         "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
     lr : float
         Learning rate, a finite number >= 0.
-    weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize
+    weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize, max_step
         As in `rose_core.Hyperparameters`.
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
+    nonfinite : str
+        What a step with an infinity or a NaN in a gradient does: "propagate" takes the rule as it is; "skip" leaves the
+        whole step out, decay and step count included, and adds 1 to `skipped_steps`; "raise" raises.
     fused : bool or None
         None or False. There are no compiled kernels for CuPy arrays.
 
@@ -30,6 +33,8 @@ class Rose(CupyArrays, ArrayOptimizer):
     ----------
     param_groups : list of dict
         The groups with their options. They may be changed between steps, for instance "lr" by a schedule.
+    skipped_steps : int
+        The number of steps that ``nonfinite="skip"`` left out.
 
     Raises
     ------
@@ -42,3 +47,7 @@ class Rose(CupyArrays, ArrayOptimizer):
     float64 the results equal those of NumPy, bit for bit. At other compute dtypes they may differ if a float32
     intermediate is subnormal (ROSE-12.3).
     """
+
+    @staticmethod
+    def _is_readable(position: int) -> bool:  # noqa: ARG004
+        return False  # the host would wait for the device

@@ -118,7 +118,15 @@ def diagnose_parameter(name: str, param: Array, grad: Array | None, options: Hyp
     if 0 in shape:
         return ParameterDiagnosis(**known)
     param, grad = detached(param, grad)
-    step = rule.StepOptions(options.lr, 1.0, options.centralize, options.stabilize, options.maximize, compute)
+    step = rule.StepOptions(
+        lr=options.lr,
+        decay=1.0,
+        centralize=options.centralize,
+        stabilize=options.stabilize,
+        maximize=options.maximize,
+        compute=compute,
+        max_step=options.limit,
+    )
     mean, range_ = statistics_in_chunks(grad, step)
     gate = rule.gate_of_ranges(range_, step)
     denominator = rule.denominators(range_, gate, step)

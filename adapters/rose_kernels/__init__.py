@@ -1,9 +1,10 @@
 """Compiled kernels that update arrays on the CPU, to the bits of `rose_core`.
 
-This module is the front door: the optimizers import from here only. Importing it loads no compiler; the first step
-does. `README.md` explains how the kernels work.
+This module is the front door: the optimizers import from here only. Importing it loads no compiler.
+`README.md` explains how the kernels work.
 
-- `kernels` takes launches, `layout` describes parameters, `entry` compiles, `availability` resolves `fused`.
+- `kernels` takes launches, `layout` describes parameters, and `entry` compiles.
+- `availability` says whether there are kernels, and `readiness` whether they are compiled.
 - `rule/` has the formulas of Rose in compiled code.
 - `parallel/` divides a step into tasks and runs them in threads.
 - `llvm/` has everything that enters Numba's internals or llvmlite.

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +15,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if reason := reason_of_absence():
         sys.exit(f"there are no kernels: {reason}")
-    if options.nice and hasattr(os, "nice"):
-        os.nice(options.nice)
     from rose_kernels.entry import cache_folder, entry_point  # noqa: PLC0415  (it is slow to load, and --help is quick)
 
     print(f"cache: {cache_folder() or 'no folder is writable, so nothing will be cached'}")
@@ -50,7 +47,6 @@ def _parser() -> argparse.ArgumentParser:
         default="fp64",
         help="the option of the optimizer (default: %(default)s)",
     )
-    parser.add_argument("--nice", type=int, default=0, metavar="N", help="lower the priority of this process by N")
     return parser
 
 

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 
 __all__ = ["reason_of_absence", "resolve_fused"]
 
@@ -45,7 +46,7 @@ def resolve_fused(fused: bool | None) -> bool | None:
 def reason_of_absence() -> str:
     """Return why there are no kernels, or an empty string if there are."""
     if not _has_numba():
-        return "Numba is not installed (pip install 'rose-core[fast]')"
+        return "Numba is not installed (pip install numba)"
     if _jit_is_disabled():
         return "NUMBA_DISABLE_JIT turns Numba's compiler off"
     return "" if sys.byteorder == "little" else "this machine is big-endian"
@@ -57,6 +58,9 @@ def _has_numba() -> bool:
 
 
 def _jit_is_disabled() -> bool:
-    if "numba" in sys.modules:
-        return bool(sys.modules["numba"].config.DISABLE_JIT)
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    config = getattr(sys.modules.get("numba"), "config", None)  # None while another thread imports Numba
+    if config is not None:
+        return bool(config.DISABLE_JIT)
+    with suppress(ValueError):  # Numba ignores what is not an integer
+        return int(os.environ.get("NUMBA_DISABLE_JIT", "0")) != 0
+    return False

@@ -16,8 +16,8 @@ __all__ = ["Kernels", "Launch"]
 
 # Each set of parameters that have gradients needs its plans. Plans are cached for this many sets.
 _CACHED_SETS: Final = 256
-# The update of a smaller parameter by the core takes about as long.
-_SMALL: Final = 2**14
+# A smaller parameter counts as this many elements, since the core takes a while for any.
+_SMALL: Final = 2**12
 _NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 
@@ -28,7 +28,8 @@ class Launch(NamedTuple):
     ----------
     kernels : the kernel of each parameter.
     params, grads : addresses.
-    lr, decay, maximize : the options of each parameter; `decay` is the factor of the weight decay.
+    lr, decay, maximize, limit : the options of each parameter. `decay` is the factor of the weight decay, and `limit`
+        the largest change of an element.
     noise : the key of the portable noise (ROSE-9.2), or None to round to nearest.
     drawn_noise : addresses of int32 noise words that were drawn before; replaces `noise` if given.
     """
@@ -39,6 +40,7 @@ class Launch(NamedTuple):
     lr: Sequence[float] | np.ndarray
     decay: Sequence[float] | np.ndarray
     maximize: Sequence[bool] | np.ndarray
+    limit: Sequence[float] | np.ndarray
     noise: Sequence[NoiseKey | None]
     drawn_noise: Sequence[int] | None = None
 
@@ -123,7 +125,7 @@ def _set(plan: Any, launch: Launch) -> None:
     tensors = plan.tensors
     tensors["param"], tensors["grad"] = launch.params, launch.grads
     tensors["negative_lr"], tensors["decay"] = np.negative(launch.lr), launch.decay
-    tensors["maximize"] = launch.maximize
+    tensors["maximize"], tensors["limit"] = launch.maximize, launch.limit
     if launch.drawn_noise is not None:
         tensors["noise"], tensors["noise_address"], tensors["noise_start"] = tables.DRAWN, launch.drawn_noise, 0
         return

@@ -5,12 +5,14 @@ disk are loaded, and others are compiled in a process of their own, while the co
 ``fused=True`` the first step waits until the kernels are compiled.
 """
 
+import _thread
 import logging
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +21,12 @@ from rose_kernels.layout import Kind
 
 __all__ = ["is_ready"]
 
-# The core updates this many elements before kernels are loaded or compiled, in about a quarter of a second.
+# The core updates this many elements before kernels are loaded or compiled. It takes half a second for them.
 _FEW: Final = 2**26
 _SECONDS: Final = "10 to 20 seconds"
 
 _log: Final = logging.getLogger("rose_kernels")
-_lock = threading.Lock()
+_lock, _loading = threading.Lock(), threading.Lock()
 _ready: Final[set[Kind]] = set()
 _failed: Final[set[Kind]] = set()
 _updated_by_core: Final[Counter[Kind]] = Counter()
@@ -55,19 +57,44 @@ def is_ready(kind: Kind, elements: int, *, demanded: bool) -> bool:
         _updated_by_core[kind] += elements
         if not demanded and _updated_by_core[kind] <= _FEW:
             return False
-        try:
-            if not demanded and not _is_compiled_elsewhere(kind):
-                return False
-            _compile(kind)
-        except Exception as error:
-            if demanded:
-                raise RuntimeError(
-                    f"fused=True needs the compiled kernels, which cannot be compiled: {error}"
-                ) from error
+        loaded, error = _in_own_thread(lambda: _load(kind, demanded=demanded))
+        if error is not None and demanded:
+            raise RuntimeError(f"fused=True needs the compiled kernels, which cannot be compiled: {error}") from error
+        if error is not None:
             _failed.add(kind)
             _log.warning("Rose goes on without compiled kernels, which cannot be compiled: %s", error)
-            return False
-        _ready.add(kind)
+        if loaded:
+            _ready.add(kind)
+    return bool(loaded)
+
+
+def _in_own_thread(work: Callable[[], bool]) -> tuple[bool | None, Exception | None]:
+    """Return the result of a function, or its error.
+
+    Handlers of signals run in the main thread only. In a thread of its own, the function cannot take an exception of
+    theirs for an error of the compiler. Such an exception ends the wait for the thread, and the next call waits again.
+    """
+    outcome: list[tuple[bool | None, Exception | None]] = []
+    finished = threading.Event()
+
+    def run() -> None:
+        with _loading:
+            try:
+                outcome.append((work(), None))
+            except Exception as error:
+                outcome.append((None, error))
+        finished.set()
+
+    _thread.start_new_thread(run, ())  # Thread.start() fails in the new thread if a handler raises meanwhile
+    finished.wait()
+    return outcome[0]
+
+
+def _load(kind: Kind, *, demanded: bool) -> bool:
+    """Load the kernels of a kind, and compile them first if no other process can. Return whether they are loaded."""
+    if not demanded and not _is_compiled_elsewhere(kind):
+        return False
+    _compile(kind)
     return True
 
 
@@ -95,7 +122,7 @@ def _start_compiling(kind: Kind) -> bool:
     if not is_python or cache_folder() is None:
         return False
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "rose_kernels", "--nice", "10", "--compute-dtype", kind.compute]
+    command = [sys.executable, "-m", "rose_kernels", "--compute-dtype", kind.compute]
     try:
         _compiling[kind] = subprocess.Popen(
             [*command, f"{kind.param}:{kind.grad}"],
@@ -134,9 +161,9 @@ def _announce(kind: Kind) -> None:
 
 
 def _forget_processes() -> None:
-    """Forget the processes of the parent in a forked child, and a lock that another thread may have held."""
-    global _lock  # noqa: PLW0603  (a state of the process)
-    _lock = threading.Lock()
+    """Forget the processes of the parent in a forked child, and locks that another thread may have held."""
+    global _lock, _loading
+    _lock, _loading = threading.Lock(), threading.Lock()
     _compiling.clear()
 
 

@@ -31,18 +31,23 @@ class Rose(NumpyArrays, ArrayOptimizer):
         has "params", a mapping or an iterable of arrays, and options that override those of the optimizer.
     lr : float
         Learning rate, a finite number >= 0.
-    weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize
+    weight_decay, wd_schedule, centralize, stabilize, bf16_sr, compute_dtype, maximize, max_step
         As in `rose_core.Hyperparameters`.
     sr_seed : int
         Seed of the noise that rounds bfloat16 parameters, in [0, 2**64).
+    nonfinite : str
+        What a step with an infinity or a NaN in a gradient does: "propagate" takes the rule as it is; "skip" leaves the
+        whole step out, decay and step count included, and adds 1 to `skipped_steps`; "raise" raises.
     fused : bool or None
-        Whether compiled kernels update the arrays, with `rose_kernels.get_num_threads()` threads. None uses them if
-        they are available. They need Numba, and change no bit.
+        Whether compiled kernels update the arrays, with `rose_kernels.get_num_threads()` threads. They need Numba,
+        and change no bit. True waits for them at the first step; None uses them once they are compiled.
 
     Attributes
     ----------
     param_groups : list of dict
         The groups with their options. They may be changed between steps, for instance "lr" by a schedule.
+    skipped_steps : int
+        The number of steps that ``nonfinite="skip"`` left out.
 
     Raises
     ------

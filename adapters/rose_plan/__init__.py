@@ -4,17 +4,22 @@
 - `CheckCache` remembers the results of the checks from one step to the next.
 - `shared_memory` finds arrays whose updates must not run at once.
 - `uninterrupted` runs the writes of a step to their end, whatever signals arrive.
+- `require_finite` raises for gradients with infinities or NaN, as the option `nonfinite` wants it.
+- `StepWarnings` warns about a step that decays or moves a parameter very much.
 - `subnormals_kept` runs a step with subnormal numbers, whatever the mode of the thread.
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
+from rose_plan.finite import NONFINITE, SkippedStep, checked_nonfinite, require_finite
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
 from rose_plan.plan import Group, Plan, Update, update_by_core
+from rose_plan.step_warnings import StepWarnings
 from rose_plan.subnormals import subnormals_kept
-from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
+from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning, require_no_option
 
 __all__ = [
+    "NONFINITE",
     "CheckCache",
     "Checked",
     "CheckedRow",
@@ -22,12 +27,17 @@ __all__ = [
     "Overlap",
     "Plan",
     "Properties",
+    "SkippedStep",
     "Spans",
+    "StepWarnings",
     "Update",
+    "checked_nonfinite",
     "decay_warnings",
     "has_repeated_elements",
     "is_always_centered_away",
     "one_element_warning",
+    "require_finite",
+    "require_no_option",
     "shared_memory",
     "span_of",
     "subnormals_kept",

@@ -1,6 +1,7 @@
 """A planned step: its updates are checked, and no parameter is written yet."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -32,6 +33,12 @@ class Group:
     size: int
     fused: bool | None
 
+    @property
+    def largest_change(self) -> float:
+        """The largest change of an element, infinity if it is not limited (ROSE-6.4)."""
+        limit = self.options.limit
+        return math.inf if limit is None else limit * self.options.lr
+
 
 @dataclass(frozen=True)
 class Update:
@@ -45,13 +52,17 @@ class Update:
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned step, in columns of one entry for each parameter with a gradient."""
+    """A planned step, in columns of one entry for each parameter with a gradient.
+
+    `name` returns the name of the parameter at a position of the plan.
+    """
 
     params: Sequence[Any]
     grads: Sequence[Any]
     groups: Sequence[Group]
     checked: Checked
     noise: Sequence[Any] = ()
+    name: Callable[[int], str] = str
 
     def update(self, position: int) -> Update:
         """Return the update of one parameter."""
@@ -64,6 +75,7 @@ class Plan:
             stabilize=options.stabilize,
             maximize=options.maximize,
             compute=self.checked.computes[position],
+            max_step=options.limit,
         )
         return Update(self.params[position], self.grads[position], step, self.noise[position])
 
@@ -86,9 +98,9 @@ class Plan:
         self, param_addresses: np.ndarray, grad_addresses: np.ndarray, positions: Sequence[int] | None = None
     ) -> Launch:
         """Return the arguments of the kernels for the parameters at some positions, None for all of them."""
-        values = [(group.options.lr, group.decay, group.options.maximize) for group in self.groups]
+        values = [(g.options.lr, g.decay, g.options.maximize, g.largest_change) for g in self.groups]
         sizes = [group.size for group in self.groups]
-        rates, decays, maximize = np.repeat(np.reshape(values, (-1, 3)), sizes, axis=0).T
+        rates, decays, maximize, limits = np.repeat(np.reshape(values, (-1, 4)), sizes, axis=0).T
         launch = Launch(
             kernels=self.checked.kernels,  # type: ignore[arg-type]  # none is None at the positions of a launch
             params=param_addresses,
@@ -96,6 +108,7 @@ class Plan:
             lr=rates,
             decay=decays,
             maximize=maximize != 0.0,
+            limit=limits,
             noise=[key if isinstance(key, NoiseKey) else None for key in self.noise],
         )
         return launch if positions is None or len(positions) == len(self.params) else launch.at(positions)

@@ -1,13 +1,25 @@
 """The texts of the warnings about parameter groups."""
 
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rose_core import Hyperparameters
 from rose_core.decay import decayed_share, group_reference
 
-__all__ = ["decay_warnings", "is_always_centered_away", "one_element_warning"]
+__all__ = [
+    "decay_warnings",
+    "grown_decay_warning",
+    "is_always_centered_away",
+    "large_change_warning",
+    "one_element_warning",
+    "require_no_option",
+    "warn_user",
+]
 
+# The packages between the user and a warning.
+_INNER: Final = frozenset({"contextlib", "rose_arrays", "rose_cupy", "rose_numpy", "rose_plan", "rose_torch", "torch"})
 # A thousand steps with this decay leave 37 % of a parameter.
 _LARGEST_DECAY: Final = 1e-3
 
@@ -20,9 +32,53 @@ def is_always_centered_away(shape: tuple[int, ...], *, centralize: bool) -> bool
 def one_element_warning(params: str) -> str:
     """Return the warning about parameters with slices of one element; `params` names them."""
     return (
-        f"{params}: slices of one element are their own mean, so centralize=True leaves nothing of their "
-        "gradient; put them in a group with centralize=False"
+        f"{params}: slices of one element are their own mean, so centralize=True leaves nothing of their gradient, and "
+        "these parameters never move. Give the optimizer a transposed view, which makes one slice of them all. Or put "
+        "them in a group with centralize=False and max_step=1, since the range of a positive slice of one element is 0"
     )
+
+
+def grown_decay_warning(options: Hyperparameters, group: Mapping[str, Any]) -> str | None:
+    """Return the warning about a group with ``wd_schedule=True`` at a step, None if the step decays little.
+
+    A warmup that is written into "lr" makes its first learning rate the reference, which the later ones exceed.
+    """
+    reference = group_reference(options, group)
+    if not options.weight_decay or not reference or options.lr <= reference:
+        return None
+    share = decayed_share(options.lr, options.weight_decay, reference)
+    if share <= _LARGEST_DECAY:
+        return None
+    return (
+        f"wd_schedule=True refers to lr={reference:g}, the first or initial one, and lr={options.lr:g} now shrinks "
+        f"parameters by {share:g} of themselves a step. Pass the peak of the schedule as a number, for example "
+        'wd_schedule=1e-3, or write it into the group as "max_lr"'
+    )
+
+
+def large_change_warning(changes: Mapping[str, float], count: int) -> str:
+    """Return the warning about `count` parameters with very large changes, of which `changes` has the largest."""
+    named = ", ".join(f"{name} by up to {change:.3g} * lr" for name, change in changes.items())
+    others = f" and {count - len(changes)} more parameters" if count > len(changes) else ""
+    return (
+        f"this step moves elements of {named}{others}. The elements of a slice of the gradient are nearly equal there, "
+        "and Rose divides them by their range. max_step=10 limits a step to 10 * lr, and max_step=float('inf') turns "
+        "this warning off"
+    )
+
+
+def require_no_option(name: str, options: Iterable[str]) -> None:
+    """Raise if an attribute that is set on an optimizer has the name of an option, which the groups have."""
+    if name in options:
+        raise AttributeError(f"{name} is an option of the groups; set it as optimizer.param_groups[0][{name!r}]")
+
+
+def warn_user(text: str) -> None:
+    """Warn, and point at the line that called this project, also if torch or a decorator lies between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in _INNER:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def decay_warnings(groups: Iterable[tuple[str, Hyperparameters, Mapping[str, Any]]]) -> list[str]:

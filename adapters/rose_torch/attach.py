@@ -98,6 +98,10 @@ class AttachedRose(Rose):
 
     def _attach(self, model: nn.Module) -> None:
         """Check the options and the parameters, then add the hooks."""
+        if self._nonfinite != "propagate":
+            raise ValueError(
+                f"nonfinite={self._nonfinite!r} needs all gradients before the first update; allowed is 'propagate'"
+            )
         self._hooks = {}
         self._hook = not_traced(_hook_of(weakref.ref(self)))
         # The hooks go with the optimizer. The finalizer refers to neither the optimizer nor the parameters.

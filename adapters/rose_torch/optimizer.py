@@ -14,12 +14,23 @@ from torch.nn.parameter import is_lazy
 
 from rose_core.decay import after_step
 from rose_kernels import Kernels, resolve_fused
-from rose_plan import CheckCache, decay_warnings, is_always_centered_away, one_element_warning, uninterrupted
+from rose_plan import (
+    CheckCache,
+    SkippedStep,
+    StepWarnings,
+    checked_nonfinite,
+    decay_warnings,
+    is_always_centered_away,
+    one_element_warning,
+    require_finite,
+    require_no_option,
+    uninterrupted,
+)
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
 from rose_torch.openmp import subnormals_kept_in_threads
-from rose_torch.options import StepGroup, hyperparameters, param_name, plain_options, step_group
+from rose_torch.options import OPTIONS, StepGroup, hyperparameters, param_name, plain_options, step_group
 from rose_torch.plan import Given, TorchPlan, given_of_group, plan_step
 from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
 from rose_torch.step import prepare_run
@@ -52,9 +63,9 @@ class Rose(torch.optim.Optimizer):
         Parameters or parameter groups, as for every `torch.optim.Optimizer`: dense tensors or DTensors of
         float64, float32, float16 or bfloat16. A group may override every option.
     lr : float or Tensor
-        Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step; on the CPU this does not
+        Learning rate, a finite number >= 0. A tensor of one element is read at every step; on the CPU this does not
         synchronize.
-    weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize
+    weight_decay, wd_schedule, centralize, stabilize, compute_dtype, maximize, max_step
         As in `rose_core.Hyperparameters`.
     bf16_sr : bool or torch.Generator
         Whether bfloat16 parameters are rounded stochastically. A generator, on their device, is the source of the
@@ -64,9 +75,13 @@ class Rose(torch.optim.Optimizer):
         every memory format, and continues in a resumed run. None draws from a generator: for contiguous parameters
         the same words as `rose_opt.Rose`. A flattened distributed checkpoint does not hold the state of a generator
         given as `bf16_sr`.
+    nonfinite : str
+        What a step with an infinity or a NaN in a gradient does: "propagate" takes the rule as it is; "skip" leaves the
+        whole step out, decay and step count included, and adds 1 to `skipped_steps`; "raise" raises.
     fused : bool or None
-        Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. None uses
-        them if they are available. They need Numba, and change no bit. The core updates shards of DTensors.
+        Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. They need
+        Numba, and change no bit. True waits for them at the first step; None uses them once they are compiled. The core
+        updates shards of DTensors.
     foreach, capturable, differentiable : bool or None
         Options of other optimizers of torch, for code that passes them to all. True is refused.
 
@@ -108,6 +123,8 @@ class Rose(torch.optim.Optimizer):
     # The number of frames from the warning about groups up to the caller of the constructor.
     _frames_of_construction = 3
     _warned_of_noise_per_rank = False
+    _nonfinite = "propagate"
+    skipped_steps = 0
     _params_of_groups: Sequence[list[Tensor]] = ()
     _has_dtensors = False
 
@@ -124,6 +141,8 @@ class Rose(torch.optim.Optimizer):
         compute_dtype: Any = "fp64",
         maximize: bool = False,
         sr_seed: int | None = None,
+        max_step: float | None = None,
+        nonfinite: str = "propagate",
         fused: bool | None = None,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -131,6 +150,7 @@ class Rose(torch.optim.Optimizer):
     ) -> None:
         _require_unset(foreach=foreach, capturable=capturable, differentiable=differentiable)
         self._use_kernels(resolve_fused(fused))
+        self._nonfinite, self.skipped_steps = checked_nonfinite(nonfinite), 0
         given = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -141,15 +161,24 @@ class Rose(torch.optim.Optimizer):
             "compute_dtype": compute_dtype,
             "maximize": maximize,
             "sr_seed": sr_seed,
+            "max_step": max_step,
         }
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
         _warn_of_groups(self.param_groups, 0, self._frames_of_construction)
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__().removesuffix(')')}nonfinite: {self._nonfinite}\nfused: {self._fused}\n)"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        require_no_option(name, OPTIONS)
+        super().__setattr__(name, value)
+
     def _use_kernels(self, fused: bool | None) -> None:
         """Run updates by kernels, by the core, or by what is ready (None). Nothing set here is copied or pickled."""
         self._fused, self._checks, self._kernels = fused, CheckCache(properties_of), Kernels()
+        self._warnings = StepWarnings()
         self._number, self._apply_after_graph = number_of(self), not_traced(type(self)._apply)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -204,6 +233,14 @@ class Rose(torch.optim.Optimizer):
         TypeError, ValueError, RuntimeError
             If an option, a parameter or a gradient is not allowed. No parameter is changed then (ROSE-11.3), on this
             rank or on another rank with shards of the same DTensors.
+        FloatingPointError
+            If a gradient has an infinity or a NaN, with ``nonfinite="raise"``. No parameter is changed then.
+
+        Warns
+        -----
+        UserWarning
+            If a decay has grown with `lr` beyond 1e-3 a step. If an element moves by more than 1,000 times `lr` at step
+            1, 10, 100 and so on, and `max_step` is None; gradients on GPUs and of DTensors are not read for that.
 
         Notes
         -----
@@ -242,9 +279,12 @@ class Rose(torch.optim.Optimizer):
         if dtensors:
             from rose_torch.distributed.consensus import plan_on_all_ranks  # noqa: PLC0415  (it is slow to load)
 
-            plan, afterwards = plan_on_all_ranks(prepare, self.param_groups, param_name)
-        else:
+            prepare = partial(plan_on_all_ranks, prepare, self.param_groups, param_name)
+        try:
             plan, afterwards = prepare()
+        except SkippedStep:
+            self.skipped_steps += 1
+            return
         write = prepare_run(plan, self._kernels)
         with uninterrupted():
             write()
@@ -276,7 +316,8 @@ class Rose(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         defaults, *groups = pack_generators([self.defaults, *self.param_groups])
-        return {**state, "defaults": defaults, "param_groups": groups, "_fused": self._fused}
+        kept = {"_fused": self._fused, "_nonfinite": self._nonfinite, "skipped_steps": self.skipped_steps}
+        return {**state, "defaults": defaults, "param_groups": groups, **kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state that is loaded, unpickled or copied, or raise before anything is changed."""
@@ -316,6 +357,8 @@ class Rose(torch.optim.Optimizer):
             self._list_params()
         groups = self._step_groups()
         plan = self._plan([given_of_group(group, gradients) for group in groups])
+        if plan.addresses is not None:  # a traced step has no values to read
+            require_finite(self._nonfinite, plan.grads, plan.name)
         return plan, [after_step(group, float(group["lr"])) for group in self.param_groups]
 
     def _step_groups(self) -> list[StepGroup]:
@@ -325,10 +368,12 @@ class Rose(torch.optim.Optimizer):
         return [step_group(group, number, first, fused=self._fused) for number, (group, first) in numbered]
 
     def _plan(self, given: Sequence[Given]) -> TorchPlan:
-        """Check parameters and their gradients, and return the plan of their updates."""
+        """Check parameters and their gradients, warn about them, and return the plan of their updates."""
         plan = plan_step(given, self._checks).with_ready_kernels(self._kernels)
         if any(isinstance(noise, DrawnNoise) for noise in plan.noise):
             self._warn_of_noise_per_rank()
+        if plan.addresses is not None:
+            self._warnings.check(plan, [(part.group.number, part.group.entries) for part in given], plan.is_readable)
         return plan
 
     def _warn_of_noise_per_rank(self) -> None:

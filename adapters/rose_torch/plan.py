@@ -1,6 +1,6 @@
 """The plan of a step: the parameters and gradients of all groups, checked, with the source of their noise."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,7 @@ from rose_torch.graph import Gradients
 from rose_torch.memory import Addresses, addresses_of, is_traced, materialized_gradients, require_traced_params
 from rose_torch.noise import DrawnNoise
 from rose_torch.options import StepGroup
-from rose_torch.validation import check
+from rose_torch.validation import check, is_plain
 
 if TYPE_CHECKING:
     from rose_torch.distributed.shards import Shard
@@ -38,13 +38,15 @@ class TorchPlan(Plan):
     Attributes
     ----------
     shards : the shards of DTensors, by their position in the plan.
-    name : returns the name of a parameter, for errors.
     addresses : the addresses of the tensors, None where torch traces or transforms the step (`is_traced`).
     """
 
     shards: "Mapping[int, Shard]" = field(default_factory=dict)
-    name: Callable[[int], str] = str
     addresses: Addresses | None = None
+
+    def is_readable(self, position: int) -> bool:
+        """Tell whether a gradient is whole, of no subclass of Tensor, and on the CPU."""
+        return position not in self.shards and is_plain(self.grads[position])
 
 
 def given_of_group(group: StepGroup, gradients: Gradients | None) -> Given:
@@ -90,7 +92,7 @@ def plan_step(given: Sequence[Given], checks: CheckCache) -> TorchPlan:
     checked = checks.find(indices, params, grads, options, check_one)
     groups = [Group(part.group.options, part.group.decay, len(part.indices), part.group.fused) for part in given]
     noise = _noise(owners, indices, checked.stochastic)
-    return _with_memory(TorchPlan(params, grads, groups, checked, noise, shards, name))
+    return _with_memory(TorchPlan(params, grads, groups, checked, noise, name, shards))
 
 
 def _with_memory(plan: TorchPlan) -> TorchPlan:

@@ -2,25 +2,24 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rose_core.hyperparameters import unsigned
-from rose_core.namespace import dtype_name
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, NoiseAt, Step, step_in_place, with_totals
-from rose_core.peers.states import leaf_names, leaves, rebuilt
+from rose_core.peers.states import leaf_names, leaves
 from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
+from rose_torch.rule_states import arrays_of, loaded_state, local_tensor, new_state
 from rose_torch.validation import require_in_place, require_own_shape
 
 __all__ = ["Optimizer"]
@@ -170,14 +169,14 @@ class Optimizer(torch.optim.Optimizer):
                 raise TypeError("hessians must be None for DTensors")
             options = _options_of(group)
             rule = options.rule.for_shape(tuple(param.shape))
-            state = self.state[param] if self.state.get(param) else _new_state(rule, param)
+            state = self.state[param] if self.state.get(param) else new_state(rule, param)
             numbers: dict[str, Any] = {
                 "step": state["step"],
                 "seed": int(options.sr_seed),
                 "index": index,
                 "bf16_sr": options.bf16_sr,
             }
-            new = rule.update_hessian(hessian, _arrays_of(rule, param, state), **numbers)
+            new = rule.update_hessian(hessian, arrays_of(rule, param, state), **numbers)
             pairs = zip(leaf_names(new), leaves(new), strict=True)
             states[param] = {"step": state["step"], **{name: leaf for name, leaf in pairs if leaf is not None}}
         self.state.update(states)
@@ -253,7 +252,7 @@ class Optimizer(torch.optim.Optimizer):
                 held = state["state"].get(param)
                 if held is not None:
                     name = f"the state of {param_name(group, number, position)}"
-                    states[param] = _loaded_state(group["rule"], param, held.value, name)
+                    states[param] = loaded_state(group["rule"], param, held.value, name)
         return {**state, "state": type(self.state)(dict, states), "param_groups": groups}
 
     @subnormals_kept_in_threads()
@@ -307,8 +306,8 @@ class Optimizer(torch.optim.Optimizer):
                 local_grad = shard.reduce()
         require_in_place(local, local_grad, name)
         rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
-        state = self.state[param] if self.state.get(param) else _new_state(rule, param)
-        arrays = _arrays_of(rule, param, {key: _local(leaf) for key, leaf in state.items() if key != "step"})
+        state = self.state[param] if self.state.get(param) else new_state(rule, param)
+        arrays = arrays_of(rule, param, {key: local_tensor(leaf) for key, leaf in state.items() if key != "step"})
         at = options.at(state["step"] + 1, index, param, rule)
         noise: NoiseAt | None = None
         if options.bf16_sr:
@@ -320,7 +319,7 @@ class Optimizer(torch.optim.Optimizer):
         rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
         if not state:
             return param
-        evaluated: Tensor = rule.evaluation_param(param, _arrays_of(rule, param, state))
+        evaluated: Tensor = rule.evaluation_param(param, arrays_of(rule, param, state))
         return evaluated
 
 
@@ -339,79 +338,6 @@ def _options_of(group: Mapping[str, Any]) -> GroupOptions:
     if missing := [option for option in GROUP_OPTIONS if option not in group]:
         raise ValueError(f"a param group lacks {', '.join(missing)}")
     return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
-
-
-@lru_cache(maxsize=4096)
-def _structure(rule: Rule, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """Return a state of the rule without memory, for the names, shapes and dtypes of its tensors."""
-    return rule.init_state(torch.empty(shape, dtype=dtype, device="meta"))
-
-
-def _names(rule: Rule, param: Tensor) -> list[str]:
-    return leaf_names(_structure(rule, tuple(param.shape), param.dtype))
-
-
-def _arrays_of(rule: Rule, param: Tensor, state: Mapping[str, Any]) -> Any:
-    """Return the tensors of a state by name as the named tuple of the rule."""
-    structure = _structure(rule, tuple(param.shape), param.dtype)
-    return rebuilt(structure, iter([state.get(name) for name in leaf_names(structure)]))
-
-
-def _new_state(rule: Rule, param: Tensor) -> dict[str, Any]:
-    """Return the state of a parameter before its first step. A DTensor has a state of DTensors."""
-    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
-    names, local = _names(rule, param), leaves(rule.init_state(_local(param).detach()))
-    state: dict[str, Any] = {"step": 0}
-    for name, leaf, like in zip(names, local, structure, strict=True):
-        if leaf is not None:
-            state[name] = _as_dtensor(leaf, param) if is_dtensor(param) and like.shape == param.shape else leaf
-    return state
-
-
-def _loaded_state(rule: Rule, param: Tensor, saved: Any, name: str) -> dict[str, Any]:
-    """Return the state of a parameter, with copies of the saved tensors on its device."""
-    rule = rule.for_shape(tuple(param.shape))
-    structure = leaves(_structure(rule, tuple(param.shape), param.dtype))
-    expected = {key: leaf for key, leaf in zip(_names(rule, param), structure, strict=True) if leaf is not None}
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"{name} must be a mapping, got {type(saved).__name__}")
-    missing, unknown = sorted({"step", *expected} - set(saved)), sorted(set(saved) - {"step", *expected})
-    if missing or unknown:
-        raise ValueError(f"{name} lacks the keys {missing} and has the unknown keys {unknown}")
-    state: dict[str, Any] = {"step": unsigned("step", saved["step"], bits=32)}
-    for key, leaf in expected.items():
-        tensor = saved[key]
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{key!r} of {name} must be a tensor, got {type(tensor).__name__}")
-        if (tensor.shape, tensor.dtype) != (leaf.shape, leaf.dtype):
-            raise ValueError(
-                f"{key!r} of {name} has shape {tuple(tensor.shape)} and dtype {dtype_name(tensor)}; "
-                f"allowed are {tuple(leaf.shape)} and {dtype_name(leaf)}"
-            )
-        if is_dtensor(param) and leaf.shape == param.shape and not is_dtensor(tensor):
-            tensor = _sharded(tensor, param)
-        state[key] = tensor.detach().to(param.device, copy=True)
-    return state
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return the tensor itself, or the local tensor of a DTensor."""
-    local: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
-    return local
-
-
-def _as_dtensor(local: Tensor, param: Any) -> Tensor:
-    """Return a DTensor with this local tensor, sharded like the parameter."""
-    return type(param.data).from_local(  # type: ignore[no-any-return]
-        local, param.device_mesh, param.placements, run_check=False, shape=param.shape, stride=param.stride()
-    )
-
-
-def _sharded(tensor: Tensor, param: Any) -> Tensor:
-    """Return a whole tensor as a DTensor that is sharded like the parameter."""
-    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415  (it is slow to load)
-
-    return distribute_tensor(tensor.to(param.device), param.device_mesh, param.placements)
 
 
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:

@@ -1,5 +1,6 @@
 """States of the optimizer: generators as plain values, so that a resumed run draws the same noise; upstream's form."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -21,11 +22,11 @@ _DTYPES: Final = {
     "bf16": torch.bfloat16,
     None: None,
 }
-_OURS: Final = ("maximize", "sr_seed", "step", _STATE_KEY)
+_OURS: Final = ("maximize", "sr_seed", "max_step", "step", _STATE_KEY)
 
 
 # Keys of a group that upstream's state dicts lack, with the values that their absence stands for.
-_NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "step": 0}
+_NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "max_step": None, "step": 0}
 
 _NO_REFERENCE: Final = (
     "param group {number} of the state has wd_schedule=True and steps behind it, but no initial_lr, to which its decay "
@@ -158,7 +159,7 @@ def upstream_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a group has ``maximize=True``, which upstream cannot do.
+        If a group has ``maximize=True`` or a `max_step`, which upstream cannot do.
 
     Warns
     -----
@@ -176,6 +177,8 @@ def upstream_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     groups = state_dict["param_groups"]
     if any(group["maximize"] for group in groups):
         raise ValueError("maximize must be False in every group for rose_opt.Rose, got True")
+    if limits := [group["max_step"] for group in groups if group["max_step"] not in (None, math.inf)]:
+        raise ValueError(f"max_step must be None in every group for rose_opt.Rose, got {limits[0]}")
     if any(group["bf16_sr"] and (group["sr_seed"] is not None or _STATE_KEY in group) for group in groups):
         warnings.warn("rose_opt.Rose will not continue the rounding noise of this run", UserWarning, stacklevel=2)
     return {**state_dict, "param_groups": [_upstream_group(group) for group in groups]}

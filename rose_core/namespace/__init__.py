@@ -17,6 +17,7 @@ from rose_core.namespace.arrays import (
     full,
     has_float16,
     has_float64,
+    library,
     quiet,
     require_array,
     require_integer_words,
@@ -30,7 +31,7 @@ from rose_core.namespace.bits import (
     to_word,
     to_words,
 )
-from rose_core.namespace.floats import as_float64, convert, detached, square_root
+from rose_core.namespace.floats import as_float64, convert, detached, square_root, square_roots
 
 __all__ = [
     "Array",
@@ -47,11 +48,13 @@ __all__ = [
     "full",
     "has_float16",
     "has_float64",
+    "library",
     "quiet",
     "require_array",
     "require_integer_words",
     "require_like",
     "square_root",
+    "square_roots",
     "stores_bfloat16",
     "to_word",
     "to_words",

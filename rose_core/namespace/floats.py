@@ -1,11 +1,14 @@
 """Conversions between floating dtypes, and a square root that is correctly rounded."""
 
+import sys
 from typing import Any, Final, Literal
+
+import numpy as np
 
 from rose_core.namespace.arrays import Array, array_namespace, astype, dtype_name, has_float64, library
 from rose_core.namespace.bits import SIGN_BIT, float32_bits, float32_from_bits
 
-__all__ = ["as_float64", "convert", "detached", "square_root"]
+__all__ = ["as_float64", "convert", "detached", "square_root", "square_roots"]
 
 
 def convert(x: Any, dtype: Literal["float64", "float32", "float16"]) -> Any:
@@ -56,6 +59,25 @@ def square_root(x: Any) -> Any:
     rest, error = _residual(scaled, root)
     root = root + (rest - error) / (root + root)
     return xp.where(is_regular, _nearest_root(scaled, root) / scale, estimate)
+
+
+def square_roots(x: Any) -> Any:
+    """Return the result of `square_root`, faster for large tensors: NumPy computes the roots of tensors on a CPU."""
+    if library(x) != "torch" or x.device.type != "cpu" or not _has_values(x):
+        return square_root(x)
+    return array_namespace(x).asarray(np.sqrt(x.numpy()))
+
+
+def _has_values(x: Any) -> bool:
+    """Tell whether a tensor is of no subclass, and torch neither traces nor transforms its operations."""
+    torch = sys.modules["torch"]
+    return (
+        type(x) is torch.Tensor
+        and not x.is_neg()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _nearest_root(x: Array, root: Array) -> Any:

@@ -150,7 +150,7 @@ def with_totals(steps: Sequence[Step], rules: Sequence[Rule]) -> list[Step]:
     """
     parts: dict[Rule, list[Total]] = {}
     for step, rule in zip(steps, rules, strict=True):
-        if 0 not in step.param.shape and (part := _summand(step)) is not None:
+        if step.rule.reads_total and 0 not in step.param.shape and (part := _summand(step)) is not None:
             parts.setdefault(rule, []).append(part)
     totals = {rule: _total(of_rule) for rule, of_rule in parts.items()}
     return [step._replace(at=step.at._replace(total=totals.get(rule))) for step, rule in zip(steps, rules, strict=True)]

@@ -6,7 +6,7 @@ NOTE: [moving averages] An average is ``beta * average + (1 - beta) * x``, with 
 
 from typing import Any
 
-from rose_core.namespace import array_namespace, as_float64, convert, dtype_name, square_root
+from rose_core.namespace import array_namespace, as_float64, convert, dtype_name, square_roots
 from rose_core.summation import reproducible_sum
 
 __all__ = ["at_least", "at_most", "divide", "l2", "mean_of", "moving_average", "rms", "root", "sign", "sum_of"]
@@ -24,7 +24,7 @@ def divide(x: Any, number: float) -> Any:
 
 def root(x: Any) -> Any:
     """Return the correctly rounded square root. The root in float64, rounded to float32, is correctly rounded too."""
-    return square_root(x) if dtype_name(x) == "float64" else convert(square_root(as_float64(x)), "float32")
+    return square_roots(x) if dtype_name(x) == "float64" else convert(square_roots(as_float64(x)), "float32")
 
 
 def sign(x: Any) -> Any:

@@ -193,7 +193,7 @@ class Rule:
         if 0 in param.shape and not rule.is_elementwise:
             return array_namespace(x).zeros_like(x), state
         wide = widen_states(state, compute)
-        if total is None:
+        if total is None and rule.reads_total:
             at = at._replace(total=rule.summand(g, wide, x, at))
         direction, new = rule.compute(g, wide, x, at)
         noise = partial(state_noise, key) if bf16_sr else None

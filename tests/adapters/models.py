@@ -46,6 +46,7 @@ OVERRIDES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "compute_dtype": ({"compute_dtype": "Float32 "}, {"compute_dtype": "fp32"}),
     "no compute_dtype": ({"compute_dtype": None}, {"compute_dtype": None}),
     "maximize": ({"maximize": True}, {"maximize": True}),
+    "max_step": ({"max_step": 0.25}, {"max_step": 0.25}),
     "sr_seed": ({"sr_seed": 2**64 - 1}, {"seed": 2**64 - 1}),
 }
 

@@ -212,4 +212,4 @@ def test_the_representation_shows_the_options_of_each_group() -> None:
     shown = repr(Rose([{"params": model(), "lr": 0.5}, {"params": [np.ones(2)]}], lr=0.1))
     assert shown.startswith("Rose (\n  group 0: 5 arrays\n    lr: 0.5\n    weight_decay: 0.0001\n")
     assert "\n  group 1: 1 arrays\n    lr: 0.1\n" in shown
-    assert shown.endswith("\n    maximize: False\n    sr_seed: 0\n)")
+    assert shown.endswith("\n    sr_seed: 0\n    max_step: None\n    step: 0\n  nonfinite: propagate\n  fused: None\n)")

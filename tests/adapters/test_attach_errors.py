@@ -126,12 +126,12 @@ GROUPS: dict[str, tuple[Any, str]] = {
     "a function that returns None": (
         lambda *_: None,
         "groups('weight', ...) must return a dict of options, of lr, weight_decay, wd_schedule, centralize, stabilize, "
-        "bf16_sr, compute_dtype, maximize, sr_seed, initial_lr, max_lr; got None",
+        "bf16_sr, compute_dtype, maximize, sr_seed, max_step, initial_lr, max_lr; got None",
     ),
     "a function that returns an unknown option": (
         lambda *_: {"momentum": 0.9},
         "groups('weight', ...) must return a dict of options, of lr, weight_decay, wd_schedule, centralize, stabilize, "
-        "bf16_sr, compute_dtype, maximize, sr_seed, initial_lr, max_lr; got {'momentum': 0.9}",
+        "bf16_sr, compute_dtype, maximize, sr_seed, max_step, initial_lr, max_lr; got {'momentum': 0.9}",
     ),
 }
 

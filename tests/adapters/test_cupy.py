@@ -22,9 +22,7 @@ from tests.peers.trajectories import with_options
 from tests.strategies import COMPUTE_DTYPES, LAYOUTS, TINY_KINDS, fill
 
 BACKEND: Final = next(backend for backend in BACKENDS if backend.name == "cupy")
-NEEDS_CUPY: Final = (
-    "ImportError: rose_cupy needs CuPy: pip install 'rose-core[cupy12]' for CUDA 12, 'rose-core[cupy13]' for CUDA 13"
-)
+NEEDS_CUPY: Final = "ImportError: rose_cupy needs CuPy: pip install cupy-cuda12x for CUDA 12, cupy-cuda13x for CUDA 13"
 STEPS: Final = 20
 
 

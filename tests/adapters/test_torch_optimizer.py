@@ -233,8 +233,8 @@ def test_the_representation_shows_the_options_of_each_group() -> None:
     shown = repr(Rose([{"params": params_with_grads().values(), "lr": 0.5}], lr=0.1, compute_dtype=torch.float32))
     assert shown == (
         "Rose (\nParameter Group 0\n    bf16_sr: True\n    centralize: True\n    compute_dtype: fp32\n    lr: 0.5\n"
-        "    maximize: False\n    sr_seed: None\n    stabilize: True\n    step: 0\n    wd_schedule: False\n"
-        "    weight_decay: 0.0001\n)"
+        "    max_step: None\n    maximize: False\n    sr_seed: None\n    stabilize: True\n    step: 0\n"
+        "    wd_schedule: False\n    weight_decay: 0.0001\nnonfinite: propagate\nfused: None\n)"
     )
 
 

@@ -187,6 +187,7 @@ def test_the_state_has_plain_values() -> None:
         "compute_dtype": "fp32",
         "maximize": False,
         "sr_seed": None,
+        "max_step": None,
         "step": 1,
         "initial_lr": 0.125,
     }

@@ -13,8 +13,9 @@ from tests.adapters.models import normal, parameter, valid_groups, with_grad
 from tests.adapters.refusals import strong_decays, warns, weak_decays
 
 FIXED = (
-    "slices of one element are their own mean, so centralize=True leaves nothing of their gradient; "
-    "put them in a group with centralize=False"
+    "slices of one element are their own mean, so centralize=True leaves nothing of their gradient, and these "
+    "parameters never move. Give the optimizer a transposed view, which makes one slice of them all. Or put them in a "
+    "group with centralize=False and max_step=1, since the range of a positive slice of one element is 0"
 )
 
 

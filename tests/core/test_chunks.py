@@ -21,11 +21,13 @@ from tests.strategies import LAYOUTS, UpdateCase, examples, fill, generators, sh
 
 def options_of(case: UpdateCase) -> StepOptions:
     """Return the options of a step as `update` resolves them."""
-    given = {"lr_reference": None, "centralize": True, "stabilize": True, "maximize": False} | case.options
+    given = {"lr_reference": None, "centralize": True, "stabilize": True, "maximize": False, "max_step": None}
+    given |= case.options
     compute = validate("compute_dtype", given["compute_dtype"])
     compute = checked_compute_dtype(case.param, case.grad, compute, stochastic=case.noise is not None)
     decay = decay_factor(given["lr"], weight_decay=given["weight_decay"], lr_reference=given["lr_reference"])
-    return StepOptions(given["lr"], decay, given["centralize"], given["stabilize"], given["maximize"], compute)
+    limit = None if given["max_step"] == float("inf") else given["max_step"]
+    return StepOptions(given["lr"], decay, given["centralize"], given["stabilize"], given["maximize"], compute, limit)
 
 
 def assert_same_bits_in_chunks(backend: Backend, case: UpdateCase, max_elements: int | None) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rose_core
-from rose_core.namespace import square_root
+from rose_core.namespace import square_root, square_roots
 from rose_core.rounding import ComputeDtype
 from rose_core.rule import StepOptions, denominators, gate_of_ranges
 from tests.backends import Backend, backends
@@ -65,6 +65,26 @@ def test_torch_sqrt_is_wrong_for_these_values() -> None:
     values = [float.fromhex(x) for x in WRONG_IN_MKL]
     roots = torch.sqrt(torch.asarray(values, dtype=torch.float64)).tolist()
     assert not all(is_nearest_root(root, value) for root, value in zip(roots, values, strict=True))
+
+
+@backends
+@pytest.mark.parametrize("kind", ["normal", "words", "extremes"])
+def test_roots_of_many_elements_are_those_of_each(backend: Backend, kind: str) -> None:
+    x = fill(kind, np.random.default_rng(0), (300, 20), "float64")
+    with np.errstate(all="ignore"):
+        expected = np.sqrt(x)
+        assert_same_bits(square_roots(backend.array(x)), expected, backend=backend.name)
+        assert_same_bits(square_root(backend.array(x)), expected, backend=backend.name)
+
+
+def test_roots_of_many_elements_can_be_traced() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.rand(4, 3, dtype=torch.float64)
+    assert_same_bits(torch.func.vmap(square_roots)(x), square_roots(x))
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(square_roots)(x)
+    assert_same_bits(graph(x + 1.0), square_roots(x + 1.0))
 
 
 ROOT_EDGES = {

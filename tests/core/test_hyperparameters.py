@@ -58,6 +58,10 @@ ALLOWED = [
     *NUMBERS,
     *(("compute_dtype", value, plain) for plain, values in NAMES.items() for value in values),
     ("compute_dtype", array_api_strict.float64, "fp64"),
+    ("max_step", None, None),
+    ("max_step", 2, 2.0),
+    ("max_step", np.float32(0.5), 0.5),
+    ("max_step", INF, INF),
 ]
 
 
@@ -80,6 +84,7 @@ def test_an_allowed_value_has_its_plain_form(option: str, value: Any, plain: Any
 
 NUMBER = "a finite number >= 0"
 SCHEDULE = "False, True or a finite reference learning rate > 0"
+LIMIT = "None or a number > 0"
 SEED = "None or an integer in [0, 2**64)"
 DTYPE = "None, a dtype or one of float64, fp64, float32, fp32, float16, fp16, bfloat16, bf16, none, null"
 
@@ -96,6 +101,8 @@ INVALID = [
         for option in ("centralize", "stabilize", "bf16_sr", "maximize")
         for value in (None, 0, 1, 1.0, "True")
     ),
+    *(("max_step", value, LIMIT, ValueError) for value in (0, 0.0, -1.0, NAN, -INF)),
+    *(("max_step", value, LIMIT, TypeError) for value in (True, "1", [1.0])),
     *(("sr_seed", value, SEED, ValueError) for value in (-1, 2**64)),
     *(("sr_seed", value, SEED, TypeError) for value in (True, np.False_, 1.0, "0")),
     *(

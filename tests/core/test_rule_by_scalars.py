@@ -110,7 +110,14 @@ def denominators(ranges: Sequence[float], stabilize: bool, o: Arithmetic) -> lis
 
 
 def update(
-    param: np.ndarray, grad: np.ndarray, *, lr: float, decay: float, flags: tuple[bool, bool], compute: str
+    param: np.ndarray,
+    grad: np.ndarray,
+    *,
+    lr: float,
+    decay: float,
+    flags: tuple[bool, bool],
+    compute: str,
+    max_step: float | None = None,
 ) -> list[float]:
     """ROSE-2.4, ROSE-2.6, ROSE-3.1, ROSE-4.2, ROSE-4.3 and ROSE-6, for one vector or a matrix of slices."""
     o = Arithmetic(compute)
@@ -131,7 +138,11 @@ def update(
     ):
         for p, v in zip(row, g, strict=True):
             x = o.rc(o.mul(cast(p, compute), decay))
-            results.append(o.rc(o.add(x, o.div(o.mul(low_lr, v), d))))
+            change = o.div(o.mul(low_lr, v), d)
+            if max_step is not None:
+                limit = nearest(max_step * lr, o.operation)
+                change = max(-limit, min(limit, change)) if abs(change) > limit else change
+            results.append(o.rc(o.add(x, change)))
     return results
 
 
@@ -143,16 +154,26 @@ def update(
     shape=st.sampled_from([(7,), (1,), (3, 5), (5, 1), (1, 6), (4, 4)]),
     lr=st.sampled_from([0.0, 1e-3, 0.3, 1.0]),
     decay=st.sampled_from([0.25, 0.1]),
+    max_step=st.sampled_from([None, 0.3, 1.0]),
 )
 @examples(60)
 def test_an_update_has_the_bits_of_the_scalar_rule(
-    compute: str, dtype: str, rng: np.random.Generator, kind: str, shape: tuple[int, ...], lr: float, decay: float
+    compute: str,
+    dtype: str,
+    rng: np.random.Generator,
+    kind: str,
+    shape: tuple[int, ...],
+    lr: float,
+    decay: float,
+    max_step: float | None,
 ) -> None:
     param, grad = fill("normal", rng, shape, dtype), fill(kind, rng, shape, dtype)
     for flags in product([True, False], repeat=2):
         options = {"lr": lr, "weight_decay": decay, "lr_reference": lr or 1.0, "compute_dtype": compute}
+        options["max_step"] = max_step
         result = rose_core.update(param, grad, centralize=flags[0], stabilize=flags[1], **options)
-        expected = update(param, grad, lr=lr, decay=1.0 - decay if lr else 1.0, flags=flags, compute=compute)
+        factor = 1.0 - decay if lr else 1.0
+        expected = update(param, grad, lr=lr, decay=factor, flags=flags, compute=compute, max_step=max_step)
         stored = [cast(value, STORAGE[dtype]) for value in expected]
         assert_same_bits(result, np.asarray(stored).reshape(shape).astype(DTYPES[dtype][0]))
 
@@ -162,18 +183,22 @@ def test_an_update_has_the_bits_of_the_scalar_rule(
     param=st.floats(-4.0, 4.0, width=32),
     grad=st.sampled_from([1.0, -2.5, 0.0, -0.0]),
     lr=st.floats(1e-3, 1.0),
+    max_step=st.sampled_from([None, 0.3, 1.0]),
 )
-@example(param=1.0, grad=1.0, lr=0.1)
+@example(param=1.0, grad=1.0, lr=0.1, max_step=None)
 @examples(100)
 def test_an_update_of_rank_0_has_the_bits_of_the_scalar_rule(
-    compute: str, param: float, grad: float, lr: float
+    compute: str, param: float, grad: float, lr: float, max_step: float | None
 ) -> None:
-    """ROSE-6.2."""
+    """ROSE-6.2, ROSE-6.4."""
     o = Arithmetic(compute)
     sign = (grad > 0) - (grad < 0)
-    expected = o.rc(o.add(cast(param, compute), o.mul(float(sign), o.rc(nearest(-lr, o.operation)))))
+    rate = o.rc(nearest(-lr, o.operation))
+    if max_step is not None:
+        rate = max(rate, -nearest(max_step * lr, o.operation))
+    expected = o.rc(o.add(cast(param, compute), o.mul(float(sign), rate)))
     arrays = np.asarray(param, np.float32), np.asarray(grad, np.float32)
-    result = rose_core.update(*arrays, lr=lr, weight_decay=0.0, compute_dtype=compute)
+    result = rose_core.update(*arrays, lr=lr, weight_decay=0.0, compute_dtype=compute, max_step=max_step)
     assert_same_bits(result, np.asarray(cast(expected, "fp32"), np.float32))
 
 

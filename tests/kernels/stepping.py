@@ -1,5 +1,6 @@
 """Update NumPy arrays by the kernels, with the arguments of `rose_core.update`."""
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +43,7 @@ def update_by_kernels(
     stabilize: bool = True,
     compute_dtype: Any = "fp64",
     maximize: bool = False,
+    max_step: float | None = None,
 ) -> bool:
     """Update the parameter in place, or return False and leave it unchanged if no kernel can walk its layout.
 
@@ -53,9 +55,10 @@ def update_by_kernels(
     compute = resolve_compute_dtype(compute_dtype, param, dtype_name(param), stochastic=noise is not None)
     kind = Kind(dtype_name(param), dtype_name(grad), compute)
     factor = decay_factor(lr, weight_decay=weight_decay, lr_reference=lr_reference)
+    limit = math.inf if max_step is None else max_step * lr
     portable = noise if isinstance(noise, NoiseKey) else None
     kernels, address, grad_address = Kernels(), param.ctypes.data, grad.ctypes.data
-    launch = Launch([Kernel(kind, layout)], [address], [grad_address], [lr], [factor], [maximize], [portable])
+    launch = Launch([Kernel(kind, layout)], [address], [grad_address], [lr], [factor], [maximize], [limit], [portable])
     if isinstance(noise, np.ndarray):
         kernels.run_drawing(launch, _Words(noise), Threads(threads))
     else:

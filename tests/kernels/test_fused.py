@@ -31,8 +31,7 @@ from tests.bits import assert_same_bits
 A, B = normal(0, (30, 40)), normal(1, (30, 40))
 AFTER = rose_core.update(A, B, lr=0.1)
 NO_NUMBA = (
-    "fused=True needs the compiled kernels, and Numba is not installed (pip install 'rose-core[fast]'); "
-    "fused=None does without"
+    "fused=True needs the compiled kernels, and Numba is not installed (pip install numba); fused=None does without"
 )
 
 
@@ -80,8 +79,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         availability.importlib.util, "find_spec", lambda name: None if name == "numba" else find_spec(name)
     )
-    availability._reason_of_absence.cache_clear()
-    monkeypatch.setattr(availability, "_reason_of_absence", availability._reason_of_absence.__wrapped__)
+    monkeypatch.setattr(availability, "_has_numba", availability._has_numba.__wrapped__)
 
 
 @steps
@@ -232,7 +230,8 @@ def test_the_number_of_threads_is_that_of_numba_until_it_is_set() -> None:
 
 
 CACHED_STEP = (
-    "import numpy, rose_numpy; x = numpy.ones((2, 2)); rose_numpy.Rose([x], lr=0.5).step([x.copy()]); print(x)"
+    "import numpy, rose_numpy; x = numpy.ones((2, 2)); "
+    "rose_numpy.Rose([x], lr=0.5, fused=True).step([x.copy()]); print(x)"
 )
 
 

@@ -113,6 +113,12 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "SpikeGuard, norm": ("SpikeGuard", {"max_norm": 1.0}),
     "SpikeGuard, skipped": ("SpikeGuard", {"on_spike": "skip"}),
     "SpikeGuard, tensor": ("SpikeGuard", {"scope": "tensor"}),
+    "SpikeGuard, nested": (
+        "SpikeGuard",
+        {"rule": peers.ScheduleFree(peers.ClipUpdates(peers.Adam(nesterov=True), max_abs=0.5), beta=0.75)},
+    ),
+    "Partition, matrices": ("Partition", {"matrices": peers.Lion()}),
+    "Partition, others": ("Partition", {"min_ndim": 3, "others": peers.SGD()}),
     "Partition, rank": ("Partition", {"min_ndim": 3}),
     "Partition, scaled": ("Partition", {"min_ndim": 3, "others_lr_scale": 0.5}),
     "MARS, first gradient": ("MARS", {"clip_c": False, "first_previous": "gradient"}),

@@ -141,6 +141,40 @@ def test_real_powers_agree_with_those_of_the_c_library() -> None:
         assert real_power(base, exponent) == pytest.approx(base**exponent, rel=1e-15)
 
 
+def test_lamb_has_a_trust_ratio_of_1_where_a_norm_is_0() -> None:
+    rule, zeros, ones = peers.LAMB(weight_decay=0.0), np.zeros(2), np.ones(2)
+    assert_same_bits(
+        rule.update(ones, rule.init(zeros), zeros, step=1)[0],
+        replace(ADAM, eps=1e-6).update(ones, rule.init(zeros), zeros, step=1)[0],
+    )
+    assert_same_bits(rule.update(zeros, rule.init(ones), ones, step=1)[0], zeros)
+    direction = rule.update(2.0 * ones, rule.init(ones), 3.0 * ones, step=1)[0]
+    np.testing.assert_allclose(direction, 3.0 * ones, rtol=1e-12)  # the direction has the norm of the parameter
+
+
+def test_sophia_moves_by_rho_before_the_first_estimate() -> None:
+    rule, x, grad = peers.SophiaH(), np.zeros(3), np.asarray([2.0, -1e-3, 0.0])
+    assert_same_bits(rule.update(grad, rule.init(x), x, step=1)[0], np.asarray([0.04, -0.04, 0.0]))
+
+
+def test_the_slow_average_of_ademamix_is_never_corrected() -> None:
+    rule, x, grad = peers.AdEMAMix(betas=(0.9, 0.999, 0.75), eps=0.0), np.zeros(1), np.ones(1)
+    direction, _ = rule.update(grad, rule.init(x), x, step=1)
+    assert float(direction[0]) == pytest.approx(1.0 + 2.0 * 0.25)
+    assert float(direction[0]) != pytest.approx(1.0 + 2.0 * 0.25 / (1.0 - 0.75))
+
+
+def test_a_lerp_rounds_differently_than_an_average_here() -> None:
+    """NOTE: [moving averages]."""
+    rng = np.random.default_rng(0)
+    m, g = rng.standard_normal((2, 1000))
+    state = peers.Lion(betas=(0.9, 0.9)).init(m)._replace(exp_avg=m)
+    ours = peers.Lion(betas=(0.9, 0.9)).update(g, state, m, step=1)[1].exp_avg
+    lerp = m + (1.0 - 0.9) * (g - m)
+    assert np.count_nonzero(ours != lerp) > 100
+    np.testing.assert_allclose(ours, lerp, rtol=0, atol=1e-15)
+
+
 # Rose
 
 
@@ -198,6 +232,16 @@ def test_magma_masks_whole_tensors_as_often_as_p_says() -> None:
     assert 70 < sum(kept) < 130
     others = [bool(rule.update(np.ones((2, 2)), state, x, step=step, index=1)[0][0, 0]) for step in range(1, 401)]
     assert kept != others
+
+
+def test_magma_moves_the_state_of_its_rule_where_it_masks_the_step() -> None:
+    rule, inner, x = peers.Magma(peers.SGD(momentum=0.9), p=0.01), peers.SGD(momentum=0.9), np.ones(2)
+    state, expected = rule.init(x), inner.init(x)
+    for step in range(1, 4):
+        direction, state = rule.update(x, state, x, step=step)
+        _, expected = inner.update(x, expected, x, step=step)
+        assert_same_bits(direction, np.zeros(2))
+        assert_same_bits(state.rule.momentum_buffer, expected.momentum_buffer)
 
 
 def test_magma_scores_the_agreement_of_gradient_and_momentum() -> None:

@@ -4,6 +4,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,23 @@ def test_a_gradient_that_is_the_parameter_is_read_before_it_is_written(library: 
         run.params["w"].grad = run.params["w"].detach()
         run.optimizer.step()
     assert_same_bits(run.weights["w"], expected.weights["w"])
+
+
+@pytest.mark.parametrize("shape", [(2_000_000,), (1, 2_000_000), (1000, 2000), (1_000_000, 2)])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_the_working_memory_of_a_step_is_constant(shape: tuple[int, ...], transpose: bool) -> None:
+    """The parameter takes 8 MiB. A chunk of 65536 elements takes half a MiB in float64."""
+    weight, grad = (np.ones(shape, np.float32) for _ in range(2))
+    weight = weight.T if transpose else weight
+    optimizer = rose_numpy.Optimizer([weight], peers.AdamW(state_dtype="bfloat16"), lr=LR)
+    optimizer.step([grad.reshape(weight.shape)])  # makes the state
+    tracemalloc.start()
+    try:
+        optimizer.step([grad.reshape(weight.shape)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 2**20
 
 
 def test_groups_have_their_own_rule_and_options() -> None:

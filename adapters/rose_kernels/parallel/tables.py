@@ -72,6 +72,7 @@ _TENSOR_FIELDS: Final = {
     "negative_lr": np.float64,
     "decay": np.float64,
     "maximize": np.int64,
+    "limit": np.float64,  # the largest change of an element
     "noise": np.int64,  # NEAREST, PORTABLE or DRAWN
     "key0": np.uint32,
     "key1": np.uint32,

@@ -1,4 +1,4 @@
-"""The elementwise update in compiled code: decay, step, division, rounding and noise (ROSE-3.1, ROSE-6)."""
+"""The elementwise update in compiled code: decay, step, division, limit, rounding and noise (ROSE-3.1, ROSE-6)."""
 
 import math
 from typing import Any, Final, NamedTuple
@@ -56,7 +56,7 @@ def update_scalar(tensor, param_storage, grad_storage, operation, buffers):
     slope = load(xor(g[0], sign_mask(tensor.maximize, grad_storage)), operation)
     sign = operation(1.0) if slope > 0.0 else operation(-1.0)
     sign = operation(0.0) if slope == 0.0 else sign
-    step = slope if math.isnan(slope) else sign * operation(tensor.negative_lr)
+    step = slope if math.isnan(slope) else _limited(sign * operation(tensor.negative_lr), operation(tensor.limit))
     noise = np.int64(_TO_NEAREST)
     if tensor.noise != NEAREST:
         noise = np.int64(_noise_words(tensor, buffers.noise, 0, 1)[0])
@@ -146,7 +146,7 @@ def _update_chunk(
 @overload(_update_chunk)
 def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
     def at_once(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
-        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
+        negative_lr, decay, limit = operation(tensor.negative_lr), operation(tensor.decay), operation(tensor.limit)
         mask = sign_mask(tensor.maximize, grad_storage)
         groups = np.uintp(x.size) // _GROUP
         for group in indices(0, groups):
@@ -154,17 +154,17 @@ def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, o
             prefetch(x, first, _GROUP, _AHEAD)
             prefetch(g, first, _GROUP, _AHEAD)
             for i in indices(0, _GROUP):
-                _update_one(x, g, first + i, means, divisors, negative_lr, decay, mask, operation)
+                _update_one(x, g, first + i, means, divisors, negative_lr, decay, limit, mask, operation)
         for i in indices(groups * _GROUP, x.size):
-            _update_one(x, g, i, means, divisors, negative_lr, decay, mask, operation)
+            _update_one(x, g, i, means, divisors, negative_lr, decay, limit, mask, operation)
 
     def in_stages(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
         _widen(x, g, sign_mask(tensor.maximize, grad_storage), buffers)
         values, slopes = buffers.values, buffers.slopes
-        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
+        negative_lr, decay, limit = operation(tensor.negative_lr), operation(tensor.decay), operation(tensor.limit)
         for i in indices(0, x.size):
             value, slope = operation(values[i]), operation(slopes[i])
-            values[i] = np.float32(_updated(value, slope, i, means, divisors, negative_lr, decay))
+            values[i] = np.float32(_updated(value, slope, i, means, divisors, negative_lr, decay, limit))
         if tensor.noise == NEAREST:
             for i in indices(0, x.size):
                 x[i] = store(values[i], _TO_NEAREST, x[i])
@@ -178,10 +178,10 @@ def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, o
 
 
 @compiled
-def _update_one(x, g, i, means, divisors, negative_lr, decay, mask, operation):
+def _update_one(x, g, i, means, divisors, negative_lr, decay, limit, mask, operation):
     """Update element i of a parameter of 32 or 64 bits."""
     slope = load(xor(g[i], mask), operation)
-    value = _updated(load(x[i], operation), slope, i, means, divisors, negative_lr, decay)
+    value = _updated(load(x[i], operation), slope, i, means, divisors, negative_lr, decay, limit)
     x[i] = store(value, _TO_NEAREST, x[i])
 
 
@@ -195,9 +195,16 @@ def _widen(x, g, mask, buffers):
 
 
 @compiled
-def _updated(value, slope, i, means, divisors, negative_lr, decay):
-    """Return an element after decay and step, before it is rounded to storage (ROSE-3.1, ROSE-6.1)."""
-    return value * decay + divide((slope - value_at(means, i)) * negative_lr, divisors, i)
+def _updated(value, slope, i, means, divisors, negative_lr, decay, limit):
+    """Return an element after decay and step, before it is rounded to storage (ROSE-3.1, ROSE-6.1, ROSE-6.4)."""
+    return value * decay + _limited(divide((slope - value_at(means, i)) * negative_lr, divisors, i), limit)
+
+
+@compiled
+def _limited(change, limit):
+    """Return a change of at most `limit` in magnitude (ROSE-6.4). NaN stays NaN."""
+    change = min(change, limit)
+    return max(change, -limit)
 
 
 @compiled

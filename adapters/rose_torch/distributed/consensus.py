@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import torch
 
 from rose_core.noise import NoiseKey
-from rose_plan import Update
+from rose_plan import SkippedStep, Update
 from rose_torch.distributed import is_dtensor, is_on_other_ranks
 from rose_torch.distributed.collectives import all_reduce_in_place
 from rose_torch.distributed.shards import groups_of
@@ -25,6 +25,8 @@ __all__ = ["plan_on_all_ranks"]
 T = TypeVar("T")
 
 _NO_GRADIENT: Final = 0
+# What became of the plan on a rank; the largest of all ranks counts.
+_PLANNED, _SKIPPED, _FAILED = range(3)
 
 
 class _Param(NamedTuple):
@@ -50,8 +52,8 @@ def plan_on_all_ranks(
 ) -> tuple[TorchPlan, T]:
     """Return what `prepare` returns, if it succeeds on every rank with the same DTensors; otherwise raise on all.
 
-    Two integers are compared over the process groups of each mesh of DTensors: whether `prepare` failed on a rank,
-    and a hash of the DTensors and of their updates. Other parameters do not matter to other ranks.
+    Two integers are compared over the process groups of each mesh of DTensors: whether `prepare` failed on a rank or
+    skipped the step, and a hash of the DTensors and of their updates. Other parameters do not matter to other ranks.
     """
     params = [
         _Param(tensor, group, name(group, number, position))
@@ -66,26 +68,34 @@ def plan_on_all_ranks(
         summaries = _summarize(params, prepared[0], itertools.chain(*meshes.values()))
     except Exception as raised:
         error = raised
-    failed = error is not None
+    failed = _level_of(error)
     differing = []
     # With several meshes, the second round tells the ranks of one mesh that another mesh has failed.
     for _ in range(1 if len(meshes) < 2 else 2):
         for mesh, indices in meshes.items():
             device = params[indices[0]].tensor.device
             digest = _hash([summaries[index][1:] for index in indices]) if summaries else 0
-            failures, high, low = _max_over_ranks([int(failed), digest, -digest], mesh, device)
-            differs = not failures and high != -low
+            level, high, low = _max_over_ranks([failed, digest, -digest], mesh, device)
+            differs = not level and high != -low
             if differs and mesh not in differing:
                 differing.append(mesh)
-            failed = failed or failures > 0 or differs
-    if error is not None:
+            failed = max(failed, level, _FAILED * differs)
+    if error is not None and _level_of(error) == failed:
         raise error
+    if failed == _SKIPPED:
+        raise SkippedStep
     for mesh in differing:
         indices = meshes[mesh]
         _raise_difference([summaries[index] for index in indices], mesh, params[indices[0]].tensor.device)
     if failed:
         raise RuntimeError("another rank has refused this step, so no rank takes it; the error there says why")
     return prepared
+
+
+def _level_of(error: Exception | None) -> int:
+    if error is None:
+        return _PLANNED
+    return _SKIPPED if isinstance(error, SkippedStep) else _FAILED
 
 
 def _dtensors_by_mesh(params: Sequence[_Param]) -> dict[tuple["ProcessGroup", ...], list[int]]:
