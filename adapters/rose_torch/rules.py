@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
@@ -55,6 +56,9 @@ class Optimizer(torch.optim.Optimizer):
     The state of a parameter is a dict of "step", an integer, and of tensors by name. A state dict holds the rule as
     text, and loads into an optimizer with the same rule only. States keep their dtype when they are loaded.
     `OneCycleLR` needs ``cycle_momentum=False``.
+
+    With DTensors, each rank steps on its own shards. A gradient is all-reduced only if backward left it Partial. An
+    error on one rank does not stop the other ranks.
 
     Examples
     --------
@@ -112,6 +116,8 @@ class Optimizer(torch.optim.Optimizer):
             super().add_param_group(dict(param_group))
             group = self.param_groups[number]
             for position, param in enumerate(group["params"]):
+                if is_lazy(param):
+                    continue  # it has no shape before the first forward
                 name = param_name(group, number, position)
                 require_own_shape(param, name, "the shape that a rule needs")
                 options.rule.for_shape(tuple(param.shape)).check_param(param, name)

@@ -140,7 +140,7 @@ resumed = []
 for dtype, rule, weights, state in pickle.load(open(path, "rb")):
     run = getattr(t, library)(weights, rule, weight_decay=t.DECAY)
     run.load(state)
-    for step in range(3, 6):
+    for step in range(10, 20):
         run.step(t.grads_of(step, dtype))
     resumed.append((run.weights, {i: t.converted(s, t.np.asarray) for i, s in run.states().items()}))
 pickle.dump(resumed, open(path, "wb"))
@@ -155,7 +155,7 @@ def test_a_run_saved_by_one_library_continues_in_a_new_process_with_another(
     for rule in (peers.NAdamW(momentum_decay=4e-3), peers.ScheduleFree(peers.Adam(state_dtype="bfloat16"))):
         for dtype in ("float32", "bfloat16"):
             run = libraries[0](model(dtype), rule, weight_decay=DECAY)
-            for step in range(3):
+            for step in range(10):
                 run.step(grads_of(step, dtype))
             state = run.optimizer.state_dict()
             state["state"] = {index: converted(held, np.copy) for index, held in state["state"].items()}
@@ -165,7 +165,7 @@ def test_a_run_saved_by_one_library_continues_in_a_new_process_with_another(
     command = [sys.executable, "-c", RESUME, str(path), libraries[1].__name__]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
     for run, (dtype, *_), (weights, states) in zip(runs, saved, pickle.loads(path.read_bytes()), strict=True):
-        for step in range(3, 6):
+        for step in range(10, 20):
             run.step(grads_of(step, dtype))
         for key, weight in run.weights.items():
             assert_same_bits(weights[key], weight, backend="peers, resumed")

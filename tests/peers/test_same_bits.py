@@ -31,7 +31,7 @@ def test_a_trajectory_of_20_steps(backend: Backend, name: str) -> None:
 @given(
     name=st.sampled_from(list(CASES)),
     shape=st.sampled_from([(), (1,), (7,), (3, 4), (4, 3), (2, 3, 5)]),
-    dtypes=st.sampled_from([*DTYPES, ("float64", None)]),
+    dtypes=st.sampled_from([*DTYPES, ("float64", None), ("float16", None)]),
     compute=st.sampled_from(["fp64", "fp32"]),
     kind=st.sampled_from(list(KINDS)),
     seed=st.integers(0, 2**16),

@@ -150,6 +150,16 @@ def test_no_step_is_taken_with_options_removed_by_hand() -> None:
         optimizer.step()
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_lazy_module_gets_its_state_at_the_first_step() -> None:
+    model = torch.nn.LazyLinear(2)
+    optimizer = Optimizer(model.parameters(), peers.Signum(), lr=0.5)
+    model(torch.ones(1, 3)).sum().backward()
+    before = model.weight.detach().clone()
+    optimizer.step()
+    assert_same_bits(model.weight, before - 0.5)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_step_has_the_bits_of_an_eager_one() -> None:
     """The step is not traced: a compiler would contract its arithmetic, and make a constant of its number."""
