@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rose_core.peers import Kron
-from rose_core.peers.matrix import kron
+from rose_core.peers.matrix import normals
 from tests.comparators.matrices import assert_close, rollfast_module, rollfast_trajectory
 from tests.peers.test_kron import assert_whitened, whitened_squares, whitening_grads
 from tests.peers.trajectories import data_of, trajectory
@@ -62,7 +62,7 @@ def psgd(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import jax
 
     monkeypatch.setattr(jax.random, "normal", lambda _, shape, dtype: jax.numpy.asarray(table(tuple(shape)), dtype))
-    monkeypatch.setattr(kron, "normal_draws", lambda _at, _start, shape, _like: table(tuple(shape[1:]))[None])
+    monkeypatch.setattr(normals, "normal_draws", lambda _at, _start, shape, _like: table(tuple(shape[1:]))[None])
     return module
 
 

@@ -14,7 +14,18 @@ from rose_core.peers.matrix.products import identity, product, symmetric, trace,
 from rose_core.peers.matrix.spectral_norm import spectral_norm
 from rose_core.peers.matrix.triangular import solved, upper
 
-__all__ = ["MODES", "Fit", "applied", "balanced", "fitted_diagonal", "fitted_matrix", "gram", "inverse_transposed"]
+__all__ = [
+    "MODES",
+    "Fit",
+    "applied",
+    "balanced",
+    "fitted_diagonal",
+    "fitted_matrix",
+    "gram",
+    "inverse_transposed",
+    "nth_root",
+    "preconditioned",
+]
 
 _LEAST: Final = 2.0**-126
 _MOST_ROTATION: Final = 1 / 8
@@ -66,6 +77,13 @@ def applied(q: Any, x: Any, axis: int, *, twice: bool) -> Any:
         rows = product(q, rows)
         rows = product(transposed(q), rows) if twice else rows
     return folded(rows, axis, tuple(x.shape))
+
+
+def preconditioned(factors: list[Any], x: Any, *, twice: bool) -> Any:
+    """Return ``Q x`` along all axes, or ``P x`` if `twice`."""
+    for axis, q in enumerate(factors, 1):
+        x = applied(q, x, axis, twice=twice)
+    return x
 
 
 def inverse_transposed(q: Any, x: Any, axis: int) -> Any:

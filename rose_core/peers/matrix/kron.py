@@ -5,24 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from rose_core.namespace import Array, array_namespace, as_float64, convert, dtype_name, full
-from rose_core.peers.arithmetic import at_least, mean_of, moving_average, root, sum_of
+from rose_core.peers.arithmetic import at_least, divide, mean_of, moving_average, root, sum_of
 from rose_core.peers.base import At, Rule, Total
 from rose_core.peers.matrix.clipping import clipped_by_rms
-from rose_core.peers.matrix.factors import (
-    MODES,
-    Fit,
-    applied,
-    balanced,
-    fitted_diagonal,
-    fitted_matrix,
-    gram,
-    inverse_transposed,
-    nth_root,
-)
-from rose_core.peers.matrix.layout import require_rank
-from rose_core.peers.matrix.normals import normal_draws, uniform_draw
+from rose_core.peers.matrix.factors import MODES, balanced, nth_root, preconditioned
+from rose_core.peers.matrix.fitting import fitted
+from rose_core.peers.matrix.layout import require_rank, stacked, unstacked
+from rose_core.peers.matrix.normals import DECISIONS, uniform_draw
 from rose_core.peers.matrix.products import identity
-from rose_core.peers.matrix.spectral_norm import VECTORS, spectral_norm
 from rose_core.peers.options import axes, boolean, choice, fraction, integer, number, optional
 from rose_core.peers.scalars import real_exponential
 from rose_core.rounding import to_storage
@@ -30,10 +20,6 @@ from rose_core.rounding import to_storage
 __all__ = ["Kron", "KronState", "PerAxis"]
 
 _MOST_AXES: Final = 6
-_LEAST: Final = 2.0**-126
-
-# The words that the draws of a step start from.
-_PROBE, _VECTORS, _DECISIONS = 0, 2**58, 2**59
 
 
 class PerAxis(NamedTuple):
@@ -214,12 +200,11 @@ class Kron(Rule):
         if self.update_clip and self.clip_mode == "per_tensor_rms":
             direction = clipped_by_rms(direction, *self.update_clip)
         elif self.update_clip and at.total is not None:
-            xp, mean = array_namespace(x), at.total.sum_of_squares / float(at.total.size)
-            rms = at_least(root(mean), _LEAST)
-            limit = self.update_clip[0] * xp.ones_like(rms)
-            scale = xp.where(rms > limit, limit / rms, 1.0)
+            xp, limit = array_namespace(x), self.update_clip[0]
+            rms = root(divide(at.total.sum_of_squares, float(at.total.size)))
+            scale = xp.where(rms > limit, limit * xp.ones_like(rms) / at_least(rms, limit), 1.0)
             direction = direction * convert(scale, dtype_name(direction))  # type: ignore[arg-type]
-        return self._restored(direction, x), state
+        return unstacked(direction, self._order(x.ndim), x), state
 
     def summand(self, g: Any, state: KronState, x: Any, at: At) -> Total | None:  # noqa: ARG002
         if self.clip_mode != "global_rms" or not self.update_clip:
@@ -238,17 +223,17 @@ class Kron(Rule):
         if at.step == 1 and self.init_scale is None:
             factors = self._first(grad, factors)
         old = factors
-        if uniform_draw(at, _DECISIONS) < self.probability(at.step):
-            factors, norms = self._fitted(grad if self.whiten_grad else target, factors, norms, at)
-            if uniform_draw(at, _DECISIONS + 2) < self.balance_probability:
+        if uniform_draw(at, DECISIONS) < self.probability(at.step):
+            factors, norms = fitted(self, grad if self.whiten_grad else target, factors, norms, at)
+            if uniform_draw(at, DECISIONS + 2) < self.balance_probability:
                 factors = balanced(factors)
-        direction = _preconditioned(factors if self.update_first else old, target, twice=True)
+        direction = preconditioned(factors if self.update_first else old, target, twice=True)
         return direction, KronState(average, PerAxis(*factors), PerAxis(*norms))
 
     def probability(self, step: int) -> float:
         """Return the probability that the factors are fitted at a step."""
-        decayed = self.max_probability * real_exponential(-self.probability_decay * (step - self.flat_steps))
-        return min(max(decayed, self.min_probability), self.max_probability)
+        elapsed = max(0, step - self.flat_steps)
+        return max(self.max_probability * real_exponential(-self.probability_decay * elapsed), self.min_probability)
 
     def _first(self, grad: Any, factors: list[Any]) -> list[Any]:
         """Return the factors, scaled by the first gradient."""
@@ -259,37 +244,6 @@ class Kron(Rule):
         scale = nth_root(xp.ones_like(eighth) / xp.where(eighth > 0.0, eighth, 1.0), len(factors))
         scale = convert(scale, dtype_name(grad))  # type: ignore[arg-type]
         return [q * xp.reshape(scale, (-1,) + (1,) * (q.ndim - 1)) for q in factors]
-
-    def _fitted(self, grad: Any, factors: list[Any], norms: list[Any], at: At) -> tuple[list[Any], list[Any]]:
-        """Return the factors and the tracked norms after a step."""
-        xp, is_eq = array_namespace(grad), self.mode == "EQ"
-        probe = convert(normal_draws(at, _PROBE, tuple(grad.shape), grad), dtype_name(grad))  # type: ignore[arg-type]
-        noisy = grad + (self.damping + self.noise_scale * xp.abs(grad)) * probe
-        image = _preconditioned(factors, noisy, twice=not is_eq)
-        inverse = probe
-        for axis, q in enumerate(factors, 1):
-            inverse = inverse_transposed(q, inverse, axis) if is_eq else inverse
-        fitted, tracked = [], []
-        for axis, (q, norm) in enumerate(zip(factors, norms, strict=True), 1):
-            is_diagonal, draws = q.ndim == 2, _Draws(at, axis)
-            product = gram(image, axis, diagonal=is_diagonal)
-            if is_eq:
-                target = gram(inverse, axis, diagonal=is_diagonal)
-            else:
-                target = float(math.prod(grad.shape[1:]) // grad.shape[axis])
-                product = product + (self.damping if is_diagonal else self.damping * identity(product))
-            bound = _bound(product, target, draws, is_eq=is_eq)
-            kept = bound
-            if norm is not None:
-                old = xp.reshape(norm, tuple(bound.shape))
-                kept = xp.maximum(moving_average(old, bound, self.beta_lipschitz), bound)
-                tracked.append(xp.reshape(kept, (-1,)))
-            rate = self.precond_lr * xp.ones_like(kept) / at_least(kept, _LEAST)
-            if is_diagonal:
-                fitted.append(fitted_diagonal(q, product - target, rate))
-            else:
-                fitted.append(fitted_matrix(self.mode, q, Fit(product, target, bound, rate, draws, self.steps)))
-        return fitted, tracked or norms
 
     def _diagonals(self, lengths: list[int]) -> list[bool]:
         """Return for each axis whether its factor is diagonal."""
@@ -315,41 +269,7 @@ class Kron(Rule):
         return math.prod(lengths[:count]), *lengths[count:]
 
     def _layers(self, x: Any) -> Any:
-        xp = array_namespace(x)
-        return xp.reshape(xp.permute_dims(x, self._order(x.ndim)), self._shape(x))
-
-    def _restored(self, layers: Any, like: Array) -> Any:
-        xp, order = array_namespace(layers), self._order(like.ndim)
-        inverse = tuple(order.index(axis) for axis in range(like.ndim))
-        return xp.permute_dims(xp.reshape(layers, tuple(like.shape[axis] for axis in order)), inverse)
-
-
-class _Draws:
-    """The random vectors for the norms of one factor. Each call takes other words."""
-
-    def __init__(self, at: At, axis: int) -> None:
-        self.at, self.start = at, _VECTORS + axis * 2**54
-
-    def __call__(self, x: Any) -> Any:
-        draws = normal_draws(self.at, self.start, (x.shape[0], VECTORS, x.shape[-1]), x)
-        self.start += 2**50
-        return convert(draws, dtype_name(x))  # type: ignore[arg-type]
-
-
-def _bound(product: Any, target: Any, draws: _Draws, *, is_eq: bool) -> Any:
-    """Return the estimate of the norm of ``G + c``: of shape (layers, 1, 1), or (layers, 1) for a diagonal."""
-    xp = array_namespace(product)
-    if product.ndim == 2:
-        together = product + target if is_eq else xp.abs(product)
-        largest = xp.max(together, axis=-1, keepdims=True)
-        return largest if is_eq else largest + target
-    return spectral_norm(product + target, draws(product)) if is_eq else spectral_norm(product, draws(product)) + target
-
-
-def _preconditioned(factors: list[Any], x: Any, *, twice: bool) -> Any:
-    for axis, q in enumerate(factors, 1):
-        x = applied(q, x, axis, twice=twice)
-    return x
+        return stacked(x, self._order(x.ndim), self._shape(x))
 
 
 def _rounded(wide: Any, like: Array) -> Any:

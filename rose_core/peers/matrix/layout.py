@@ -8,7 +8,7 @@ from rose_core.namespace import Array, array_namespace, has_float64
 from rose_core.peers.base import Rule
 from rose_core.peers.options import axes, integer, optional
 
-__all__ = ["MatrixRule", "require_rank"]
+__all__ = ["MatrixRule", "require_rank", "stacked", "unstacked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,11 @@ class MatrixRule(Rule):
 
     def matrices(self, x: Any) -> Any:
         """Return an array of the parameter's shape as a stack of matrices, of rank 3."""
-        xp = array_namespace(x)
-        return xp.reshape(xp.permute_dims(x, self._order(x.ndim)), self.shape_of(x))
+        return stacked(x, self._order(x.ndim), self.shape_of(x))
 
     def restored(self, matrices: Any, like: Array) -> Any:
         """Return a stack of matrices in the shape of the parameter: the inverse of `matrices`."""
-        xp, order = array_namespace(matrices), self._order(like.ndim)
-        inverse = tuple(order.index(axis) for axis in range(like.ndim))
-        return xp.permute_dims(xp.reshape(matrices, tuple(like.shape[axis] for axis in order)), inverse)
+        return unstacked(matrices, self._order(like.ndim), like)
 
     def _order(self, rank: int, name: str = "param") -> tuple[int, ...]:
         """Return the axes in the order layers, rows, columns, or raise if one is missing or named twice."""
@@ -80,6 +77,18 @@ class MatrixRule(Rule):
         output = from_start((others or [0])[0] if self.output_axis is None else self.output_axis)
         columns = [axis for axis in others if axis != output] if self.reduction_axes is None else self.reduction_axes
         return batch, (output,), tuple(map(from_start, columns))
+
+
+def stacked(x: Any, order: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Return an array with its axes in this order, in another shape."""
+    xp = array_namespace(x)
+    return xp.reshape(xp.permute_dims(x, order), shape)
+
+
+def unstacked(x: Any, order: tuple[int, ...], like: Array) -> Any:
+    """Return the array of the shape of `like` that `stacked` made `x` of."""
+    xp, inverse = array_namespace(x), tuple(order.index(axis) for axis in range(like.ndim))
+    return xp.permute_dims(xp.reshape(x, tuple(like.shape[axis] for axis in order)), inverse)
 
 
 def require_rank(rule: Rule, param: Array, name: str, least: int) -> None:

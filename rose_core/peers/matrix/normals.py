@@ -8,7 +8,12 @@ import numpy as np
 from rose_core.namespace import Array, array_namespace, convert
 from rose_core.peers.base import At
 
-__all__ = ["normal_draws", "uniform_draw"]
+__all__ = ["DECISIONS", "PROBE", "VECTORS", "normal_draws", "uniform_draw"]
+
+# The words that the draws of a step start from: the probe, the random vectors of norms, and the decisions.
+PROBE: Final = 0
+VECTORS: Final = 2**58
+DECISIONS: Final = 2**59
 
 _WORDS: Final = 12
 _MEAN: Final = _WORDS * 65535 / 2
