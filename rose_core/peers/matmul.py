@@ -60,15 +60,16 @@ def reproducible_matmul(a: Array, b: Array, /) -> Any:
 
     Notes
     -----
-    Let L be the bit length of n - 1, ``beta = (52 - L) // 2`` and S the least integer with ``S * beta >= 54``: S is 3
-    for n up to 2**16. Let p be the power of two below the largest magnitude of a row of `a` (a column of `b`)::
+    Let L be the bit length of n - 1, but at least 1. Let ``beta = (52 - L) // 2``, and S the least integer with
+    ``S * beta >= 54``: S is 3 for n up to 2**16. Let p be the power of two below the largest magnitude of a row of `a`
+    (a column of `b`)::
 
         slice i:  q = (r + s) - s,  r = r - q,  with  r = a / p  and  s = 1.5 * 2**(53 - beta)  for i = 0
                                                 and   s = s * 2**-beta  for each further slice
         product:  (sum of A_i @ B_j over i + j = S - 1)  + ... +  (A_0 @ B_1 + A_1 @ B_0)  +  A_0 @ B_0
 
     Each sum in parentheses is one library product, and is exact: all its partial sums are multiples of a quantum, and
-    below 2**53 quanta. So a permutation of the inner index changes no bit, nor do threads, blocks or fused
+    at most 2**53 quanta. So a permutation of the inner index changes no bit, nor do threads, blocks or fused
     multiply-adds. The transposed product is the product of the transposed factors, and ``a @ a.T`` is exactly
     symmetric.
 
@@ -121,7 +122,7 @@ def scales(x: Array, axis: int) -> Any:
 
 def slice_bits(count: int) -> tuple[int, int]:
     """Return the number of bits of a slice, and the number of slices, for an inner length of `count`."""
-    bits = (52 - max(count - 1, 0).bit_length()) // 2
+    bits = (52 - max(count - 1, 1).bit_length()) // 2
     return bits, -(-54 // bits)
 
 
