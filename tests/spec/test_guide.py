@@ -64,7 +64,9 @@ def test_the_other_commands_install_the_kit_and_compile_a_port() -> None:
     assert extra in metadata("rose-core").get_all("Provides-Extra")
 
 
-@pytest.mark.parametrize("command", KIT_COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] * c.endswith("mutants")) for c in KIT_COMMANDS]
+)
 def test_a_command_of_the_guide_runs(command: str, port_folder: Path) -> None:
     arguments = shlex.split(command)[3:]
     if "--program" in arguments:
