@@ -159,7 +159,7 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 def test_the_table_of_options_has_the_names_and_defaults_of_the_code() -> None:
-    written = {"false": False, "true": True}
+    written = {"false": False, "true": True, "none": None}
     assert list(table()) == [field.name for field in fields(Hyperparameters)]
     for field in fields(Hyperparameters):
         default, _ = table()[field.name]

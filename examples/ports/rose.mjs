@@ -120,7 +120,8 @@ function step({ param, grad, options: given, noise }) {
   const [o, rc, factor] = [operation.cast, FORMATS[options.compute].cast, operation.cast(options.factor)];
   let [x, shown] = [param.words.map((word) => rc(rc(storage.decode(word)) * factor)), {}]; // ROSE-3.1
   const g = grad.words.map((word) => rc(gradStorage.decode(word)) * options.sign);
-  if (param.shape.length === 0) x = [rc(x[0] + limited(o((Math.sign(g[0]) + 0) * rc(o(-options.lr))), o(options.limit)))];
+  const sign = (value) => Math.sign(value) + 0;
+  if (param.shape.length === 0) x = [rc(x[0] + limited(o(sign(g[0]) * rc(o(-options.lr))), o(options.limit)))];
   else if (x.length > 0) [x, shown] = advance(x, g, param.shape, options, operation, rc);
   if (noise) x = x.map((value, i) => withWord(value, parseInt(noise[i], 16))); // ROSE-8.1, ROSE-8.2
   return { param: { ...param, words: x.map((value) => storage.encode(storage.cast(value))) }, ...shown };

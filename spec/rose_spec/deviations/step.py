@@ -65,12 +65,9 @@ class LrOfStepInFloat32(Rule):
 
 
 class LrRoundedToCompute(Rule):
-    def advance(self, x: list[float], g: list[float], shape: tuple[int, ...], step: Step) -> list[float]:
-        given, self.options = self.options, replace(self.options, lr=self.to_compute(self.options.lr))
-        try:
-            return super().advance(x, g, shape, step)
-        finally:
-            self.options = given
+    def quotient(self, value: float, denominator: float) -> float:
+        lr = self.to_compute(self.options.lr)
+        return div(mul(-lr, value, self.operation), denominator, self.operation)
 
 
 class Rank0Unsupported(Rule):
