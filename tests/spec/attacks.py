@@ -38,6 +38,10 @@ ATTACKS = {
     "flood of lines": LOOP + "    while True: print(json.dumps({'id': request['id'], 'refused': 'no'}))",
     "huge reasons": LOOP + SEND % "'refused': 'r' * 30_000_000",
     "large reasons": LOOP + SEND % "'unsupported': str(number) + 'r' * 900_000",
+    "large arrays": LOOP + SEND % "'param': {'dtype': 'bfloat16', 'shape': [125000], 'words': ['0000'] * 125000}",
+    "large intermediate values": LOOP
+    + "    request.setdefault('param', {'dtype': 'float32', 'shape': [], 'words': ['00000000']})\n"
+    + SEND % "'param': request['param'], 'range': ['00000000'] * 83000",
     "child holds the output": HEAD
     + "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', __file__])\n",
     "child in another session": HEAD

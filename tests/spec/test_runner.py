@@ -148,6 +148,12 @@ def test_a_result_with_a_wrong_shape_or_dtype_fails() -> None:
     assert dtype.detail == "the result is float64 of shape [2, 3], not float32 of shape [2, 3]"
 
 
+def test_the_values_of_a_result_with_too_many_elements_are_not_kept() -> None:
+    outcome = outcome_of(FunctionPort(lambda *_, **__: np.broadcast_to(np.float32(1), (10**9, 10**6))), "step-matrix")
+    assert outcome.detail == "the result is float32 of shape [1000000000, 1000000], not float32 of shape [2, 3]"
+    assert outcome.reply == Answer(Tensor("float32", (10**9, 10**6), ()))
+
+
 def test_a_result_that_is_not_a_floating_point_array_is_unanswered() -> None:
     outcome = outcome_of(FunctionPort(lambda *_, **__: "done"), "step-matrix")
     assert "returned str of dtype <U4" in outcome.detail

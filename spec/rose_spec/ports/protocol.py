@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from rose_spec.arrays import hex_words, values_from_words
 from rose_spec.floats import FORMATS
 from rose_spec.oracle import Tensor
 from rose_spec.ports.port import ProtocolError, printable
-from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, Request, StepRequest, Unsupported, Words
+from rose_spec.replies import Answer, NoiseRequest, Refused, Reply, Request, Unsupported, Words
 
 __all__ = ["Dialect", "read_reply", "reply_id", "reply_limit", "shortened", "write_request"]
 
@@ -58,12 +59,16 @@ def read_reply(line: str, request: Request, operation: str, dialect: Dialect) ->
             raise ProtocolError(f"{kinds[0]} must be the reason, a string; got {shortened(reason)}")
         reason = printable(reason)
         return Refused(reason) if kinds[0] == "refused" else Unsupported(reason)
-    if (kinds[0] == "param") != isinstance(request, StepRequest):
+    if kinds[0] == "words" and isinstance(request, NoiseRequest):
+        return Words([int(word, 16) for word in checked_words("words", fields["words"], 4)[: request.count + 1]])
+    if kinds[0] == "words" or isinstance(request, NoiseRequest):
         raise ProtocolError(f"the request was for {'a step' if kinds[0] == 'words' else 'noise'}, got {kinds[0]}")
-    if kinds[0] == "words":
-        return Words([int(word, 16) for word in checked_words("words", fields["words"], 4)])
+    # An answer of another size is wrong, whatever its values, so that they are not kept.
+    param, count = tensor(fields["param"]), len(request.param.values)
+    if len(param.values) > count:
+        param = replace(param, values=())
     names = [name for name in INTERMEDIATES if name in fields]
-    return Answer(tensor(fields["param"]), {name: intermediate(name, fields[name], operation) for name in names})
+    return Answer(param, {name: intermediate(name, fields[name], operation)[: count + 1] for name in names})
 
 
 def reply_id(line: str, dialect: Dialect, expected: str = "") -> str:

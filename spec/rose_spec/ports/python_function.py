@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rose_spec.arrays import NUMPY_DTYPES, from_array, to_array, words_of
+from rose_spec.oracle import Tensor
 from rose_spec.ports.port import HarnessError, described, lacking, load_object, plain_options
 from rose_spec.replies import Answer, Failed, NoiseRequest, Refused, Reply, StepRequest, Unsupported, Words
 
@@ -58,7 +59,7 @@ class PythonPort:
             return Refused(described(error))
         except (Exception, SystemExit) as error:
             return Failed(f"raised {described(error)}")
-        return answer(result)
+        return answer(result, param.size)
 
     def noise(self, request: NoiseRequest) -> Reply:
         """Call the noise function."""
@@ -92,14 +93,16 @@ def accepted_names(function: Callable[..., Any]) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
 
 
-def answer(result: Any) -> Reply:
-    """Return the reply for the return value of a function."""
+def answer(result: Any, size: int) -> Reply:
+    """Return the reply for the return value of a function, without values if it has more elements than `size`."""
     try:
         array = np.asarray(result)
     except Exception as error:  # an object may define its conversion
         return Failed(f"returned {type(result).__name__}, which is no array: {described(error)}")
     if array.dtype not in NUMPY_DTYPES.values():
         return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not a floating-point array")
+    if array.size > size:
+        return Answer(Tensor(array.dtype.name, array.shape, ()))
     return Answer(from_array(array))
 
 
