@@ -129,7 +129,7 @@ class ArrayOptimizer(OwnedArrays):
             self.skipped_steps += 1
             return
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
-        self._warnings.check(plan, list(enumerate(self.param_groups)), self._is_readable)
+        self._warnings.check(plan, list(enumerate(self.param_groups)), partial(self._readable, plan.grads))
         write = self._prepare_run(plan)
         with uninterrupted():
             write()
@@ -288,9 +288,9 @@ class ArrayOptimizer(OwnedArrays):
         return "\n".join([*lines, ")"])
 
     @staticmethod
-    def _is_readable(position: int) -> bool:  # noqa: ARG004
-        """Tell whether a gradient can be read at once, for warnings."""
-        return True
+    def _readable(grads: Sequence[Any], position: int) -> Any:
+        """Return a gradient that warnings may read, None if the host would wait for it."""
+        return grads[position]
 
     def _use_kernels(self, fused: bool | None) -> None:
         """Choose whether kernels run the updates. This class has none, and raises if they are asked for."""

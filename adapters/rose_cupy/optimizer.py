@@ -1,5 +1,8 @@
 """The CuPy optimizer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from rose_arrays import ArrayOptimizer
 from rose_cupy.arrays import CupyArrays
 
@@ -49,5 +52,5 @@ class Rose(CupyArrays, ArrayOptimizer):
     """
 
     @staticmethod
-    def _is_readable(position: int) -> bool:  # noqa: ARG004
-        return False  # the host would wait for the device
+    def _readable(grads: Sequence[Any], position: int) -> Any:  # noqa: ARG004
+        return None  # the host would wait for the device

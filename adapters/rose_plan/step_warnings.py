@@ -25,7 +25,7 @@ class StepWarnings:
         self._warns_of_changes = True
 
     def check(
-        self, plan: Plan, groups: Sequence[tuple[int, Mapping[str, Any]]], is_readable: Callable[[int], bool]
+        self, plan: Plan, groups: Sequence[tuple[int, Mapping[str, Any]]], gradient: Callable[[int], Any]
     ) -> None:
         """Warn about a planned step.
 
@@ -33,7 +33,7 @@ class StepWarnings:
         ----------
         plan : the planned step.
         groups : the number and the entries of each group of the plan.
-        is_readable : tells whether the gradient at a position of the plan is whole, and on the CPU.
+        gradient : returns the gradient at a position of the plan; None if it is not whole, or not on the CPU.
         """
         starts = accumulate((group.size for group in plan.groups), initial=0)
         changes: dict[int, float] = {}
@@ -45,9 +45,10 @@ class StepWarnings:
                     self._decaying_groups.add(number)
                     warn_user(f"group {number}: {text}")
             if self._warns_of_changes and options.max_step is None and entries["step"] + 1 in _READING_STEPS:
-                for position in filter(is_readable, range(start, start + group.size)):
-                    update = plan.update(position)
-                    changes[position] = largest_change(update.grad, update.options)
+                for position in range(start, start + group.size):
+                    grad = gradient(position)
+                    if grad is not None:
+                        changes[position] = largest_change(grad, plan.update(position).options)
         large = {plan.name(position): change for position, change in changes.items() if change > _LARGE}
         if large:
             self._warns_of_changes = False

@@ -34,7 +34,7 @@ from rose_torch.options import OPTIONS, StepGroup, hyperparameters, param_name, 
 from rose_torch.plan import Given, TorchPlan, given_of_group, plan_step
 from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
 from rose_torch.step import prepare_run
-from rose_torch.validation import properties_of, require_own_shape
+from rose_torch.validation import as_numpy, is_plain, properties_of, require_own_shape
 
 __all__ = ["Rose"]
 
@@ -357,8 +357,9 @@ class Rose(torch.optim.Optimizer):
             self._list_params()
         groups = self._step_groups()
         plan = self._plan([given_of_group(group, gradients) for group in groups])
-        if plan.addresses is not None:  # a traced step has no values to read
-            require_finite(self._nonfinite, plan.grads, plan.name)
+        if plan.addresses is not None and self._nonfinite != "propagate":  # a traced step has no values to read
+            grads = [as_numpy(grad) if is_plain(grad) else grad for grad in plan.grads]
+            require_finite(self._nonfinite, grads, plan.name)
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         self._warn_of(plan, groups)
         return plan, afterwards
@@ -379,7 +380,7 @@ class Rose(torch.optim.Optimizer):
     def _warn_of(self, plan: TorchPlan, groups: Sequence[StepGroup]) -> None:
         """Warn about a planned step, unless torch traces it: then it has no values."""
         if plan.addresses is not None:
-            self._warnings.check(plan, [(group.number, group.entries) for group in groups], plan.is_readable)
+            self._warnings.check(plan, [(group.number, group.entries) for group in groups], plan.whole_gradient)
 
     def _warn_of_noise_per_rank(self) -> None:
         """Warn once if each rank of a distributed run draws its own noise, so that replicas drift apart."""

@@ -14,7 +14,7 @@ from rose_torch.graph import Gradients
 from rose_torch.memory import Addresses, addresses_of, is_traced, materialized_gradients, require_traced_params
 from rose_torch.noise import DrawnNoise
 from rose_torch.options import StepGroup
-from rose_torch.validation import check, is_plain
+from rose_torch.validation import as_numpy, check, is_plain
 
 if TYPE_CHECKING:
     from rose_torch.distributed.shards import Shard
@@ -44,9 +44,10 @@ class TorchPlan(Plan):
     shards: "Mapping[int, Shard]" = field(default_factory=dict)
     addresses: Addresses | None = None
 
-    def is_readable(self, position: int) -> bool:
-        """Tell whether a gradient is whole, of no subclass of Tensor, and on the CPU."""
-        return position not in self.shards and is_plain(self.grads[position])
+    def whole_gradient(self, position: int) -> Any:
+        """Return a gradient that is whole, of no subclass of Tensor and on the CPU; None if it is not."""
+        grad = self.grads[position]
+        return None if position in self.shards or not is_plain(grad) else as_numpy(grad)
 
 
 def given_of_group(group: StepGroup, gradients: Gradients | None) -> Given:

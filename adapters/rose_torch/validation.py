@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
+import ml_dtypes
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from rose_core.update import checked_compute_dtype
 from rose_kernels import Kernel, Kind, layout_of
 from rose_plan import CheckedRow, Properties, has_repeated_elements, span_of
 
-__all__ = ["PLAIN_TYPES", "check", "is_plain", "properties_of", "require_in_place", "require_own_shape"]
+__all__ = ["PLAIN_TYPES", "as_numpy", "check", "is_plain", "properties_of", "require_in_place", "require_own_shape"]
 
 _DTYPE_NAMES: Final = {
     torch.float64: "float64",
@@ -52,6 +54,17 @@ def require_in_place(param: Tensor, grad: Tensor, name: str) -> None:
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is a dense one on the CPU and of no subclass, so that its memory holds its values."""
     return type(tensor) in PLAIN_TYPES and tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_neg()
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    """Return the memory of a plain tensor as a NumPy array.
+
+    NumPy does not use the threads of torch, for which a forked process would wait for ever.
+    """
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
 
 
 def properties_of(params: Sequence[Tensor], grads: Sequence[Tensor]) -> Properties | None:

@@ -281,7 +281,7 @@ class Rule:
 
     def limited(self, change: float) -> float:
         """Return a change of an element, limited by `max_step` (ROSE-6.4)."""
-        if self.options.max_step is None or math.isinf(self.options.max_step):
+        if self.options.max_step is None:
             return change
         limit = self.to_operation(mul(self.options.lr, self.options.max_step, FLOAT64))
         return math.copysign(limit, change) if abs(change) > limit else change

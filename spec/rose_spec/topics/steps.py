@@ -123,8 +123,8 @@ def _add_limits(topic: Topic) -> None:
         topic.step(f"limited-sign-of-{name}", "6.4 6.2", f32(1.0), f32(value), lr=0.3, max_step=0.7)
     topic.step("limited-sign-in-fp16", "6.4 6.2", f32(1.0), f32(3.0), lr=0.3, max_step=0.7, compute_dtype="fp16")
     # lr * max_step is rounded to float64 first, then to float32.
-    options = given(lr=0.1, max_step=0.7, compute_dtype="fp32")
-    topic.step("limited-in-float32", "6.4 2.4", zeros("float64", 2), f32([4.0, 3.0]), **options)
+    options = given(lr=0.3, max_step=0.7, compute_dtype="fp32")
+    topic.step("limited-in-float32", "6.4 2.4", f32([0.1257302165031433, -1.0]), f32([4.0, 3.0]), **options)
     arrays = f64([1.0, -0.0]), f64([2.0, 1.0])
     topic.step("limited-lr-zero", "6.4", *arrays, lr=0.0, max_step=0.5)
     for name, most in (("none", None), ("infinite", math.inf), ("huge", 1e300)):

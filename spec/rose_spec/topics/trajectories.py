@@ -72,6 +72,8 @@ def _add_plain(topic: Topic) -> None:
     topic.trajectory("both-16-bit-dtypes-computed-in-none", "10.4 2.5", [settings], _steps([0.1, 0.03], short, param))
     settings = group(param, lr=0.1, weight_decay=0.0, maximize=True, bf16_sr=False, centralize=False)
     topic.trajectory("maximized", "1.3", [settings], _steps([0.1, 0.03, 0.01], param))
+    settings = group(param, lr=0.1, weight_decay=0.0, max_step=0.25, bf16_sr=False)
+    topic.trajectory("limited", "6.4", [settings], _steps([0.1, 0.03, 0.01], param))
 
 
 def _add_schedules(topic: Topic) -> None:
