@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from rose_core.hyperparameters import real_number, unsigned
+from rose_core.hyperparameters import real_number, resolve_compute_dtype, unsigned
 from rose_core.namespace import (
     Array,
     array_namespace,
@@ -203,16 +203,11 @@ class Rule:
         self, param: Array, grad: Array, names: tuple[str, str] = ("param", "grad")
     ) -> ComputeDtype:
         """Return the compute dtype of a step, or raise for arrays that the rule refuses. `names` has their names."""
-        floating_dtype(param, names[0])
+        dtype = floating_dtype(param, names[0])
         floating_dtype(grad, names[1])
         require_like(param, grad, names)
         self.check_param(param, names[0])
-        if self.compute_dtype == "fp64" and not has_float64(param):
-            raise ValueError(
-                f'compute_dtype="fp64" needs float64, which device {param.device} does not have; '
-                'use compute_dtype="fp32", whose results are not bit-exact there'
-            )
-        return self.compute_dtype
+        return resolve_compute_dtype(self.compute_dtype, param, dtype, stochastic=False)
 
     @quiet
     def evaluation_param(self, param: Array, state: Any, /) -> Any:  # noqa: ARG002
