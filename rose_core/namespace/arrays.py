@@ -1,5 +1,6 @@
 """The library, the dtype and the device of an array, and the errors for arrays that are not allowed."""
 
+from functools import cache
 from typing import Any, Final, Literal, Protocol
 
 import array_api_compat
@@ -82,7 +83,13 @@ def library(x: Array) -> str:
 
 def dtype_name(x: Array) -> str:
     """Return the dtype's name as NumPy writes it, in every library: "float32", "bfloat16", ..."""
-    return str(x.dtype).rpartition(".")[2]
+    return _name(x.dtype.__class__, x.dtype)
+
+
+@cache
+def _name(_: Any, dtype: Any) -> str:
+    """Return the name of a dtype. Its type is part of the key: array-api-strict warns if its dtypes are compared."""
+    return str(dtype).rpartition(".")[2]
 
 
 def astype(x: Any, dtype: str) -> Any:
@@ -136,14 +143,14 @@ def floating_dtype(x: Array, argument: str) -> str:
     return name
 
 
-def require_like(x: Array, other: Array, names: tuple[str, str]) -> None:
+def require_like(x: Array, other: Array, names: tuple[str, str], *, any_shape: bool = False) -> None:
     """Raise unless `other` has the library, the shape and the device of `x`. `names` has the names of both arrays."""
     name, others_name = names
     if library(x) != library(other):
         raise TypeError(
             f"{others_name} is an array of {library(other)}, {name} of {library(x)}; they must be of one library"
         )
-    if x.shape != other.shape:
+    if x.shape != other.shape and not any_shape:
         raise ValueError(
             f"{others_name} has shape {tuple(other.shape)}, {name} has {tuple(x.shape)}; they must be equal"
         )

@@ -29,6 +29,10 @@ from rose_core.peers.emerging import (
     calculate_signum_update,
     calculate_sim_ademamix_update,
 )
+from rose_core.peers.matrix.kron import Kron
+from rose_core.peers.matrix.muon import Muon
+from rose_core.peers.matrix.prism import PRISM
+from rose_core.peers.matrix.soap import SOAP
 from rose_core.peers.norms.adafactor import Adafactor
 from rose_core.peers.norms.lamb import LAMB
 from rose_core.peers.norms.rose import Rose
@@ -46,13 +50,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "ClipUpdates",
+    "Kron",
     "LAMB",
     "LaProp",
     "Lion",
     "MARS",
     "MAdam",
     "Magma",
+    "Muon",
     "NAdamW",
+    "PRISM",
     "Partition",
     "QHAdamW",
     "RAdam",
@@ -60,6 +67,7 @@ __all__ = [
     "Rose",
     "Rule",
     "SGD",
+    "SOAP",
     "ScheduleFree",
     "Signum",
     "SimplifiedAdEMAMix",

@@ -9,7 +9,7 @@ import numpy as np
 
 from rose_core.hyperparameters import real_number
 
-__all__ = ["boolean", "check_options", "choice", "fraction", "integer", "number", "optional"]
+__all__ = ["axes", "boolean", "check_options", "choice", "coefficients", "fraction", "integer", "number", "optional"]
 
 _CHECK: Final = "check"
 
@@ -63,6 +63,35 @@ def boolean(default: bool) -> Any:
         return bool(value)
 
     return _field(default, check)
+
+
+def axes(default: tuple[int, ...] | None) -> Any:
+    """Return a field for a tuple of axes, or None if that is the default."""
+
+    def check(name: str, value: Any) -> tuple[int, ...] | None:
+        if value is None and default is None:
+            return None
+        if not isinstance(value, tuple | list) or not all(type(axis) is int for axis in value):
+            raise TypeError(f"{name} must be a tuple of integers, got {value!r}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{name} must not name an axis twice, got {value!r}")
+        return tuple(value)
+
+    return _field(default, check)
+
+
+def coefficients() -> Any:
+    """Return a field for None, or for a tuple of tuples of three finite numbers."""
+    row = number((0.0, 0.0, 0.0)).metadata[_CHECK]
+
+    def check(name: str, value: Any) -> tuple[tuple[float, ...], ...] | None:
+        if value is None:
+            return None
+        if not isinstance(value, tuple | list) or not value:
+            raise TypeError(f"{name} must be None or a tuple of tuples of three numbers, got {value!r}")
+        return tuple(row(f"{name}[{i}]", numbers) for i, numbers in enumerate(value))
+
+    return _field(None, check)
 
 
 def choice(default: Any, *others: Any) -> Any:

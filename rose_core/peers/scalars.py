@@ -3,7 +3,7 @@
 from decimal import Context, Decimal
 from typing import Final
 
-__all__ = ["power", "real_logarithm", "real_power"]
+__all__ = ["power", "real_exponential", "real_logarithm", "real_power"]
 
 # `exp` and `ln` of the decimal standard are correctly rounded. 40 digits leave the last rounding to the float.
 _DIGITS: Final = Context(prec=40)
@@ -28,3 +28,8 @@ def real_power(base: float, exponent: float) -> float:
 def real_logarithm(x: float) -> float:
     """Return the natural logarithm of a positive number."""
     return float(_DIGITS.ln(Decimal(x)))
+
+
+def real_exponential(x: float) -> float:
+    """Return the exponential of a number."""
+    return float(_DIGITS.exp(Decimal(x)))

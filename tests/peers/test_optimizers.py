@@ -21,7 +21,8 @@ from rose_core.peers import application
 from rose_core.peers.states import leaf_names, leaves
 from tests.backends import _torch as as_tensor
 from tests.bits import assert_same_bits, host
-from tests.peers.cases import RULES
+from tests.peers.cases import RULES as OTHER_RULES
+from tests.peers.matrix_cases import MATRIX_RULES
 from tests.peers.trajectories import SEED, data_of, trajectory, with_options
 
 LR, DECAY = 1e-2, 0.1
@@ -106,6 +107,7 @@ def assert_same_run(actual: Any, expected: Any, *, backend: str) -> None:
                 assert_same_bits(states[index][key], value, backend=backend, what=f"{key} of {index}")
 
 
+RULES = OTHER_RULES | {name: rule for name, rule in MATRIX_RULES.items() if name.isalpha()}
 LIBRARIES = pytest.mark.parametrize("library", [Numpy, Torch])
 DTYPES = pytest.mark.parametrize(("dtype", "state_dtype"), [("float32", None), ("bfloat16", "bfloat16")])
 

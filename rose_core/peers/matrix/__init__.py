@@ -1,0 +1,1 @@
+"""Rules for matrices: their sums and products have the same bits on every array library."""
