@@ -14,6 +14,7 @@ CASES = ("gpt", "resnet50", "lora", "small", "row", "rows64", "rows27", "rows9")
 SCRIPTS = {
     "benchmark": ("cases", "dtypes", "threads", "rounds", "elements", "scaling", "full", "markdown", "json", "plot"),
     "benchmark_sharded": ("ranks", "blocks", "width", "dtype", "rounds", "markdown"),
+    "compare_rules": ("rules", "steps", "seeds", "width", "layers", "processes", "full", "plot"),
     "cupy_loop": (),
     "learning_rates": ("tasks", "lrs", "seeds", "shorter"),
     "memory": ("dtypes", "width", "layers", "vocabulary", "markdown"),
