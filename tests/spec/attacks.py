@@ -65,6 +65,22 @@ ATTACKS = {
 }
 
 
+# Runs a command and writes its peak memory to a file. Linux counts the memory of the process that starts another one as
+# that of the other one, so a small process must start it. It outlives the signals that are meant for the command.
+LAUNCHER = """
+import os, signal, sys
+pid = os.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 @dataclass(frozen=True)
 class Run:
     """The result of a run of the kit: exit status, output, time, peak memory, and processes that it left behind."""
@@ -83,14 +99,14 @@ def attack(
     file = folder / "port.py"
     file.write_text(script)
     command = [sys.executable, "-m", "rose_spec", "run", "--program", f"{sys.executable} -S {file}", *arguments]
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, str(folder.with_suffix(".memory"))]
     started = time.monotonic()
     with (folder / "output").open("wb+") as output:
-        kit = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        kit = subprocess.Popen([*launcher, *command], stdout=output, stderr=output, start_new_session=True)
         if interrupt_after:
             time.sleep(interrupt_after)
             os.killpg(kit.pid, number)
-        _, status, usage = os.wait4(kit.pid, 0)
-        kit.returncode = os.waitstatus_to_exitcode(status)
+        kit.wait()
         seconds = time.monotonic() - started
         output.seek(0)
         text = output.read(10_000_000)
@@ -98,7 +114,7 @@ def attack(
     for process in left:
         os.kill(process, signal.SIGKILL)
     # Linux counts in units of 1024 bytes, macOS in bytes.
-    megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    megabytes = int(folder.with_suffix(".memory").read_text()) * (1 if sys.platform == "darwin" else 1024) / 1e6
     return Run(kit.returncode, text, seconds, megabytes, left)
 
 
