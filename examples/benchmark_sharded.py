@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 import rose_torch
+from rose_kernels import resolve_fused
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UPS: Final = 2
@@ -41,7 +42,7 @@ Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def rose(params: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Return Rose."""
-    return rose_torch.Rose(params, lr=1e-3, sr_seed=0)
+    return rose_torch.Rose(params, lr=1e-3, sr_seed=0, fused=resolve_fused(None) is None)
 
 
 def rose_of_core(params: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -29,11 +29,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import rose_torch
+from rose_kernels import resolve_fused
 
 LR: Final = 1e-3
+FUSED: Final = resolve_fused(None) is None  # if there are kernels, wait for them: they need the least memory
 OPTIMIZERS: Final[dict[str, Callable[[nn.Module], torch.optim.Optimizer]]] = {
-    "Rose, attached": lambda model: rose_torch.attach(model, lr=LR, sr_seed=0),
-    "Rose": lambda model: rose_torch.Rose(model.parameters(), lr=LR, sr_seed=0),
+    "Rose, attached": lambda model: rose_torch.attach(model, lr=LR, sr_seed=0, fused=FUSED),
+    "Rose": lambda model: rose_torch.Rose(model.parameters(), lr=LR, sr_seed=0, fused=FUSED),
     "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=LR),
     "AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=LR),
 }

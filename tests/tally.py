@@ -34,19 +34,19 @@ def count(backend: str, elements: int, mismatches: int, *, cases: int = 1) -> No
     """Count comparisons on a backend. An empty name counts nothing."""
     if backend:
         for column, number in (("cases", cases), ("elements", elements), ("mismatches", mismatches)):
-            TALLY[column][backend] += number
+            TALLY[column][backend] += int(number)  # pytest-xdist cannot send the integers of NumPy
 
 
 def record_ulps(backend: str, ulps: float) -> None:
     """Keep the largest difference on a backend. NaN is larger than every number."""
     before = WORST_ULPS.get(backend, 0.0)
-    WORST_ULPS[backend] = before if math.isnan(before) or before >= ulps else ulps
+    WORST_ULPS[backend] = before if math.isnan(before) or before >= ulps else float(ulps)
 
 
 def record_difference(pair: str, difference: float) -> None:
     """Keep the largest relative difference of a pair of implementations. NaN is larger than every number."""
     before = DIFFERENCES.get(pair, 0.0)
-    DIFFERENCES[pair] = before if math.isnan(before) or before >= difference else difference
+    DIFFERENCES[pair] = before if math.isnan(before) or before >= difference else float(difference)
 
 
 def plain_tally() -> dict[str, dict[str, Any]]:
