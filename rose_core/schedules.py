@@ -319,7 +319,8 @@ def _on_cosine(start: float, end: float, step: float, steps: float) -> float:
     """Return the value at a step of half a cosine from `start` to `end`."""
     if step >= steps:
         return end
-    return end + (start - end) * ((1.0 + math.cos(math.pi * (step / steps))) / 2.0)
+    rate = end + (start - end) * ((1.0 + math.cos(math.pi * (step / steps))) / 2.0)
+    return max(min(start, end), min(rate, max(start, end)))  # the sum may round beyond the start
 
 
 def _counts(**counts: int) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
@@ -147,6 +147,7 @@ def test_warmup_and_cosine_agree_with_the_formula_of_optax(warmup: int, rest: in
     decay=st.integers(0, 20),
     step=st.integers(0, 80),
 )
+@example(max_lr=927.2660729529442, share=1.0 / 3.0, warmup=0, stable=0, decay=1, step=0)  # a sum that rounds up
 @examples(300)
 def test_learning_rates_lie_between_0_and_the_largest(
     max_lr: float, share: float, warmup: int, stable: int, decay: int, step: int
