@@ -12,6 +12,7 @@ __all__ = [
     "NoiseSource",
     "advance_in_place",
     "chunks_of_slices",
+    "elements_of_chunk",
     "largest_change",
     "statistics_in_chunks",
     "update_in_place",
@@ -99,6 +100,11 @@ def largest_change(grad: Array, options: rule.StepOptions, *, max_elements: int 
     return largest
 
 
+def elements_of_chunk(x: Array) -> int:
+    """Return how many elements a chunk of an array has at most by default."""
+    return _CPU_ELEMENTS if str(x.device).startswith("cpu") else _GPU_ELEMENTS
+
+
 def chunks_of_slices(x: Array, max_elements: int | None = None) -> Iterator[tuple[Any, int, int]]:
     """Yield the index of each chunk, and its start and stop in the flattened array.
 
@@ -109,8 +115,7 @@ def chunks_of_slices(x: Array, max_elements: int | None = None) -> Iterator[tupl
     if x.ndim < 2:
         yield ..., 0, math.prod(x.shape)
         return
-    if max_elements is None:
-        max_elements = _CPU_ELEMENTS if str(x.device).startswith("cpu") else _GPU_ELEMENTS
+    max_elements = elements_of_chunk(x) if max_elements is None else max_elements
     length = math.prod(x.shape[1:])
     count = max(1, max_elements // length)
     for start in range(0, x.shape[0], count):

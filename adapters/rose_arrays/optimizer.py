@@ -19,12 +19,12 @@ from rose_arrays.groups import (
     warn_of_groups,
 )
 from rose_arrays.owned import OwnedArrays
+from rose_arrays.rows import stepped_rows
 from rose_core import Hyperparameters
-from rose_core.decay import after_step, group_decay_factor, group_reference
-from rose_core.namespace import array_namespace, dtype_name, require_array
-from rose_core.noise import NoiseKey, noise_at, noise_in_range
+from rose_core.decay import after_step, group_decay_factor
+from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.rounding import ComputeDtype
-from rose_core.update import checked_compute_dtype, update
+from rose_core.update import checked_compute_dtype
 from rose_kernels import Kernel
 from rose_plan import (
     CheckCache,
@@ -175,36 +175,14 @@ class ArrayOptimizer(OwnedArrays):
         number, position, index = self._find(name)
         group = self.param_groups[number]
         self._check_group(group, number)
-        param, options = group["params"][position], options_of(group)
-        label = label_of(group["names"], position, "params")
+        param, label = group["params"][position], label_of(group["names"], position, "params")
         self._check_param(param, label)
-        touched = param[_checked_rows(rows, param, label)]
-        stochastic = options.rounds_stochastically(param)
-        compute = options.compute_dtype
-        checked_compute_dtype(touched, grad, compute, stochastic=stochastic, names=(f"{label}[rows]", "grad"))
         try:
-            require_finite(self._nonfinite, [grad], lambda _: label)
+            stepped = stepped_rows(group, index, param, label, rows, grad, nonfinite=self._nonfinite)
         except SkippedStep:
             self.skipped_steps += 1
             return
-        noise = None
-        if stochastic and touched.size:
-            key = NoiseKey(options.sr_seed, group["step"], index)  # type: ignore[arg-type]
-            noise = _noise_of_rows(key, rows, touched)
-        stepped = update(
-            touched,
-            grad,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            lr_reference=group_reference(options, group),
-            centralize=options.centralize,
-            stabilize=options.stabilize,
-            compute_dtype=compute,
-            noise=noise,
-            maximize=options.maximize,
-            max_step=options.max_step,
-        )
-        afterwards = after_step(group, options.lr)
+        afterwards = after_step(group, float(group["lr"]))
         with uninterrupted():
             param[rows] = stepped
             group.update(afterwards)
@@ -382,31 +360,6 @@ class ArrayOptimizer(OwnedArrays):
         kernel = self._kernel_of(param, grad, options, compute)
         spans = (span_of(array.shape, array.strides, array.itemsize) for array in (param, grad))
         return CheckedRow(compute, stochastic, kernel, *spans)
-
-
-def _checked_rows(rows: Any, param: Any, name: str) -> Any:
-    """Return the numbers of rows, or raise an error that says what is wrong with them."""
-    require_array(rows, "rows", "of integers")
-    if not dtype_name(rows).startswith(("int", "uint")) or rows.ndim != 1:
-        raise TypeError(f"rows must be integers of shape (n,), got {dtype_name(rows)} of shape {tuple(rows.shape)}")
-    if param.ndim == 0:
-        raise ValueError(f"{name} has no rows, since it has rank 0")
-    if rows.size:
-        xp = array_namespace(rows)
-        low, high = int(xp.min(rows)), int(xp.max(rows))
-        if low < 0 or high >= param.shape[0]:
-            raise ValueError(f"rows must lie in [0, {param.shape[0]}) for {name}, got {low} to {high}")
-        if xp.unique_values(rows).size < rows.size:
-            raise ValueError("rows must not repeat a row; add up the gradients of a repeated row first")
-    return rows
-
-
-def _noise_of_rows(key: NoiseKey, rows: Any, touched: Any) -> Any:
-    """Return the noise words of all elements of some rows."""
-    xp, length = array_namespace(touched), touched.size // len(rows)
-    within = xp.arange(length, dtype=xp.int64)
-    positions = xp.astype(rows, xp.int64)[:, None] * length + within[None, :]
-    return xp.reshape(noise_at(key, xp.reshape(positions, (-1,))), touched.shape)
 
 
 class _Owner(NamedTuple):

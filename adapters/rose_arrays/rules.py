@@ -11,7 +11,7 @@ from rose_core.hyperparameters import unsigned
 from rose_core.namespace import dtype_name, require_array, require_like
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
-from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, Step, step_in_place, with_totals
+from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, Step, options_of, step_in_place, with_totals
 from rose_core.peers.states import leaf_names, leaves
 from rose_plan import shared_memory, span_of, subnormals_kept, uninterrupted
 
@@ -89,7 +89,7 @@ class RuleOptimizer(OwnedArrays):
         """
         states, first = {}, 0
         for group, of_group in self._by_group(hessians):
-            options = _options_of(group)
+            options = options_of(group)
             for index, (param, hessian) in enumerate(zip(group["params"], of_group, strict=True), first):
                 if hessian is not None:
                     rule = options.rule.for_shape(param.shape)
@@ -119,7 +119,7 @@ class RuleOptimizer(OwnedArrays):
         structures: list[Any] = []
         first = 0
         for group in self.param_groups:
-            rule, arrays = _options_of(group).rule, []
+            rule, arrays = options_of(group).rule, []
             for index, param in enumerate(group["params"], first):
                 state = self._states.get(index)
                 of_param = rule.for_shape(param.shape)
@@ -142,7 +142,7 @@ class RuleOptimizer(OwnedArrays):
         for group in self.param_groups:
             params = {"params": list(range(first, first + len(group["params"])))}
             names = {} if group["names"] is None else {"param_names": list(group["names"])}
-            groups.append({**params, **names, **_plain(_options_of(group)), **schedule_of(group)})
+            groups.append({**params, **names, **_plain(options_of(group)), **schedule_of(group)})
             first += len(group["params"])
         states = {
             index: {"step": state.step, **{name: array.copy() for name, array in _named(state.arrays).items()}}
@@ -206,7 +206,7 @@ class RuleOptimizer(OwnedArrays):
         steps: dict[int, Step] = {}
         rules, first = [], 0
         for group, grads_of_group in self._by_group(grads):
-            options = _options_of(group)
+            options = options_of(group)
             for position, grad in enumerate(grads_of_group):
                 if grad is not None:
                     names = [label_of(group["names"], position, of) for of in ("params", "grads")]
@@ -244,13 +244,6 @@ class _State(NamedTuple):
 
     step: int
     arrays: Any
-
-
-def _options_of(group: Mapping[str, Any]) -> GroupOptions:
-    """Return the options of a group, validated again: their owner may have changed them."""
-    if missing := [option for option in GROUP_OPTIONS if option not in group]:
-        raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
 
 
 def _plain(options: GroupOptions) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
 from rose_plan.finite import SkippedStep, checked_nonfinite, require_finite
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
+from rose_plan.options import require_no_option
 from rose_plan.plan import Group, Plan, Update, update_by_core
 from rose_plan.step_warnings import StepWarnings
 from rose_plan.subnormals import subnormals_kept
-from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning, require_no_option
+from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
 
 __all__ = [
     "CheckCache",

@@ -1,4 +1,4 @@
-"""The texts of the warnings about parameter groups."""
+"""The texts of the warnings, and how they reach the user."""
 
 import sys
 import warnings
@@ -14,7 +14,6 @@ __all__ = [
     "is_always_centered_away",
     "large_change_warning",
     "one_element_warning",
-    "require_no_option",
     "warn_user",
 ]
 
@@ -65,12 +64,6 @@ def large_change_warning(changes: Mapping[str, float], count: int) -> str:
         "and Rose divides them by their range. max_step=10 limits a step to 10 * lr, and max_step=float('inf') turns "
         "this warning off"
     )
-
-
-def require_no_option(name: str, options: Iterable[str]) -> None:
-    """Raise if an attribute that is set on an optimizer has the name of an option, which the groups have."""
-    if name in options:
-        raise AttributeError(f"{name} is an option of the groups; set it as optimizer.param_groups[0][{name!r}]")
 
 
 def warn_user(text: str) -> None:

@@ -78,6 +78,8 @@ def find_overlap(plan: Plan, addresses: Addresses | None) -> Overlap:
 
 def _without_memory(addresses: np.ndarray, spans: Spans) -> list[int]:
     """Return the positions of tensors that have elements but no address."""
+    if addresses.all():  # mostly, and fast to tell
+        return []
     return np.flatnonzero((addresses == 0) & (spans[:, 1] > 0)).tolist()
 
 

@@ -12,7 +12,15 @@ from torch.nn.parameter import is_lazy
 
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
-from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, NoiseAt, Step, step_in_place, with_totals
+from rose_core.peers.application import (
+    GROUP_OPTIONS,
+    GroupOptions,
+    NoiseAt,
+    Step,
+    options_of,
+    step_in_place,
+    with_totals,
+)
 from rose_core.peers.states import leaf_names, leaves
 from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
@@ -93,7 +101,7 @@ class Optimizer(torch.optim.Optimizer):
             "bf16_sr": bf16_sr,
             "sr_seed": sr_seed,
         }
-        _options_of(defaults)
+        options_of(defaults)
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -111,7 +119,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
-        options, number = _options_of({**self.defaults, **param_group}), len(self.param_groups)
+        options, number = options_of({**self.defaults, **param_group}), len(self.param_groups)
         try:
             super().add_param_group(dict(param_group))
             group = self.param_groups[number]
@@ -173,7 +181,7 @@ class Optimizer(torch.optim.Optimizer):
                 continue
             if is_dtensor(param):
                 raise TypeError("hessians must be None for DTensors")
-            options = _options_of(group)
+            options = options_of(group)
             rule = options.rule.for_shape(tuple(param.shape))
             state = self.state[param] if self.state.get(param) else new_state(rule, param)
             numbers: dict[str, Any] = {
@@ -252,7 +260,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"this optimizer's of {current['rule']!r}"
                 )
             group = {**saved, "rule": current["rule"]}
-            _options_of(group)
+            options_of(group)
             groups.append(group)
             for position, param in enumerate(group["params"]):
                 held = state["state"].get(param)
@@ -279,7 +287,7 @@ class Optimizer(torch.optim.Optimizer):
         """Check the whole step, and return each parameter with its state and its step. Nothing is changed."""
         params, states, steps, rules, index = [], [], [], [], 0
         for number, group in enumerate(self.param_groups):
-            options = _options_of(group)
+            options = options_of(group)
             for position, param in enumerate(group["params"]):
                 if param.grad is not None:
                     name = param_name(group, number, position)
@@ -337,13 +345,6 @@ class _Held:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-def _options_of(group: Mapping[str, Any]) -> GroupOptions:
-    """Return the options of a group, validated. Its owner may have changed them."""
-    if missing := [option for option in GROUP_OPTIONS if option not in group]:
-        raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
 
 
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:

@@ -1,10 +1,11 @@
 """One step of a rule on one parameter, in place: weight decay, chunks, and rounding to storage."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final, NamedTuple
 
+from rose_core.chunks import elements_of_chunk
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, dtype_name, quiet
 from rose_core.noise import NoiseKey
@@ -21,6 +22,7 @@ __all__ = [
     "NoiseAt",
     "Step",
     "chunks",
+    "options_of",
     "step_in_place",
     "weight_decay_of",
     "with_totals",
@@ -32,10 +34,6 @@ NoiseAt = Callable[[int, int, int], Any]
 `start` and `stop` are positions in the flattened parameter. `first` is 0 for the parameter, and a multiple of
 `rose_core.peers.base.STATE_NOISE` for a state.
 """
-
-# On a CPU the temporaries of a chunk stay in the cache. On a GPU a chunk is large enough to be worth its launches.
-_CPU_ELEMENTS: Final = 2**16
-_GPU_ELEMENTS: Final = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +118,13 @@ def weight_decay_of(lr: float, weight_decay: float, method: str) -> tuple[float,
 
 
 GROUP_OPTIONS: Final = tuple(field.name for field in fields(GroupOptions))
+
+
+def options_of(group: Mapping[str, Any]) -> GroupOptions:
+    """Return the options of a parameter group, validated again: its owner may have changed them."""
+    if missing := [option for option in GROUP_OPTIONS if option not in group]:
+        raise ValueError(f"a param group lacks {', '.join(missing)}")
+    return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
 
 
 class Step(NamedTuple):
@@ -210,8 +215,7 @@ def _total(parts: Sequence[Total]) -> Total:
 
 def chunks(x: Array, max_elements: int | None = None) -> Iterator[tuple[Any, int]]:
     """Yield the index of each chunk of an array, and its start in the flattened array."""
-    if max_elements is None:
-        max_elements = _CPU_ELEMENTS if str(x.device).startswith("cpu") else _GPU_ELEMENTS
+    max_elements = elements_of_chunk(x) if max_elements is None else max_elements
     if math.prod(x.shape) <= max_elements:
         yield ..., 0
     else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from rose_core.hyperparameters import real_number, unsigned
+from rose_core.schedules import wsd
 
 __all__ = ["wsd_schedule"]
 
@@ -37,7 +38,7 @@ def wsd_schedule(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed; the message names it.
+        If an argument is not allowed, or the two parts exceed all steps; the message names it.
 
     See Also
     --------
@@ -65,15 +66,16 @@ def wsd_schedule(
         raise ValueError(f"peak_lr must be a finite number >= 0, got {peak_lr!r}")
     warmup, decay = int(total * warmup_fraction), int(total * decay_fraction)
 
+    if warmup + decay > total:
+        raise ValueError(
+            f"warmup_fraction + decay_fraction must be at most 1, got {warmup_fraction!r} + {decay_fraction!r}"
+        )
+    steps, min_lr = total, 0.0
+    if final_lr_ratio is not None and decay > 0:  # `wsd` reaches `min_lr` one step after the decay
+        steps, decay, min_lr = total - 1, decay - 1, final_lr_ratio * peak
+
     def schedule(step: int) -> float:
-        step = min(unsigned("step", step, bits=63), max(total - 1, 0))
-        if step <= warmup:
-            return (step + 1) / (warmup + 1) * peak
-        left = total - 1 - step
-        if left >= decay - 1:
-            return peak
-        if final_lr_ratio is None:
-            return (left + 1) / decay * peak
-        return (final_lr_ratio + (1.0 - final_lr_ratio) * left / (decay - 1)) * peak
+        before = min(unsigned("step", step, bits=32), max(total - 1, 0))
+        return wsd(before, max_lr=peak, steps=steps, warmup_steps=warmup, decay_steps=decay, min_lr=min_lr)
 
     return schedule
