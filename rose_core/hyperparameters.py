@@ -105,8 +105,7 @@ class Hyperparameters:
         return None if self.max_step == math.inf else self.max_step
 
     def __post_init__(self) -> None:
-        for name, value in validated(**vars(self)).items():
-            object.__setattr__(self, name, value)
+        vars(self).update(validated(**vars(self)))
         if self.bf16_sr and self.compute_dtype in ("fp16", "bf16"):
             raise ValueError(
                 f"bf16_sr=True needs a compute_dtype wider than 16 bits, got {self.compute_dtype!r}; "
@@ -157,6 +156,8 @@ def unsigned(option: str, value: Any, *, bits: int, also: str = "") -> int:
 
 def real_number(option: str, value: Any, allowed: str) -> float:
     """Return the value of a real number, or of an array with one element and at most one axis, as a float."""
+    if type(value) is float:
+        return value
     if hasattr(value, "dtype"):
         is_one = getattr(value, "shape", None) in ((), (1,))
         is_real = is_one and dtype_name(value).startswith(("float", "bfloat", "int", "uint"))

@@ -23,7 +23,7 @@ _PARITY: Final = 0x1BD11BDA
 _MASK: Final = 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, which would triple the time to make the keys of many parameters
 class NoiseKey:
     """The numbers that the noise of one parameter at one step is derived from (ROSE-9.2); see `noise_words`."""
 

@@ -97,7 +97,7 @@ class ArrayOptimizer(OwnedArrays):
 
     add_param_group.__doc__ = OwnedArrays.add_param_group.__doc__
 
-    @subnormals_kept()
+    @subnormals_kept
     def step(self, grads: Any) -> None:
         """Update every parameter that has a gradient, in place.
 
@@ -133,7 +133,7 @@ class ArrayOptimizer(OwnedArrays):
             for group, entries in zip(self.param_groups, afterwards, strict=True):
                 group.update(entries)
 
-    @subnormals_kept()
+    @subnormals_kept
     def step_rows(self, name: str | int, rows: Any, grad: Any) -> None:
         """Update some rows of an array in place, as if they were the whole array.
 

@@ -51,7 +51,7 @@ class RuleOptimizer(OwnedArrays):
         self._states: dict[int, _State] = {}
         self._add_all(params)
 
-    @subnormals_kept()
+    @subnormals_kept
     def step(self, grads: Any) -> None:
         """Update every parameter that has a gradient, in place.
 
@@ -73,7 +73,7 @@ class RuleOptimizer(OwnedArrays):
                 step_in_place(step)
                 self._states[index] = _State(step.at.step, step.state)
 
-    @subnormals_kept()
+    @subnormals_kept
     def update_hessian(self, hessians: Any) -> None:
         """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["Kernels", "Launch"]
 _CACHED_SETS: Final = 256
 # A smaller parameter counts as this many elements, since the core takes a while for any.
 _SMALL: Final = 2**12
+_parts_of_key = attrgetter("seed", "step", "index")
 _NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 
@@ -132,5 +134,4 @@ def _set(plan: Any, launch: Launch) -> None:
     tensors["noise"] = [tables.NEAREST if source is None else tables.PORTABLE for source in launch.noise]
     if tensors["noise"].any():
         keys = [key or _NO_KEY for key in launch.noise]
-        seeds, steps, indices = ([getattr(key, part) for key in keys] for part in ("seed", "step", "index"))
-        tensors["key0"], tensors["key1"] = noise_keys(seeds, steps, indices)
+        tensors["key0"], tensors["key1"] = noise_keys(*zip(*map(_parts_of_key, keys), strict=True))

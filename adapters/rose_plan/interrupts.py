@@ -44,11 +44,9 @@ def _replace_handlers(handlers: dict[int, Any], received: _Received) -> None:
     def record(number: int, frame: FrameType | None) -> None:
         received.append((number, frame))
 
-    for number in _SIGNALS:
-        handler = _get_handler(number)
-        if callable(handler):
-            handlers[number] = handler
-            _set_handler(number, record)
+    for number, handler in [(n, handler) for n in _SIGNALS if callable(handler := _get_handler(n))]:
+        handlers[number] = handler
+        _set_handler(number, record)
 
 
 def _restore_handlers(handlers: dict[int, Any]) -> None:

@@ -51,13 +51,21 @@ def shared_memory(
     an empty parameter.
     """
     starts, lengths = param_addresses + param_spans[:, 0], param_spans[:, 1]
+    firsts, counts = grad_addresses + grad_spans[:, 0], grad_spans[:, 1]
+    if _are_apart(np.concatenate((starts, firsts)), np.concatenate((lengths, counts))):  # mostly, and fast to tell
+        return Overlap((), ())
     order = np.argsort(starts)
     # The end of all parameters that start no later than this one.
     ends = np.maximum.accumulate((starts + lengths)[order])
-    firsts, counts = grad_addresses + grad_spans[:, 0], grad_spans[:, 1]
     before = np.searchsorted(starts[order], firsts + counts)  # parameters that start before the gradient ends
     grads = (before > 0) & (ends[np.maximum(before, 1) - 1] > firsts) & (counts > 0)
     filled = order[lengths[order] > 0]
     touching = starts[filled[1:]] < np.maximum.accumulate((starts + lengths)[filled[:-1]])
     params = np.unique(np.concatenate([filled[1:][touching], filled[:-1][touching]]))
     return Overlap(tuple(params.tolist()), tuple(np.flatnonzero(grads).tolist()))
+
+
+def _are_apart(starts: np.ndarray, lengths: np.ndarray) -> bool:
+    """Tell whether none of these spans overlaps another one."""
+    order = starts.argsort()
+    return bool(((starts + lengths)[order[:-1]] <= starts[order[1:]]).all())

@@ -100,7 +100,7 @@ class Plan:
         """Return the arguments of the kernels for the parameters at some positions, None for all of them."""
         values = [(g.options.lr, g.decay, g.options.maximize, g.largest_change) for g in self.groups]
         sizes = [group.size for group in self.groups]
-        rates, decays, maximize, limits = np.repeat(np.reshape(values, (-1, 4)), sizes, axis=0).T
+        rates, decays, maximize, limits = np.asarray(values, np.float64).reshape(-1, 4).repeat(sizes, axis=0).T
         launch = Launch(
             kernels=self.checked.kernels,  # type: ignore[arg-type]  # none is None at the positions of a launch
             params=param_addresses,

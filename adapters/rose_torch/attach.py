@@ -137,7 +137,7 @@ class AttachedRose(Rose):
                 self._hooks[key] = param.register_post_accumulate_grad_hook(self._hook)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    @subnormals_kept_in_threads()
+    @subnormals_kept_in_threads
     def _release(self, param: Tensor) -> None:
         """Update a parameter whose gradient is complete, and free the gradient."""
         backward = torch._C._current_graph_task_id()

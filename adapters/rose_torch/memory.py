@@ -50,21 +50,21 @@ def addresses_of(tensors: Sequence[Tensor]) -> np.ndarray:
     return np.asarray(list(map(Tensor.data_ptr if is_plain else _address_of, tensors)), np.int64)
 
 
-def materialized_gradients(plan: Plan, addresses: Addresses, name: Callable[[int], str]) -> dict[int, Tensor]:
+def materialized_gradients(plan: Plan, addresses: Addresses) -> dict[int, Tensor]:
     """Return copies of the gradients that autograd left without memory, its zero tensors, by their position.
 
     Raise if a tensor has no memory for another reason, such as a storage that was freed.
     """
     for position in _without_memory(addresses[0], plan.checked.param_spans):
         if type(plan.params[position]) in PLAIN_TYPES:
-            raise RuntimeError(f"{name(position)} has no memory: its storage was freed")
+            raise RuntimeError(f"{plan.name(position)} has no memory: its storage was freed")
     copies = {}
     for position in _without_memory(addresses[1], plan.checked.grad_spans):
         grad = plan.grads[position]
         if grad._is_zerotensor():
             copies[position] = grad.clone()
         elif type(grad) in PLAIN_TYPES:
-            raise RuntimeError(f"the gradient of {name(position)} has no memory: its storage was freed")
+            raise RuntimeError(f"the gradient of {plan.name(position)} has no memory: its storage was freed")
     return copies
 
 
@@ -78,7 +78,7 @@ def find_overlap(plan: Plan, addresses: Addresses | None) -> Overlap:
 
 def _without_memory(addresses: np.ndarray, spans: Spans) -> list[int]:
     """Return the positions of tensors that have elements but no address."""
-    if addresses.all():  # mostly, and fast to tell
+    if np.count_nonzero(addresses) == len(addresses):  # mostly, and fast to tell
         return []
     return np.flatnonzero((addresses == 0) & (spans[:, 1] > 0)).tolist()
 

@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -17,6 +17,9 @@ from rose_kernels import Threads, run_in_threads
 from rose_plan import subnormals_kept
 
 __all__ = ["subnormals_kept_in_threads", "threads_of_torch"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _Member = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # The runtime of a forked child waits forever for threads that only its parent has.
@@ -29,22 +32,23 @@ def threads_of_torch() -> Threads:
     return Threads(count) if _forked or _parallel() is None else Threads(count, _run)
 
 
-@contextmanager
-def subnormals_kept_in_threads() -> Iterator[None]:
-    """Run a block with subnormal numbers, although `torch.set_flush_denormal` may treat them as zeros.
+def subnormals_kept_in_threads(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function run with subnormal numbers, although `torch.set_flush_denormal` may treat them as zeros.
 
     That setting acts on the calling thread and on threads that start later. Which ones have it cannot be known, so
     torch uses one thread meanwhile.
     """
-    with subnormals_kept() as changed:
-        count = torch.get_num_threads()
-        if changed:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            if changed:
-                torch.set_num_threads(count)
+    return subnormals_kept(function, while_changed=_one_thread)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def _run(work: Callable[[], Any], count: int) -> None:

@@ -265,7 +265,7 @@ class Rose(torch.optim.Optimizer):
         else:
             step_in_graph(self._number, self._params_of_groups)
 
-    @subnormals_kept_in_threads()
+    @subnormals_kept_in_threads
     def _apply(self, gradients: Gradients | None = None) -> None:
         """Run the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():

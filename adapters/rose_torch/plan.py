@@ -73,17 +73,23 @@ def given_of_group(group: StepGroup, gradients: Gradients | None) -> Given:
     positions = [position for position, grad in enumerate(grads) if grad is not None]
     if any_dtensors(params):
         positions = [position for position in positions if not is_on_other_ranks(params[position])]
-    indices = [group.first + position for position in positions]
-    return Given(group, indices, [params[i] for i in positions], [grads[i] for i in positions])
+    if len(positions) < len(params):
+        params, grads = [params[i] for i in positions], [grads[i] for i in positions]
+    return Given(group, [group.first + position for position in positions], params, grads)
 
 
 def plan_step(given: Sequence[Given], checks: CheckCache) -> TorchPlan:
     """Check parameters and their gradients, and return the plan of their updates. Nothing is changed."""
-    owners = list(chain.from_iterable([part.group] * len(part.indices) for part in given))
-    indices = list(chain.from_iterable(part.indices for part in given))
-    params = list(chain.from_iterable(part.params for part in given))
-    grads = list(chain.from_iterable(part.grads for part in given))
+    owners: list[StepGroup] = []
+    indices: list[int] = []
+    params: list[Tensor] = []
+    grads: list[Tensor] = []
     shards: Mapping[int, Shard] = {}
+    for part in given:
+        owners += [part.group] * len(part.indices)
+        indices += part.indices
+        params += part.params
+        grads += part.grads
 
     def name(position: int) -> str:
         return owners[position].name(indices[position])
@@ -101,18 +107,14 @@ def plan_step(given: Sequence[Given], checks: CheckCache) -> TorchPlan:
     options = [(_checked_options(part.group), len(part.indices)) for part in given]
     checked = checks.find(indices, params, grads, options, check_one)
     groups = [Group(part.group.options, part.group.decay, len(part.indices), part.group.fused) for part in given]
-    noise = _noise(owners, indices, checked.stochastic)
-    return _with_memory(TorchPlan(params, grads, groups, checked, noise, name, shards))
-
-
-def _with_memory(plan: TorchPlan) -> TorchPlan:
-    """Return the plan with the addresses of its tensors. No kernel runs where torch traces the step."""
+    noise = _noise(given, checked.stochastic)
     if is_traced():
-        require_traced_params(plan.params, plan.name)
-        return replace(plan, checked=replace(plan.checked, kernels=[None] * len(plan.params)))
-    addresses = addresses_of(plan.params), addresses_of(plan.grads)
-    copies = materialized_gradients(plan, addresses, plan.name)
-    return replace(plan.with_gradients(copies), addresses=addresses)
+        require_traced_params(params, name)
+        checked = replace(checked, kernels=[None] * len(params))  # they need the memory of tensors
+        return TorchPlan(params, grads, groups, checked, noise, name, shards)
+    addresses = addresses_of(params), addresses_of(grads)
+    plan = TorchPlan(params, grads, groups, checked, noise, name, shards, addresses)
+    return plan.with_gradients(materialized_gradients(plan, addresses))
 
 
 def _checked_options(group: StepGroup) -> Hashable:
@@ -121,19 +123,15 @@ def _checked_options(group: StepGroup) -> Hashable:
     return options.centralize, options.stabilize, options.bf16_sr, options.compute_dtype, group.generator, group.fused
 
 
-def _noise(
-    owners: Sequence[StepGroup], indices: Sequence[int], stochastic: Sequence[bool]
-) -> Sequence[NoiseKey | DrawnNoise | None]:
+def _noise(given: Sequence[Given], stochastic: Sequence[bool]) -> Sequence[NoiseKey | DrawnNoise | None]:
     """Return the source of each parameter's rounding noise, None without noise."""
     if not any(stochastic):
-        return [None] * len(indices)
-    return [
-        _noise_of(group, index) if is_rounded else None
-        for group, index, is_rounded in zip(owners, indices, stochastic, strict=True)
-    ]
-
-
-def _noise_of(group: StepGroup, index: int) -> NoiseKey | DrawnNoise:
-    if group.options.sr_seed is None:
-        return DrawnNoise(group.generator)
-    return NoiseKey(group.options.sr_seed, group.entries["step"], index)
+        return [None] * len(stochastic)
+    sources: list[NoiseKey | DrawnNoise | None] = []
+    for group, indices, _, _ in given:
+        seed, step = group.options.sr_seed, group.entries["step"]
+        if seed is None:
+            sources += [DrawnNoise(group.generator)] * len(indices)
+        else:
+            sources += [NoiseKey(seed, step, index) for index in indices]
+    return [source if is_rounded else None for source, is_rounded in zip(sources, stochastic, strict=True)]

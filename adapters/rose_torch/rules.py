@@ -269,7 +269,7 @@ class Optimizer(torch.optim.Optimizer):
                     states[param] = loaded_state(group["rule"], param, held.value, name)
         return {**state, "state": type(self.state)(dict, states), "param_groups": groups}
 
-    @subnormals_kept_in_threads()
+    @subnormals_kept_in_threads
     def _apply(self) -> None:
         """Run the whole step, or raise before anything is changed."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():

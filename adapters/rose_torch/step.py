@@ -90,9 +90,9 @@ def noise_source(noise: Any, param: Tensor) -> NoiseSource | None:
 
 def _subclassed(plan: TorchPlan) -> frozenset[int]:
     """Return the positions of parameters that are, or whose gradients are, of a subclass of Tensor."""
-    types = list(zip(map(type, plan.params), map(type, plan.grads), strict=True))
-    if PLAIN_TYPES.issuperset(chain.from_iterable(set(types))):
+    if PLAIN_TYPES.issuperset(map(type, chain(plan.params, plan.grads))):
         return frozenset()
+    types = zip(map(type, plan.params), map(type, plan.grads), strict=True)
     others = {position for position, both in enumerate(types) if not PLAIN_TYPES.issuperset(both)}
     return frozenset(others - set(plan.shards))
 

@@ -69,6 +69,9 @@ def run_in_threads(work: Callable[[], Any], count: int) -> None:
     count : int
         The number of threads, the calling thread included.
     """
+    if count == 1:
+        work()
+        return
     helpers = _start(work, count - 1)
     try:
         work()
