@@ -106,10 +106,11 @@ class RuleOptimizer(OwnedArrays):
             first += len(of_group)
         self._states.update(states)
 
+    @subnormals_kept()
     def evaluation_params(self) -> Any:
         """Return the parameters to evaluate the model with.
 
-        They are new arrays for schedule-free rules, and the parameters themselves for all others.
+        A parameter of a schedule-free rule has a new array from its first step on. All others stand for themselves.
 
         Returns
         -------

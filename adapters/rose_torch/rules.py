@@ -159,6 +159,7 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
+    @subnormals_kept_in_threads()
     def update_hessian(self, hessians: Iterable[Tensor | None]) -> None:
         """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
 
@@ -196,10 +197,11 @@ class Optimizer(torch.optim.Optimizer):
         self.state.update(states)
 
     @torch.no_grad()
+    @subnormals_kept_in_threads()
     def evaluation_params(self) -> list[list[Tensor]]:
         """Return the parameters to evaluate the model with, a list for each group.
 
-        They are new tensors for schedule-free rules, and the parameters themselves for all others.
+        A parameter of a schedule-free rule has a new tensor from its first step on. All others stand for themselves.
         """
         return [[self._evaluation_param(group, param) for param in group["params"]] for group in self.param_groups]
 

@@ -108,6 +108,11 @@ class Rule:
         """Whether the rule reads the sum over all parameters of `summand`."""
         return False
 
+    @property
+    def has_own_step(self) -> bool:
+        """Whether a step is more than ``param * decay - lr * direction``: see `advance`."""
+        return False
+
     def init(self, param: Array, /) -> Any:
         """Return the state before the first step.
 
@@ -210,8 +215,8 @@ class Rule:
         return resolve_compute_dtype(self.compute_dtype, param, dtype, stochastic=False)
 
     @quiet
-    def evaluation_param(self, param: Array, state: Any, /) -> Any:  # noqa: ARG002
-        """Return the parameter to evaluate the model with. Only schedule-free rules have another one.
+    def evaluation_param(self, param: Array, state: Any, /) -> Any:
+        """Return the parameter to evaluate the model with: `param` itself, but another one for `ScheduleFree`.
 
         Parameters
         ----------
@@ -220,21 +225,44 @@ class Rule:
         state : named tuple of arrays
             Its state.
         """
-        return param
+        return self.for_shape(tuple(param.shape)).evaluated(param, state)
 
+    @quiet
     def update_hessian(
         self,
-        hessian: Array,  # noqa: ARG002
-        state: Any,  # noqa: ARG002
+        hessian: Array,
+        state: Any,
         /,
         *,
-        step: int = 0,  # noqa: ARG002
-        seed: int = 0,  # noqa: ARG002
-        index: int = 0,  # noqa: ARG002
-        bf16_sr: bool = True,  # noqa: ARG002
+        step: int = 0,
+        seed: int = 0,
+        index: int = 0,
+        bf16_sr: bool = True,
     ) -> Any:
-        """Return the state after an estimate of the Hessian's diagonal. Only `SophiaH` takes one."""
-        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
+        """Return the state after one more estimate of the Hessian's diagonal. Only `SophiaH` takes one.
+
+        Parameters
+        ----------
+        hessian : array, the shape of the parameter
+            The estimate.
+        state : named tuple of arrays
+            The state, which is not changed.
+        step : int
+            The number of steps before, in [0, 2**32).
+        seed, index, bf16_sr
+            As in `update`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not allowed; the message names it.
+        """
+        floating_dtype(hessian, "hessian")
+        key = NoiseKey(
+            unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
+        )
+        noise = partial(state_noise, key) if bf16_sr else None
+        return self.for_shape(tuple(hessian.shape)).with_hessian(hessian, state, noise)
 
     # A rule defines or overrides the methods below.
 
@@ -260,11 +288,19 @@ class Rule:
     def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
         """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay`.
 
-        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule whose step is no multiple
-        of the learning rate overrides this method.
+        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule that `has_own_step`
+        overrides this method.
         """
         direction, state = self.compute(g, state, x, at)
         return x * decay - at.lr * direction, state
+
+    def evaluated(self, param: Array, state: Any) -> Any:  # noqa: ARG002
+        """Return the parameter to evaluate the model with."""
+        return param
+
+    def with_hessian(self, hessian: Array, state: Any, noise: StateNoise | None) -> Any:  # noqa: ARG002
+        """Return the state after an estimate of the Hessian's diagonal."""
+        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
 
     def zeros(self, param: Array, shape: tuple[int, ...] | None = None) -> Any:
         """Return an array of zeros in the dtype of the state, of the shape of the parameter or of another one."""

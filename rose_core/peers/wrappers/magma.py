@@ -7,7 +7,7 @@ from rose_core.namespace import Array, array_namespace
 from rose_core.peers.arithmetic import at_least, at_most, divide, exponential, l2, moving_average, sum_of
 from rose_core.peers.base import At
 from rose_core.peers.options import boolean, fraction, number
-from rose_core.peers.wrappers.wrapper import Wrapper
+from rose_core.peers.wrappers.wrapper import Wrapper, rules_within
 
 __all__ = ["Magma", "MagmaState"]
 
@@ -64,9 +64,18 @@ class Magma(Wrapper):
     score_decay: float = fraction(0.9)
     mask_weight_decay: bool = boolean(True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(isinstance(rule, Magma) for rule in rules_within(self.rule)):
+            raise ValueError(f"rule must hold no other Magma, which would draw the same numbers, got {self.rule!r}")
+
     @property
     def is_elementwise(self) -> bool:
         return False
+
+    @property
+    def has_own_step(self) -> bool:
+        return self.mask_weight_decay
 
     def init_state(self, param: Array) -> MagmaState:
         inner = self.rule.init_state(param)
