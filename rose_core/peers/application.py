@@ -9,7 +9,7 @@ from rose_core.chunks import elements_of_chunk
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, dtype_name, quiet
 from rose_core.noise import NoiseKey
-from rose_core.peers.arithmetic import sum_of
+from rose_core.peers.arithmetic import total_of
 from rose_core.peers.base import STATE_NOISE, At, Rule, Total, round_states, widen_states
 from rose_core.peers.options import boolean, check_options, choice, number, optional
 from rose_core.peers.states import leaves, map_leaves
@@ -149,15 +149,15 @@ class Step(NamedTuple):
 
 @quiet
 def with_totals(steps: Sequence[Step], rules: Sequence[Rule]) -> list[Step]:
-    """Return the steps with the sums over all parameters that their rules read.
+    """Return the steps with the norms over all parameters that their rules read.
 
-    `rules` has the rule of the group of each step. A sum is over the parameters of all groups with equal rules.
+    `rules` has the rule of the group of each step. A norm is over the parameters of all groups with equal rules.
     """
     parts: dict[Rule, list[Total]] = {}
     for step, rule in zip(steps, rules, strict=True):
         if step.rule.reads_total and 0 not in step.param.shape and (part := _summand(step)) is not None:
             parts.setdefault(rule, []).append(part)
-    totals = {rule: _total(of_rule) for rule, of_rule in parts.items()}
+    totals = {rule: total_of(of_rule) for rule, of_rule in parts.items()}
     return [step._replace(at=step.at._replace(total=totals.get(rule))) for step, rule in zip(steps, rules, strict=True)]
 
 
@@ -206,11 +206,6 @@ def _summand(step: Step) -> Total | None:
     x, g = to_compute(step.param, step.at.compute), to_compute(step.grad, step.at.compute)
     wide = widen_states(step.state, step.at.compute)
     return step.rule.summand(_gradient(g, x, step.application), wide, x, step.at)
-
-
-def _total(parts: Sequence[Total]) -> Total:
-    squares = array_namespace(parts[0].sum_of_squares).stack([part.sum_of_squares for part in parts])
-    return Total(sum_of(squares), sum(part.size for part in parts))
 
 
 def chunks(x: Array, max_elements: int | None = None) -> Iterator[tuple[Any, int]]:

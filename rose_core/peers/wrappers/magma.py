@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rose_core.namespace import Array, array_namespace
+from rose_core.namespace import Array, array_namespace, as_float64, convert, dtype_name
 from rose_core.peers.arithmetic import at_least, at_most, divide, exponential, l2, moving_average, sum_of
 from rose_core.peers.base import At
 from rose_core.peers.options import boolean, fraction, number
@@ -95,8 +95,8 @@ class Magma(Wrapper):
     def _scaled(self, g: Any, state: MagmaState, x: Any, at: At) -> tuple[Any, Any, MagmaState]:
         """Return the direction, its scale and the new state."""
         direction, inner = self.rule.compute(g, state.rule, x, at)
-        xp, m = array_namespace(g), _momentum_of(inner)
-        cos = sum_of(g * m) / at_least(l2(g) * l2(m), 1e-12)
+        xp, wide, m = array_namespace(g), as_float64(g), as_float64(_momentum_of(inner))
+        cos = convert(sum_of(wide * m) / at_least(l2(wide) * l2(m), 1e-12), dtype_name(g))  # type: ignore[arg-type]
         cos = at_most(at_least(xp.where(xp.isnan(cos), 0.0, cos), -1.0), 1.0)
         agreement = exponential(-divide(cos, self.tau)) + 1.0
         score = moving_average(state.score, xp.ones_like(agreement) / agreement, self.score_decay)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rose_core.namespace import array_namespace
-from rose_core.peers.arithmetic import root, sum_of
+from rose_core.peers.arithmetic import shrunk, squares_of
 from rose_core.peers.base import At, Total
 from rose_core.peers.options import choice, number, optional
 from rose_core.peers.states import map_leaves
@@ -69,7 +69,7 @@ class SpikeGuard(Wrapper):
         return True
 
     def summand(self, g: Any, state: WrapperState, x: Any, at: At) -> Total | None:
-        return Total(sum_of(g * g), 0) if self.scope == "global" else super().summand(g, state, x, at)
+        return squares_of(g) if self.scope == "global" else super().summand(g, state, x, at)
 
     def compute(self, g: Any, state: WrapperState, x: Any, at: At) -> tuple[Any, WrapperState]:
         g, is_taken = self._guarded(g, at)
@@ -84,14 +84,13 @@ class SpikeGuard(Wrapper):
     def _guarded(self, g: Any, at: At) -> tuple[Any, Any]:
         """Return the gradient that the rule reads, and whether the step is taken."""
         is_global = self.scope == "global" and at.total is not None
-        norm, xp = root(at.total.sum_of_squares if is_global and at.total else sum_of(g * g)), array_namespace(g)
-        is_taken = xp.isfinite(norm)  # the sum of squares is NaN if an element is NaN or infinite
+        norm = (at.total if is_global and at.total else squares_of(g)).l2
+        is_taken = array_namespace(g).isfinite(norm)  # the norm is NaN if an element is NaN or infinite
         if self.max_norm is None:
             return g, is_taken
-        is_spike = norm > self.max_norm
         if self.on_spike == "skip":
-            return g, is_taken & ~is_spike
-        return g * xp.where(is_spike, xp.full_like(norm, self.max_norm) / norm, 1.0), is_taken
+            return g, is_taken & (norm <= self.max_norm)
+        return shrunk(g, norm, self.max_norm), is_taken
 
 
 def _chosen(is_taken: Any, new: Any, old: WrapperState) -> WrapperState:
