@@ -69,6 +69,9 @@ def average(mean: ArrayT, param: Array, /, *, decay: float, compute_dtype: Any =
     words = None if noise is None else checked_noise(mean, noise, compute, "mean")
     x, p = (to_compute(array, compute) for array in detached(mean, param))
     near, far, weight = (p, x, float(decay)) if decay < 0.5 else (x, p, 1.0 - float(decay))
-    change = round_to_compute(weight * round_to_compute(far - near, compute), compute)
-    result = to_storage(round_to_compute(near + change, compute), dtype_name(mean), words)
-    return array_namespace(mean).asarray(result)  # an operation of NumPy at rank 0 returns a scalar
+    xp, result = array_namespace(mean), near
+    if weight:
+        change = round_to_compute(weight * round_to_compute(far - near, compute), compute)
+        moved = round_to_compute(near + change, compute)
+        result = xp.where(far == near, near, moved)  # infinity minus infinity is NaN
+    return xp.asarray(to_storage(result, dtype_name(mean), words))  # NumPy's operations return scalars at rank 0

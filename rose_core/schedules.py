@@ -264,7 +264,7 @@ def one_cycle(
     final_div_factor = _number_in("final_div_factor", final_div_factor, 1.0, _LARGEST)
     first = max_lr / div_factor
     peak, last = pct_start * steps - 1.0, steps - 1
-    if step < peak:
+    if step <= peak:
         return _on_cosine(first, max_lr, step, peak)
     return _on_cosine(max_lr, first / final_div_factor, step - peak, last - peak)
 

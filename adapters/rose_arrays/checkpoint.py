@@ -26,6 +26,7 @@ _FORMAT_DTYPES: Final = {
 }
 # In the JSON of a state, the key of a dict that stands for an array, and for a dict whose keys are no strings.
 _ARRAY, _ITEMS = "__array__", "__items__"
+_RESERVED: Final = "__metadata__"
 
 
 def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, extra: Any = None) -> None:
@@ -50,6 +51,8 @@ def save(path: str | os.PathLike[str], weights: Any, optimizer: Any = None, *, e
     ------
     TypeError
         If an array has a dtype that the format does not have, or the state or `extra` is not plain.
+    ValueError
+        If an array has a name that the format or the state of the optimizer needs.
     ImportError
         If safetensors is not installed.
     OSError
@@ -135,15 +138,29 @@ def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> A
 
 
 def _json(label: str, value: Any) -> str:
+    if (key := _key_that_is_no_string(value)) is not None:
+        raise TypeError(f"{label} must have strings as the keys of its dicts, since JSON has no others; got {key!r}")
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{label} must have plain values that JSON can hold: {error}") from error
 
 
+def _key_that_is_no_string(value: Any) -> Any:
+    """Return a key of the dicts of a value that is no string, None if there is none."""
+    parts = list(value) if isinstance(value, list | tuple) else []
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            return wrong[0]
+        parts = list(value.values())
+    return next((key for key in map(_key_that_is_no_string, parts) if key is not None), None)
+
+
 def _named(weights: Any) -> dict[str, Any]:
     names, arrays = flatten_parameters(weights)
     named = dict(zip(map(str, range(len(arrays))) if names is None else names, arrays, strict=True))
+    if _RESERVED in named:
+        raise ValueError(f"weights must not have the name {_RESERVED!r}, which safetensors reserves")
     for name, array in named.items():
         require_array(array, f"weights[{name!r}]")
         if not (isinstance(array, np.ndarray) or hasattr(array, "get")):

@@ -222,6 +222,12 @@ def test_invalid_arguments_are_named_and_write_no_file(tmp_path: Path) -> None:
         save(path, {"w": np.float64(1.0)})
     with pytest.raises(TypeError, match=r"^extra must have plain values that JSON can hold: "):
         save(path, {"w": np.ones(2)}, extra=np.ones(2))
+    expected = "extra must have strings as the keys of its dicts, since JSON has no others; got 1"
+    with raises(TypeError, expected):
+        save(path, {"w": np.ones(2)}, extra=[{"nested": {1: "a"}}])
+    with raises(ValueError, "weights must not have the name '__metadata__', which safetensors reserves"):
+        save(path, {"__metadata__": np.ones(2)})
+    assert not path.exists()
     with pytest.raises(FileNotFoundError):
         save(tmp_path / "no" / "folder", {"w": np.ones(2)})
     assert list(tmp_path.iterdir()) == []

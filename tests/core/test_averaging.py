@@ -43,6 +43,17 @@ def test_decays_of_0_and_1_return_the_parameter_and_the_average(dtype: str) -> N
     assert_same_bits(average(mean, param, decay=1), mean)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("compute", COMPUTE_DTYPES[:2])
+def test_infinities_and_zeros_keep_these_promises(dtype: str, compute: str) -> None:
+    values = np.asarray([np.inf, -np.inf, 0.0, -0.0, 1.0]).astype(DTYPES[dtype][0])
+    mean, param = np.repeat(values, 5), np.tile(values, 5)
+    assert_same_bits(average(mean, param, decay=0, compute_dtype=compute), param)
+    assert_same_bits(average(mean, param, decay=1, compute_dtype=compute), mean)
+    for decay in (0.25, 0.75):
+        assert_same_bits(average(values, values, decay=decay, compute_dtype=compute), values)
+
+
 @backends
 @pytest.mark.parametrize("compute", COMPUTE_DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -105,6 +105,15 @@ PAIRS: dict[str, tuple[Callable[[int], float], Scheduler]] = {
             cycle_momentum=False,
         ),
     ),
+    **{
+        f"one cycle with its peak at {share}": (
+            partial(schedules.one_cycle, max_lr=MAX_LR, steps=STEPS, pct_start=share),
+            lambda optimizer, share=share: lr_scheduler.OneCycleLR(
+                optimizer, MAX_LR, total_steps=STEPS, pct_start=share, cycle_momentum=False
+            ),
+        )
+        for share in (0.0, 1.0)
+    },
 }
 
 
@@ -119,7 +128,8 @@ def test_schedules_agree_with_those_of_torch(schedule: Callable[[int], float], s
         optimizer.step()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SequentialLR calls a deprecated argument of its own schedulers
-            torch_schedule.step()
+            if step + 1 < STEPS:  # OneCycleLR has no rate after its last step
+                torch_schedule.step()
 
 
 def optax_warmup_cosine(step: int, init: float, peak: float, warmup: int, steps: int, end: float) -> float:
