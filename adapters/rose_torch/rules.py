@@ -3,13 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from rose_core.namespace import floating_dtype
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.application import (
@@ -21,15 +22,18 @@ from rose_core.peers.application import (
     step_in_place,
     with_totals,
 )
-from rose_core.peers.states import leaf_names, leaves
+from rose_core.peers.base import STATE_NOISE
 from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
-from rose_torch.rule_states import arrays_of, loaded_state, local_tensor, new_state
+from rose_torch.rule_states import as_dtensor, loaded_state, local_arrays, local_tensor, new_state, state_of
 from rose_torch.validation import require_in_place, require_own_shape
+
+if TYPE_CHECKING:
+    from rose_torch.distributed.shards import Shard
 
 __all__ = ["Optimizer"]
 
@@ -166,34 +170,24 @@ class Optimizer(torch.optim.Optimizer):
         Parameters
         ----------
         hessians : iterable of Tensor or None
-            One estimate for each parameter, in the order of the groups. None skips a parameter.
+            One estimate for each parameter, in the order of the groups. None skips a parameter. That of a DTensor is a
+            DTensor, sharded alike or Partial.
 
         Raises
         ------
         TypeError, ValueError
             If a rule takes no Hessian, or a tensor is not allowed. Nothing is changed then.
         """
-        listed, states = list(hessians), {}
-        owners = [(group, param) for group in self.param_groups for param in group["params"]]
-        if len(listed) != len(owners):
-            raise ValueError(f"hessians has {len(listed)} tensors for {len(owners)} parameters")
-        for index, ((group, param), hessian) in enumerate(zip(owners, listed, strict=True)):
-            if hessian is None:
-                continue
-            if is_dtensor(param):
-                raise TypeError("hessians must be None for DTensors")
+        listed, states, index = list(hessians), {}, 0
+        if len(listed) != (count := sum(len(group["params"]) for group in self.param_groups)):
+            raise ValueError(f"hessians has {len(listed)} tensors for {count} parameters")
+        for number, group in enumerate(self.param_groups):
             options = options_of(group)
-            rule = options.rule.for_shape(tuple(param.shape))
-            state = self.state[param] if self.state.get(param) else new_state(rule, param)
-            numbers: dict[str, Any] = {
-                "step": state["step"],
-                "seed": int(options.sr_seed),
-                "index": index,
-                "bf16_sr": options.bf16_sr,
-            }
-            new = rule.update_hessian(hessian, arrays_of(rule, param, state), **numbers)
-            pairs = zip(leaf_names(new), leaves(new), strict=True)
-            states[param] = {"step": state["step"], **{name: leaf for name, leaf in pairs if leaf is not None}}
+            for position, param in enumerate(group["params"]):
+                if (hessian := listed[index]) is not None:
+                    name = param_name(group, number, position)
+                    states[param] = self._with_hessian(param, hessian, options, index, name)
+                index += 1
         self.state.update(states)
 
     @torch.no_grad()
@@ -307,36 +301,42 @@ class Optimizer(torch.optim.Optimizer):
         """Check the step of one parameter, and return its state, new if there is none, and the step."""
         require_own_shape(param, name, "the shape that a rule needs")
         rule = options.rule.for_shape(tuple(param.shape))
-        local, local_grad, shard = param, grad, None
-        if any_dtensors([param, grad]):
-            if not rule.is_elementwise:
-                raise TypeError(
-                    f"{name} is a DTensor, and the rule {type(rule).__name__} is not elementwise; "
-                    "DTensors need an elementwise rule"
-                )
-            from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
-
-            (local,), (local_grad,), shards = local_shards([param], [grad], lambda _: name)
-            shard = shards.get(0)
-            if shard is not None and shard.reduce is not None:
-                local_grad = shard.reduce()
+        local, local_grad, shard = _local_of(rule, param, grad, name)
         require_in_place(local, local_grad, name)
         rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
         state = self.state[param] if self.state.get(param) else new_state(rule, param)
-        arrays = arrays_of(rule, param, {key: local_tensor(leaf) for key, leaf in state.items() if key != "step"})
+        arrays = local_arrays(rule, param, state)
         at = options.at(state["step"] + 1, index, param, rule)
-        noise: NoiseAt | None = None
-        if options.bf16_sr:
-            noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)
+        noise = _noise_at(at.key, local, shard) if options.bf16_sr else None
         step = Step(rule, local.detach(), local_grad.detach(), arrays, at, options.application(rule), noise)
         return dict(state), step
+
+    def _with_hessian(
+        self, param: Tensor, hessian: Tensor, options: GroupOptions, index: int, name: str
+    ) -> dict[str, Any]:
+        """Return the state of one parameter after an estimate."""
+        floating_dtype(hessian, "hessian")
+        rule = options.rule.for_shape(tuple(param.shape))
+        local, estimate, shard = _local_of(rule, param, hessian, name, "Hessian")
+        state = self.state[param] if self.state.get(param) else new_state(rule, param)
+        words = _noise_at(NoiseKey(int(options.sr_seed), state["step"], index), local, shard)
+
+        def noise(number_of_state: int, x: Any) -> Any:
+            return words((number_of_state + 1) * STATE_NOISE, 0, x.numel()).reshape(x.shape)
+
+        arrays = local_arrays(rule, param, state)
+        new = rule.with_hessian(estimate, arrays, noise if options.bf16_sr else None)
+        return state_of(rule, param, state["step"], new)
 
     def _evaluation_param(self, group: Mapping[str, Any], param: Tensor) -> Tensor:
         rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
         if not state:
             return param
-        evaluated: Tensor = rule.evaluation_param(param, arrays_of(rule, param, state))
-        return evaluated
+        local = local_tensor(param)
+        evaluated: Tensor = rule.evaluated(local, local_arrays(rule, param, state))
+        if evaluated is local:
+            return param
+        return as_dtensor(evaluated, param) if is_dtensor(param) else evaluated
 
 
 _apply_not_traced: Final = not_traced(Optimizer._apply)  # a compiler would make constants of the numbers of a step
@@ -347,6 +347,28 @@ class _Held:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def _local_of(
+    rule: Rule, param: Tensor, grad: Tensor, name: str, kind: str = "gradient"
+) -> tuple[Tensor, Tensor, "Shard | None"]:
+    """Return the local tensors of a parameter and of its gradient, which is reduced, and the shard of a DTensor."""
+    if not any_dtensors([param, grad]):
+        return param, grad, None
+    if not rule.is_elementwise:
+        raise TypeError(
+            f"{name} is a DTensor, and the rule {type(rule).__name__} is not elementwise; "
+            "DTensors need an elementwise rule"
+        )
+    from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
+
+    (local,), (local_grad,), shards = local_shards([param], [grad], lambda _: name, kind)
+    shard = shards.get(0)
+    return local, local_grad if shard is None or shard.reduce is None else shard.reduce(), shard
+
+
+def _noise_at(key: NoiseKey, local: Tensor, shard: "Shard | None") -> NoiseAt:
+    return partial(_noise_of if shard is None else shard.noise_words, key, local)
 
 
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:

@@ -279,6 +279,7 @@ class Rule:
             unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
         )
         noise = partial(state_noise, key) if bf16_sr else None
+        state = map_leaves(partial(array_namespace(hessian).asarray, copy=True), state)
         return self.for_shape(tuple(hessian.shape)).with_hessian(hessian, state, noise)
 
     # A rule defines or overrides the methods below.
