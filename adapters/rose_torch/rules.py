@@ -1,11 +1,10 @@
 """The PyTorch optimizer of the rules of `rose_core.peers`."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -13,24 +12,25 @@ from torch.nn.parameter import is_lazy
 from rose_core.namespace import floating_dtype
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
-from rose_core.peers.application import (
+from rose_core.peers.base import STATE_NOISE
+from rose_plan import uninterrupted
+from rose_plan.rule_steps import (
     GROUP_OPTIONS,
     GroupOptions,
     NoiseAt,
     Step,
+    apart,
     options_of,
     step_in_place,
     with_totals,
 )
-from rose_core.peers.base import STATE_NOISE
-from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
 from rose_torch.rule_states import as_dtensor, loaded_state, local_arrays, local_tensor, new_state, state_of
-from rose_torch.validation import require_in_place, require_own_shape
+from rose_torch.validation import require_in_place, require_own_shape, tensor_span
 
 if TYPE_CHECKING:
     from rose_torch.distributed.shards import Shard
@@ -56,7 +56,7 @@ class Optimizer(torch.optim.Optimizer):
     lr : float or Tensor
         Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step.
     weight_decay, weight_decay_method, maximize, bf16_sr, sr_seed
-        As in `rose_core.peers.application.GroupOptions`.
+        As in `rose_plan.rule_steps.GroupOptions`.
 
     Raises
     ------
@@ -293,7 +293,7 @@ class Optimizer(torch.optim.Optimizer):
                     steps.append(step)
                     rules.append(options.rule)
                 index += 1
-        return list(zip(params, states, with_totals(_apart(steps), rules), strict=True))
+        return list(zip(params, states, with_totals(apart(steps, addresses_of, tensor_span), rules), strict=True))
 
     def _planned_step(
         self, param: Tensor, grad: Tensor, options: GroupOptions, index: int, name: str
@@ -373,17 +373,3 @@ def _noise_at(key: NoiseKey, local: Tensor, shard: "Shard | None") -> NoiseAt:
 
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:
     return noise_in_range(key, first + start, first + stop, like=param)
-
-
-def _apart(steps: list[Step]) -> list[Step]:
-    """Return the steps with copies of the gradients that share memory with a parameter."""
-    params, grads = [step.param for step in steps], [step.grad for step in steps]
-    overlap = shared_memory(addresses_of(params), _spans(params), addresses_of(grads), _spans(grads))  # type: ignore[arg-type]
-    for position in overlap.grads:
-        steps[position] = steps[position]._replace(grad=grads[position].clone())  # type: ignore[attr-defined]
-    return steps
-
-
-def _spans(tensors: Sequence[Any]) -> np.ndarray:
-    spans = [span_of(x.shape, [stride * x.itemsize for stride in x.stride()], x.itemsize) for x in tensors]
-    return np.reshape(np.asarray(spans, np.int64), (-1, 2))

@@ -14,6 +14,7 @@ from rose_core.peers.base import STATE_NOISE, At, Rule, Total, round_states, wid
 from rose_core.peers.options import boolean, check_options, choice, number, optional
 from rose_core.peers.states import leaves, map_leaves
 from rose_core.rounding import to_compute, to_storage
+from rose_plan.memory import shared_memory, spans_of
 
 __all__ = [
     "GROUP_OPTIONS",
@@ -21,6 +22,7 @@ __all__ = [
     "GroupOptions",
     "NoiseAt",
     "Step",
+    "apart",
     "chunks",
     "options_of",
     "step_in_place",
@@ -145,6 +147,17 @@ class Step(NamedTuple):
     at: At
     application: Application
     noise: NoiseAt | None
+
+
+def apart(
+    steps: Sequence[Step], addresses_of: Callable[[Sequence[Any]], Any], span: Callable[[Any], tuple[int, int]]
+) -> list[Step]:
+    """Return the steps with copies of the gradients that share memory with a parameter."""
+    params, grads = [step.param for step in steps], [step.grad for step in steps]
+    spans = [spans_of(map(span, arrays)) for arrays in (params, grads)]
+    shared = shared_memory(addresses_of(params), spans[0], addresses_of(grads), spans[1]).grads
+    copies = {position: array_namespace(grads[position]).asarray(grads[position], copy=True) for position in shared}
+    return [step._replace(grad=copies.get(position, step.grad)) for position, step in enumerate(steps)]
 
 
 @quiet
