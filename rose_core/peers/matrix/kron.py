@@ -201,7 +201,7 @@ class Kron(Rule):
             direction = clipped_by_rms(direction, *self.update_clip)
         elif self.update_clip and at.total is not None:
             direction = shrunk(direction, at.total.rms, self.update_clip[0])
-        return unstacked(direction, self._order(x.ndim), x), state
+        return unstacked(direction, self._order(x.ndim), tuple(x.shape)), state
 
     def summand(self, g: Any, state: KronState, x: Any, at: At) -> Total | None:  # noqa: ARG002
         if self.clip_mode != "global_rms" or not self.update_clip:
