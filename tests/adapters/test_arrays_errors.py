@@ -53,9 +53,9 @@ PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
         "params must be a mapping of names to arrays, or an iterable of arrays, got str",
     ),
     "a group without params": (
-        [{"lr": 0.1}],
+        [{"params": [np.ones(2)]}, {"lr": 0.1}],
         TypeError,
-        "group 0 must be a mapping with \"params\", got {'lr': 0.1}",
+        "group 1 must be a mapping with \"params\", got {'lr': 0.1}",
     ),
     "a name that is not a string": ({1: np.ones(2)}, TypeError, "params must have strings as its keys, got 1"),
     "an unknown option": (
