@@ -170,8 +170,8 @@ class Optimizer(torch.optim.Optimizer):
         Parameters
         ----------
         hessians : iterable of Tensor or None
-            One estimate for each parameter, in the order of the groups. None skips a parameter. That of a DTensor is a
-            DTensor, sharded alike or Partial.
+            One estimate for each parameter, in the order of the groups. None skips a parameter. A DTensor needs a
+            DTensor with the same sharding, or a Partial one.
 
         Raises
         ------

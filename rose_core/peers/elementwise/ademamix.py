@@ -12,7 +12,7 @@ from rose_core.peers.scalars import power, real_logarithm, real_power
 
 __all__ = ["AdEMAMix", "AdEMAMixState", "SimplifiedAdEMAMix", "half_life_warmup"]
 
-# Added to a decay rate before its half-life is computed, as in emerging_optimizers: that of 0 is finite.
+# Added to a decay rate before its half-life is computed, as in emerging_optimizers. The rate 0 has a half-life then.
 _MARGIN: Final = 1e-8
 
 
