@@ -167,6 +167,13 @@ def test_an_update_returns_no_memory_of_its_arguments(name: str, dtype: str) -> 
         assert not any(np.shares_memory(a, b) for a in given for b in returned if a is not None and b is not None)
 
 
+def test_an_update_of_a_hessian_returns_no_memory_of_its_arguments() -> None:
+    x, rule = np.ones((4, 3)), RULES["SophiaH"]
+    state = rule.init(x)
+    new = rule.update_hessian(x, state)
+    assert not any(np.shares_memory(a, b) for a in (x, *state) for b in new)
+
+
 def test_an_empty_update_returns_no_memory_of_its_arguments() -> None:
     x = np.zeros((0, 3))
     rule = RULES["LAMB"]
