@@ -18,7 +18,7 @@ from rose_arrays.groups import (
     shapes_of,
     warn_of_groups,
 )
-from rose_arrays.owned import OwnedArrays
+from rose_arrays.owned import OwnedArrays, array_span
 from rose_arrays.rows import check_rows, stepped_rows
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, group_decay_factor
@@ -36,7 +36,6 @@ from rose_plan import (
     checked_nonfinite,
     shared_memory,
     skips_step,
-    span_of,
     subnormals_kept,
     uninterrupted,
     update_by_core,
@@ -355,8 +354,7 @@ class ArrayOptimizer(OwnedArrays):
         stochastic = options.rounds_stochastically(param)
         compute = checked_compute_dtype(param, grad, options.compute_dtype, stochastic=stochastic, names=names)
         kernel = self._kernel_of(param, grad, options, compute)
-        spans = (span_of(array.shape, array.strides, array.itemsize) for array in (param, grad))
-        return CheckedRow(compute, stochastic, kernel, *spans)
+        return CheckedRow(compute, stochastic, kernel, array_span(param), array_span(grad))
 
 
 class _Owner(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 from rose_arrays.groups import SCHEDULE, label_of, schedule_of
 from rose_arrays.structure import flatten_gradients, flatten_parameters, is_grouped, split_by_group
 from rose_core.namespace import floating_dtype
-from rose_plan import has_repeated_elements, require_no_option
+from rose_plan import has_repeated_elements, require_no_option, span_of
 
-__all__ = ["OwnedArrays"]
+__all__ = ["OwnedArrays", "array_span"]
 
 # The entries of a group besides its options: the arrays, their names, and the structure that the user gave.
 _OWN_ENTRIES: Final = ("params", "names", "source", "step")
@@ -137,3 +137,8 @@ def _require_same_arrays(group: Mapping[str, Any]) -> None:
                 f"{name} was replaced by another array, which the optimizer does not update; write new values into the "
                 f"array, as in {name}[...] = values, or make a new optimizer"
             )
+
+
+def array_span(array: Any) -> tuple[int, int]:
+    """Return the span of an array in memory, as `rose_plan.span_of` does."""
+    return span_of(array.shape, array.strides, array.itemsize)

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rose_arrays.groups import SCHEDULE, label_of, schedule_of
-from rose_arrays.owned import OwnedArrays
+from rose_arrays.owned import OwnedArrays, array_span
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import dtype_name, require_array, require_like
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
-from rose_core.peers.application import GROUP_OPTIONS, GroupOptions, Step, options_of, step_in_place, with_totals
 from rose_core.peers.states import leaf_names, leaves
-from rose_plan import shared_memory, span_of, subnormals_kept, uninterrupted
+from rose_plan import subnormals_kept, uninterrupted
+from rose_plan.rule_steps import GROUP_OPTIONS, GroupOptions, Step, apart, options_of, step_in_place, with_totals
 
 __all__ = ["RuleOptimizer"]
 
@@ -106,10 +104,11 @@ class RuleOptimizer(OwnedArrays):
             first += len(of_group)
         self._states.update(states)
 
+    @subnormals_kept()
     def evaluation_params(self) -> Any:
         """Return the parameters to evaluate the model with.
 
-        They are new arrays for schedule-free rules, and the parameters themselves for all others.
+        A parameter of a schedule-free rule has a new array from its first step on. All others stand for themselves.
 
         Returns
         -------
@@ -214,7 +213,8 @@ class RuleOptimizer(OwnedArrays):
                     steps[index] = self._planned_step(index, group["params"][position], grad, options, names)
                     rules.append(options.rule)
             first += len(grads_of_group)
-        return dict(zip(steps, with_totals(self._apart(list(steps.values())), rules), strict=True))
+        planned = apart(list(steps.values()), self._addresses_of, array_span)
+        return dict(zip(steps, with_totals(planned, rules), strict=True))
 
     def _planned_step(self, index: int, param: Any, grad: Any, options: GroupOptions, names: Sequence[str]) -> Step:
         self._check_param(param, names[0])
@@ -224,19 +224,6 @@ class RuleOptimizer(OwnedArrays):
         at = options.at(state.step + 1, index, param, rule)
         noise = _noise_of(at.key, param) if options.bf16_sr else None
         return Step(rule, param, grad, state.arrays, at, options.application(rule), noise)
-
-    def _apart(self, steps: list[Step]) -> list[Step]:
-        """Return the steps with copies of the gradients that share memory with a parameter."""
-        params, grads = [step.param for step in steps], [step.grad for step in steps]  # type: list[Any], list[Any]
-        overlap = shared_memory(self._addresses_of(params), _spans(params), self._addresses_of(grads), _spans(grads))
-        for position in overlap.grads:
-            steps[position] = steps[position]._replace(grad=grads[position].copy())
-        return steps
-
-
-def _spans(arrays: list[Any]) -> np.ndarray:
-    spans = [span_of(x.shape, x.strides, x.itemsize) for x in arrays]
-    return np.reshape(np.asarray(spans, np.int64), (-1, 2))
 
 
 class _State(NamedTuple):

@@ -19,7 +19,7 @@ class Optimizer(NumpyArrays, RuleOptimizer):
     lr : float
         Learning rate, a finite number >= 0.
     weight_decay, weight_decay_method, maximize, bf16_sr, sr_seed
-        As in `rose_core.peers.application.GroupOptions`.
+        As in `rose_plan.rule_steps.GroupOptions`.
 
     Attributes
     ----------

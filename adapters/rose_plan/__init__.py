@@ -12,7 +12,7 @@
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
 from rose_plan.finite import checked_nonfinite, skips_step
 from rose_plan.interrupts import uninterrupted
-from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
+from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of, spans_of
 from rose_plan.options import require_no_option
 from rose_plan.plan import Group, Plan, Update, update_by_core
 from rose_plan.step_warnings import StepWarnings
@@ -39,6 +39,7 @@ __all__ = [
     "shared_memory",
     "skips_step",
     "span_of",
+    "spans_of",
     "subnormals_kept",
     "uninterrupted",
     "update_by_core",

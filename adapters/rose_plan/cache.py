@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from rose_core.rounding import ComputeDtype
 from rose_kernels import Kernel
-from rose_plan.memory import Spans
+from rose_plan.memory import Spans, spans_of
 
 __all__ = ["CheckCache", "Checked", "CheckedRow", "Properties"]
 
@@ -52,8 +50,7 @@ class Checked:
     def of_rows(cls, rows: Sequence[CheckedRow]) -> "Checked":
         """Return the columns of these rows."""
         computes, stochastic, kernels, param_spans, grad_spans = zip(*rows, strict=True) if rows else ((),) * 5
-        spans = (np.reshape(np.asarray(column, np.int64), (-1, 2)) for column in (param_spans, grad_spans))
-        return cls(computes, stochastic, list(kernels), *spans)
+        return cls(computes, stochastic, list(kernels), spans_of(param_spans), spans_of(grad_spans))
 
 
 class CheckCache:

@@ -1,11 +1,11 @@
 """Memory of arrays: the bytes they span, and which of them overlap."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Overlap", "Spans", "has_repeated_elements", "shared_memory", "span_of"]
+__all__ = ["Overlap", "Spans", "has_repeated_elements", "shared_memory", "span_of", "spans_of"]
 
 Spans = np.ndarray
 """Spans of arrays in memory, of shape (arrays, 2): the offset of the lowest byte, and the number of bytes."""
@@ -30,6 +30,11 @@ def span_of(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tupl
         return 0, 0
     reaches = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
     return sum(reach for reach in reaches if reach < 0), sum(map(abs, reaches)) + itemsize
+
+
+def spans_of(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Return the spans of several arrays, given that of each."""
+    return np.reshape(np.asarray(list(spans), np.int64), (-1, 2))
 
 
 def has_repeated_elements(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -13,7 +13,7 @@ from rose_core.peers import Rule
 from rose_core.peers.states import leaf_names, leaves, rebuilt
 from rose_torch.distributed import is_dtensor
 
-__all__ = ["arrays_of", "loaded_state", "local_tensor", "new_state"]
+__all__ = ["as_dtensor", "loaded_state", "local_arrays", "local_tensor", "new_state", "state_of"]
 
 
 @lru_cache(maxsize=4096)
@@ -26,20 +26,25 @@ def _names_of(rule: Rule, param: Tensor) -> list[str]:
     return leaf_names(_structure_of(rule, tuple(param.shape), param.dtype))
 
 
-def arrays_of(rule: Rule, param: Tensor, state: Mapping[str, Any]) -> Any:
-    """Return the tensors of a state by name as the named tuple of the rule."""
+def local_arrays(rule: Rule, param: Tensor, state: Mapping[str, Any]) -> Any:
+    """Return the tensors of a state by name as the named tuple of the rule, with the local tensors of DTensors."""
     structure = _structure_of(rule, tuple(param.shape), param.dtype)
-    return rebuilt(structure, iter([state.get(name) for name in leaf_names(structure)]))
+    local = {name: local_tensor(leaf) for name, leaf in state.items() if name != "step"}
+    return rebuilt(structure, iter([local.get(name) for name in leaf_names(structure)]))
 
 
 def new_state(rule: Rule, param: Tensor) -> dict[str, Any]:
-    """Return the state of a parameter before its first step. A DTensor has a state of DTensors."""
+    """Return the state of a parameter before its first step."""
+    return state_of(rule, param, 0, rule.init_state(local_tensor(param).detach()))
+
+
+def state_of(rule: Rule, param: Tensor, step: int, arrays: Any) -> dict[str, Any]:
+    """Return the state with these local tensors. A DTensor has a state of DTensors."""
     structure = leaves(_structure_of(rule, tuple(param.shape), param.dtype))
-    names, local = _names_of(rule, param), leaves(rule.init_state(local_tensor(param).detach()))
-    state: dict[str, Any] = {"step": 0}
-    for name, leaf, like in zip(names, local, structure, strict=True):
+    state: dict[str, Any] = {"step": step}
+    for name, leaf, like in zip(_names_of(rule, param), leaves(arrays), structure, strict=True):
         if leaf is not None:
-            state[name] = _as_dtensor(leaf, param) if is_dtensor(param) and like.shape == param.shape else leaf
+            state[name] = as_dtensor(leaf, param) if is_dtensor(param) and like.shape == param.shape else leaf
     return state
 
 
@@ -75,7 +80,7 @@ def local_tensor(tensor: Tensor) -> Tensor:
     return local
 
 
-def _as_dtensor(local: Tensor, param: Any) -> Tensor:
+def as_dtensor(local: Tensor, param: Any) -> Tensor:
     """Return a DTensor with this local tensor, sharded like the parameter."""
     return type(param.data).from_local(  # type: ignore[no-any-return]
         local, param.device_mesh, param.placements, run_check=False, shape=param.shape, stride=param.stride()

@@ -1,35 +1,39 @@
 """The PyTorch optimizer of the rules of `rose_core.peers`."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from rose_core.namespace import floating_dtype
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
-from rose_core.peers.application import (
+from rose_core.peers.base import STATE_NOISE
+from rose_plan import uninterrupted
+from rose_plan.rule_steps import (
     GROUP_OPTIONS,
     GroupOptions,
     NoiseAt,
     Step,
+    apart,
     options_of,
     step_in_place,
     with_totals,
 )
-from rose_core.peers.states import leaf_names, leaves
-from rose_plan import shared_memory, span_of, uninterrupted
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
-from rose_torch.rule_states import arrays_of, loaded_state, local_tensor, new_state
-from rose_torch.validation import require_in_place, require_own_shape
+from rose_torch.rule_states import as_dtensor, loaded_state, local_arrays, local_tensor, new_state, state_of
+from rose_torch.validation import require_in_place, require_own_shape, tensor_span
+
+if TYPE_CHECKING:
+    from rose_torch.distributed.shards import Shard
 
 __all__ = ["Optimizer"]
 
@@ -52,7 +56,7 @@ class Optimizer(torch.optim.Optimizer):
     lr : float or Tensor
         Learning rate, a finite number >= 0. A tensor of rank 0 is read at every step.
     weight_decay, weight_decay_method, maximize, bf16_sr, sr_seed
-        As in `rose_core.peers.application.GroupOptions`.
+        As in `rose_plan.rule_steps.GroupOptions`.
 
     Raises
     ------
@@ -159,47 +163,39 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
+    @subnormals_kept_in_threads()
     def update_hessian(self, hessians: Iterable[Tensor | None]) -> None:
         """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
 
         Parameters
         ----------
         hessians : iterable of Tensor or None
-            One estimate for each parameter, in the order of the groups. None skips a parameter.
+            One estimate for each parameter, in the order of the groups. None skips a parameter. A DTensor needs a
+            DTensor with the same sharding, or a Partial one.
 
         Raises
         ------
         TypeError, ValueError
             If a rule takes no Hessian, or a tensor is not allowed. Nothing is changed then.
         """
-        listed, states = list(hessians), {}
-        owners = [(group, param) for group in self.param_groups for param in group["params"]]
-        if len(listed) != len(owners):
-            raise ValueError(f"hessians has {len(listed)} tensors for {len(owners)} parameters")
-        for index, ((group, param), hessian) in enumerate(zip(owners, listed, strict=True)):
-            if hessian is None:
-                continue
-            if is_dtensor(param):
-                raise TypeError("hessians must be None for DTensors")
+        listed, states, index = list(hessians), {}, 0
+        if len(listed) != (count := sum(len(group["params"]) for group in self.param_groups)):
+            raise ValueError(f"hessians has {len(listed)} tensors for {count} parameters")
+        for number, group in enumerate(self.param_groups):
             options = options_of(group)
-            rule = options.rule.for_shape(tuple(param.shape))
-            state = self.state[param] if self.state.get(param) else new_state(rule, param)
-            numbers: dict[str, Any] = {
-                "step": state["step"],
-                "seed": int(options.sr_seed),
-                "index": index,
-                "bf16_sr": options.bf16_sr,
-            }
-            new = rule.update_hessian(hessian, arrays_of(rule, param, state), **numbers)
-            pairs = zip(leaf_names(new), leaves(new), strict=True)
-            states[param] = {"step": state["step"], **{name: leaf for name, leaf in pairs if leaf is not None}}
+            for position, param in enumerate(group["params"]):
+                if (hessian := listed[index]) is not None:
+                    name = param_name(group, number, position)
+                    states[param] = self._with_hessian(param, hessian, options, index, name)
+                index += 1
         self.state.update(states)
 
     @torch.no_grad()
+    @subnormals_kept_in_threads()
     def evaluation_params(self) -> list[list[Tensor]]:
         """Return the parameters to evaluate the model with, a list for each group.
 
-        They are new tensors for schedule-free rules, and the parameters themselves for all others.
+        A parameter of a schedule-free rule has a new tensor from its first step on. All others stand for themselves.
         """
         return [[self._evaluation_param(group, param) for param in group["params"]] for group in self.param_groups]
 
@@ -297,7 +293,7 @@ class Optimizer(torch.optim.Optimizer):
                     steps.append(step)
                     rules.append(options.rule)
                 index += 1
-        return list(zip(params, states, with_totals(_apart(steps), rules), strict=True))
+        return list(zip(params, states, with_totals(apart(steps, addresses_of, tensor_span), rules), strict=True))
 
     def _planned_step(
         self, param: Tensor, grad: Tensor, options: GroupOptions, index: int, name: str
@@ -305,36 +301,42 @@ class Optimizer(torch.optim.Optimizer):
         """Check the step of one parameter, and return its state, new if there is none, and the step."""
         require_own_shape(param, name, "the shape that a rule needs")
         rule = options.rule.for_shape(tuple(param.shape))
-        local, local_grad, shard = param, grad, None
-        if any_dtensors([param, grad]):
-            if not rule.is_elementwise:
-                raise TypeError(
-                    f"{name} is a DTensor, and the rule {type(rule).__name__} is not elementwise; "
-                    "DTensors need an elementwise rule"
-                )
-            from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
-
-            (local,), (local_grad,), shards = local_shards([param], [grad], lambda _: name)
-            shard = shards.get(0)
-            if shard is not None and shard.reduce is not None:
-                local_grad = shard.reduce()
+        local, local_grad, shard = _local_of(rule, param, grad, name)
         require_in_place(local, local_grad, name)
         rule.checked_compute_dtype(local, local_grad, (name, f"the gradient of {name}"))
         state = self.state[param] if self.state.get(param) else new_state(rule, param)
-        arrays = arrays_of(rule, param, {key: local_tensor(leaf) for key, leaf in state.items() if key != "step"})
+        arrays = local_arrays(rule, param, state)
         at = options.at(state["step"] + 1, index, param, rule)
-        noise: NoiseAt | None = None
-        if options.bf16_sr:
-            noise = partial(_noise_of if shard is None else shard.noise_words, at.key, local)
+        noise = _noise_at(at.key, local, shard) if options.bf16_sr else None
         step = Step(rule, local.detach(), local_grad.detach(), arrays, at, options.application(rule), noise)
         return dict(state), step
+
+    def _with_hessian(
+        self, param: Tensor, hessian: Tensor, options: GroupOptions, index: int, name: str
+    ) -> dict[str, Any]:
+        """Return the state of one parameter after an estimate."""
+        floating_dtype(hessian, "hessian")
+        rule = options.rule.for_shape(tuple(param.shape))
+        local, estimate, shard = _local_of(rule, param, hessian, name, "Hessian")
+        state = self.state[param] if self.state.get(param) else new_state(rule, param)
+        words = _noise_at(NoiseKey(int(options.sr_seed), state["step"], index), local, shard)
+
+        def noise(number_of_state: int, x: Any) -> Any:
+            return words((number_of_state + 1) * STATE_NOISE, 0, x.numel()).reshape(x.shape)
+
+        arrays = local_arrays(rule, param, state)
+        new = rule.with_hessian(estimate, arrays, noise if options.bf16_sr else None)
+        return state_of(rule, param, state["step"], new)
 
     def _evaluation_param(self, group: Mapping[str, Any], param: Tensor) -> Tensor:
         rule, state = group["rule"].for_shape(tuple(param.shape)), self.state.get(param)
         if not state:
             return param
-        evaluated: Tensor = rule.evaluation_param(param, arrays_of(rule, param, state))
-        return evaluated
+        local = local_tensor(param)
+        evaluated: Tensor = rule.evaluated(local, local_arrays(rule, param, state))
+        if evaluated is local:
+            return param
+        return as_dtensor(evaluated, param) if is_dtensor(param) else evaluated
 
 
 _apply_not_traced: Final = not_traced(Optimizer._apply)  # a compiler would make constants of the numbers of a step
@@ -347,19 +349,27 @@ class _Held:
         self.value = value
 
 
+def _local_of(
+    rule: Rule, param: Tensor, grad: Tensor, name: str, kind: str = "gradient"
+) -> tuple[Tensor, Tensor, "Shard | None"]:
+    """Return the local tensors of a parameter and of its gradient, which is reduced, and the shard of a DTensor."""
+    if not any_dtensors([param, grad]):
+        return param, grad, None
+    if not rule.is_elementwise:
+        raise TypeError(
+            f"{name} is a DTensor, and the rule {type(rule).__name__} is not elementwise; "
+            "DTensors need an elementwise rule"
+        )
+    from rose_torch.distributed.shards import local_shards  # noqa: PLC0415  (it is slow to load)
+
+    (local,), (local_grad,), shards = local_shards([param], [grad], lambda _: name, kind)
+    shard = shards.get(0)
+    return local, local_grad if shard is None or shard.reduce is None else shard.reduce(), shard
+
+
+def _noise_at(key: NoiseKey, local: Tensor, shard: "Shard | None") -> NoiseAt:
+    return partial(_noise_of if shard is None else shard.noise_words, key, local)
+
+
 def _noise_of(key: NoiseKey, param: Tensor, first: int, start: int, stop: int) -> Any:
     return noise_in_range(key, first + start, first + stop, like=param)
-
-
-def _apart(steps: list[Step]) -> list[Step]:
-    """Return the steps with copies of the gradients that share memory with a parameter."""
-    params, grads = [step.param for step in steps], [step.grad for step in steps]
-    overlap = shared_memory(addresses_of(params), _spans(params), addresses_of(grads), _spans(grads))  # type: ignore[arg-type]
-    for position in overlap.grads:
-        steps[position] = steps[position]._replace(grad=grads[position].clone())  # type: ignore[attr-defined]
-    return steps
-
-
-def _spans(tensors: Sequence[Any]) -> np.ndarray:
-    spans = [span_of(x.shape, [stride * x.itemsize for stride in x.stride()], x.itemsize) for x in tensors]
-    return np.reshape(np.asarray(spans, np.int64), (-1, 2))

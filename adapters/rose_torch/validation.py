@@ -15,7 +15,16 @@ from rose_core.update import checked_compute_dtype
 from rose_kernels import Kernel, Kind, layout_of
 from rose_plan import CheckedRow, Properties, has_repeated_elements, span_of
 
-__all__ = ["PLAIN_TYPES", "as_numpy", "check", "is_plain", "properties_of", "require_in_place", "require_own_shape"]
+__all__ = [
+    "PLAIN_TYPES",
+    "as_numpy",
+    "check",
+    "is_plain",
+    "properties_of",
+    "require_in_place",
+    "require_own_shape",
+    "tensor_span",
+]
 
 _DTYPE_NAMES: Final = {
     torch.float64: "float64",
@@ -99,7 +108,7 @@ def check(
     kernel = None
     if fused and is_plain(param) and is_plain(grad):
         kernel = _kernel_of(param, grad, options, compute, stochastic=stochastic)
-    return CheckedRow(compute, stochastic, kernel, _span_of(param), _span_of(grad))
+    return CheckedRow(compute, stochastic, kernel, tensor_span(param), tensor_span(grad))
 
 
 def _same_device(one: torch.device, other: torch.device) -> bool:
@@ -108,7 +117,8 @@ def _same_device(one: torch.device, other: torch.device) -> bool:
     return one.type == other.type and len(indices) < 2
 
 
-def _span_of(tensor: Tensor) -> tuple[int, int]:
+def tensor_span(tensor: Tensor) -> tuple[int, int]:
+    """Return the span of a tensor in memory, as `rose_plan.span_of` does."""
     return span_of(tensor.shape, [stride * tensor.itemsize for stride in tensor.stride()], tensor.itemsize)
 
 

@@ -4,12 +4,31 @@ NOTE: [moving averages] An average is ``beta * average + (1 - beta) * x``, with 
 ``torch.lerp``, which other implementations call, rounds differently.
 """
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from rose_core.namespace import array_namespace, as_float64, convert, dtype_name, square_roots
 from rose_core.summation import reproducible_sum
 
-__all__ = ["at_least", "at_most", "divide", "l2", "mean_of", "moving_average", "rms", "root", "sign", "sum_of"]
+__all__ = [
+    "Total",
+    "at_least",
+    "at_most",
+    "divide",
+    "exponential",
+    "factor_within",
+    "l2",
+    "mean_of",
+    "moving_average",
+    "rms",
+    "root",
+    "shrunk",
+    "sign",
+    "squares_of",
+    "sum_of",
+    "total_of",
+]
 
 
 def moving_average(average: Any, x: Any, beta: Any) -> Any:
@@ -54,24 +73,78 @@ def sum_of(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
 def mean_of(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     """Return the reproducible mean in the dtype of `x`."""
     total = sum_of(x, axis, keepdims=keepdims)
-    return divide(total, float(_size(x) // max(1, _size(total))))
+    return divide(total, float(math.prod(x.shape) // max(1, math.prod(total.shape))))
 
 
-def l2(x: Any) -> Any:
-    """Return the l2 norm of all elements, an array of rank 0."""
-    return root(sum_of(x * x))
+class Total(NamedTuple):
+    """The sum of the squares of ``scale`` times some values, and the number of values.
+
+    Arrays in float64. The scale is a power of two, so that no square of a large value overflows, nor underflows one of
+    a small value.
+    """
+
+    sum_of_squares: Any
+    size: int
+    scale: Any = 1.0
+
+    @property
+    def l2(self) -> Any:
+        """The l2 norm of the values."""
+        return root(self.sum_of_squares) / self.scale
+
+    @property
+    def rms(self) -> Any:
+        """The root of the mean square of the values."""
+        return root(divide(self.sum_of_squares, float(self.size))) / self.scale
 
 
-def rms(x: Any) -> Any:
-    """Return the root of the mean square of all elements, an array of rank 0."""
-    return root(mean_of(x * x))
+def squares_of(x: Any, axis: Any = None) -> Total:
+    """Return the sum of the squares of all elements at rank 0, or along axes, which keep the length 1."""
+    wide, scale = as_float64(x), 1.0
+    if dtype_name(x) == "float64" and 0 not in x.shape:  # the square of a float32 is a float64
+        scale = _scale_of_squares(x, axis)
+        wide = wide * scale
+    total = sum_of(wide * wide, axis, keepdims=axis is not None)
+    return Total(total, math.prod(x.shape) // max(1, math.prod(total.shape)), scale)
 
 
-def _size(x: Any) -> int:
-    size = 1
-    for length in x.shape:
-        size *= length
-    return size
+def total_of(parts: Sequence[Total]) -> Total:
+    """Return the sum of several sums, which are arrays of rank 0."""
+    xp = array_namespace(parts[0].sum_of_squares)
+    sums = xp.stack([part.sum_of_squares for part in parts])
+    scales = xp.stack([part.scale * xp.ones_like(part.sum_of_squares) for part in parts])
+    scale = xp.min(scales)  # that of the largest values
+    ratios = scale / scales
+    return Total(sum_of(sums * ratios * ratios), sum(part.size for part in parts), scale)
+
+
+def l2(x: Any, axis: Any = None) -> Any:
+    """Return the l2 norm in the dtype of `x`: of all elements at rank 0, or along axes, which keep the length 1."""
+    return convert(squares_of(x, axis).l2, dtype_name(x))  # type: ignore[arg-type]
+
+
+def rms(x: Any, axis: Any = None) -> Any:
+    """Return the root of the mean square, in the dtype and the shape of `l2`."""
+    return convert(squares_of(x, axis).rms, dtype_name(x))  # type: ignore[arg-type]
+
+
+def _scale_of_squares(x: Any, axis: Any) -> Any:
+    """Return the power of two that keeps the square of the largest finite magnitude from over- and underflowing."""
+    xp = array_namespace(x)
+    largest = xp.max(xp.where(xp.isfinite(x), xp.abs(x), 0.0), axis=axis, keepdims=axis is not None)
+    one = xp.ones_like(largest)
+    return xp.where(largest > 2.0**400, 2.0**-600 * one, xp.where(largest < 2.0**-400, 2.0**600 * one, one))
+
+
+def factor_within(norm: Any, limit: float) -> Any:
+    """Return the factor that scales a norm down to a limit: 1 if it is not larger, or NaN."""
+    xp, is_larger = array_namespace(norm), norm > limit
+    return xp.where(is_larger, xp.full_like(norm, limit) / xp.where(is_larger, norm, 1.0), 1.0)
+
+
+def shrunk(x: Any, norm: Any, limit: float) -> Any:
+    """Return an array with a norm, scaled so that the norm is within a limit."""
+    return x * convert(factor_within(norm, limit), dtype_name(x))  # type: ignore[arg-type]
 
 
 def exponential(x: Any) -> Any:

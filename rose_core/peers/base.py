@@ -21,11 +21,13 @@ from rose_core.namespace import (
     full,
     has_float64,
     quiet,
+    require_array,
     require_like,
 )
 from rose_core.noise import NoiseKey, noise_in_range
+from rose_core.peers.arithmetic import Total
 from rose_core.peers.options import check_options, choice
-from rose_core.peers.states import leaves, map_leaves, rebuilt
+from rose_core.peers.states import leaf_names, leaves, map_leaves, rebuilt
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
 
 __all__ = ["STATE_NOISE", "At", "Rule", "StateNoise", "Total", "round_states", "state_noise", "widen_states"]
@@ -49,7 +51,7 @@ class At(NamedTuple):
     compute : the compute dtype, "fp64" or "fp32".
     key : the key of the parameter's noise at this step.
     shape : the shape of the whole parameter. The arrays of an elementwise rule may be a part of it.
-    total : the sum of `Rule.summand` over all parameters, for rules that have one.
+    total : `Rule.summand` of all parameters together, for rules that have one.
     """
 
     step: int
@@ -57,18 +59,11 @@ class At(NamedTuple):
     compute: ComputeDtype
     key: NoiseKey
     shape: tuple[int, ...]
-    total: "Total | None" = None
+    total: Total | None = None
 
     def draw(self, count: int, like: Array, start: int = 0) -> Any:
         """Return random words in [0, 2**16), in int32. Two calls in one step take different starts, below 2**61."""
         return noise_in_range(self.key, _DRAWN + start, _DRAWN + start + count, like=like)
-
-
-class Total(NamedTuple):
-    """A sum of squares, in an array of rank 0, and the number of squares."""
-
-    sum_of_squares: Any
-    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +100,12 @@ class Rule:
 
     @property
     def reads_total(self) -> bool:
-        """Whether the rule reads the sum over all parameters of `summand`."""
+        """Whether the rule reads a norm over all parameters: see `summand`."""
+        return False
+
+    @property
+    def has_own_step(self) -> bool:
+        """Whether a step is more than ``param * decay - lr * direction``: see `advance`."""
         return False
 
     def init(self, param: Array, /) -> Any:
@@ -165,8 +165,8 @@ class Rule:
         bf16_sr : bool
             Whether bfloat16 states are rounded stochastically.
         total : Total or None
-            For rules that read a sum over all parameters, such as `SpikeGuard`: this sum. None sums over `param`
-            alone.
+            For rules that read a norm over all parameters, such as `SpikeGuard`: this norm. None: `param` is the only
+            one.
 
         Returns
         -------
@@ -182,14 +182,19 @@ class Rule:
         """
         rule = self.for_shape(tuple(param.shape))
         compute = rule.checked_compute_dtype(param, grad)
-        if not isinstance(state, tuple):
-            raise TypeError(f"state must be the named tuple that init returns, got {type(state).__name__}")
+        rule.check_state(state, param)
         number = unsigned("step", step, bits=32)
         if number == 0:
             raise ValueError("step must be an integer >= 1, got 0")
         key = NoiseKey(unsigned("seed", seed, bits=64), number - 1, unsigned("index", index, bits=32))
-        at = At(number, real_number("lr", lr, "a finite number"), compute, key, tuple(param.shape), total)
+        rate = real_number("lr", lr, "a finite number")
+        if not math.isfinite(rate):
+            raise ValueError(f"lr must be a finite number, got {lr!r}")
+        at = At(number, rate, compute, key, tuple(param.shape), total)
         g, x = (to_compute(array, compute) for array in detached(grad, param))
+        # A rule may return these arrays, and the caller may overwrite the originals.
+        copied = partial(array_namespace(param).asarray, copy=True)
+        g, state = copied(g), map_leaves(copied, state)
         if 0 in param.shape and not rule.is_elementwise:
             return array_namespace(x).zeros_like(x), state
         wide = widen_states(state, compute)
@@ -209,9 +214,26 @@ class Rule:
         self.check_param(param, names[0])
         return resolve_compute_dtype(self.compute_dtype, param, dtype, stochastic=False)
 
+    def check_state(self, state: Any, param: Array) -> None:
+        """Raise unless a state has the structure, the shapes and the dtypes of the one that `init_state` returns."""
+        expected = self.init_state(param)
+        if not isinstance(state, type(expected)) or leaf_names(state) != leaf_names(expected):
+            raise TypeError(
+                f"state must be the named tuple that init returns, {type(expected).__name__} of "
+                f"{leaf_names(expected)}, got {type(state).__name__}"
+            )
+        for name, leaf, like in zip(leaf_names(state), leaves(state), leaves(expected), strict=True):
+            if (leaf is None) != (like is None):
+                raise TypeError(f"state.{name} must be {'None' if like is None else 'an array'}, got {leaf!r}")
+            if leaf is not None:
+                require_array(leaf, f"state.{name}")
+                require_like(like, leaf, ("the state that init returns", f"state.{name}"))
+                if dtype_name(leaf) != dtype_name(like):
+                    raise TypeError(f"state.{name} has dtype {dtype_name(leaf)}; allowed is {dtype_name(like)}")
+
     @quiet
-    def evaluation_param(self, param: Array, state: Any, /) -> Any:  # noqa: ARG002
-        """Return the parameter to evaluate the model with. Only schedule-free rules have another one.
+    def evaluation_param(self, param: Array, state: Any, /) -> Any:
+        """Return the parameter to evaluate the model with: `param` itself, but another one for `ScheduleFree`.
 
         Parameters
         ----------
@@ -220,21 +242,45 @@ class Rule:
         state : named tuple of arrays
             Its state.
         """
-        return param
+        return self.for_shape(tuple(param.shape)).evaluated(param, state)
 
+    @quiet
     def update_hessian(
         self,
-        hessian: Array,  # noqa: ARG002
-        state: Any,  # noqa: ARG002
+        hessian: Array,
+        state: Any,
         /,
         *,
-        step: int = 0,  # noqa: ARG002
-        seed: int = 0,  # noqa: ARG002
-        index: int = 0,  # noqa: ARG002
-        bf16_sr: bool = True,  # noqa: ARG002
+        step: int = 0,
+        seed: int = 0,
+        index: int = 0,
+        bf16_sr: bool = True,
     ) -> Any:
-        """Return the state after an estimate of the Hessian's diagonal. Only `SophiaH` takes one."""
-        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
+        """Return the state after one more estimate of the Hessian's diagonal. Only `SophiaH` takes one.
+
+        Parameters
+        ----------
+        hessian : array, the shape of the parameter
+            The estimate.
+        state : named tuple of arrays
+            The state, which is not changed.
+        step : int
+            The number of steps before, in [0, 2**32).
+        seed, index, bf16_sr
+            As in `update`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not allowed; the message names it.
+        """
+        floating_dtype(hessian, "hessian")
+        key = NoiseKey(
+            unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
+        )
+        noise = partial(state_noise, key) if bf16_sr else None
+        state = map_leaves(partial(array_namespace(hessian).asarray, copy=True), state)
+        return self.for_shape(tuple(hessian.shape)).with_hessian(hessian, state, noise)
 
     # A rule defines or overrides the methods below.
 
@@ -254,17 +300,25 @@ class Rule:
         raise NotImplementedError
 
     def summand(self, g: Any, state: Any, x: Any, at: At) -> Total | None:  # noqa: ARG002
-        """Return the part of this parameter in `At.total`, None if the rule reads no sum over all parameters."""
+        """Return the part of this parameter in `At.total`, None if the rule reads no norm over all parameters."""
         return None
 
     def advance(self, g: Any, state: Any, x: Any, at: At, decay: float) -> tuple[Any, Any]:
         """Return the parameter after the step and the new state. The parameter shrinks by the factor `decay`.
 
-        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule whose step is no multiple
-        of the learning rate overrides this method.
+        The rule reads the parameter before that, as in torch's Adafactor and in optax. A rule that `has_own_step`
+        overrides this method.
         """
         direction, state = self.compute(g, state, x, at)
         return x * decay - at.lr * direction, state
+
+    def evaluated(self, param: Array, state: Any) -> Any:  # noqa: ARG002
+        """Return the parameter to evaluate the model with."""
+        return param
+
+    def with_hessian(self, hessian: Array, state: Any, noise: StateNoise | None) -> Any:  # noqa: ARG002
+        """Return the state after an estimate of the Hessian's diagonal."""
+        raise TypeError(f"{type(self).__name__} takes no Hessian; SophiaH does")
 
     def zeros(self, param: Array, shape: tuple[int, ...] | None = None) -> Any:
         """Return an array of zeros in the dtype of the state, of the shape of the parameter or of another one."""

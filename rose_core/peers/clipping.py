@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rose_core.hyperparameters import real_number
-from rose_core.namespace import array_namespace, as_float64, convert, detached, floating_dtype, quiet, square_root
-from rose_core.summation import reproducible_sum
+from rose_core.namespace import array_namespace, as_float64, convert, detached, floating_dtype, quiet
+from rose_core.peers.arithmetic import factor_within, squares_of, total_of
 
 __all__ = ["global_grad_clip_scale", "l2_norm"]
 
@@ -36,8 +36,17 @@ def l2_norm(arrays: Any, /) -> Any:
     >>> float(l2_norm([np.asarray([3.0, float("nan")]), np.asarray([[4.0]])]))
     5.0
     """
-    total = _sum_of_squares(arrays)
-    return array_namespace(total).asarray(square_root(total))
+    parts = []
+    for name, array in _named(arrays):
+        floating_dtype(array, name)
+        (x,) = detached(array)
+        x = as_float64(convert(x, "float32") if str(x.dtype).endswith("float16") else x)
+        xp = array_namespace(x)
+        parts.append(squares_of(xp.where(xp.isfinite(x), x, 0.0)))
+    if not parts:
+        raise ValueError("there must be at least one array, got none")
+    norm = total_of(parts).l2
+    return array_namespace(norm).asarray(norm)
 
 
 @quiet
@@ -74,25 +83,8 @@ def global_grad_clip_scale(grads: Any, /, max_norm: float) -> Any:
     limit = real_number("max_norm", max_norm, "a number >= 0")
     if not limit >= 0.0:
         raise ValueError(f"max_norm must be a number >= 0, got {max_norm!r}")
-    total = _sum_of_squares(grads)
-    xp, is_large = array_namespace(total), total > limit * limit
-    norm = xp.where(is_large, square_root(total), 1.0)
-    return xp.asarray(xp.where(is_large, xp.full_like(norm, limit) / norm, 1.0))
-
-
-def _sum_of_squares(arrays: Any) -> Any:
-    """Return the sum of the squares of all finite elements in float64, an array of rank 0."""
-    sums = []
-    for name, array in _named(arrays):
-        floating_dtype(array, name)
-        (x,) = detached(array)
-        x = as_float64(convert(x, "float32") if str(x.dtype).endswith("float16") else x)
-        xp = array_namespace(x)
-        x = xp.where(xp.isfinite(x), x, 0.0)
-        sums.append(reproducible_sum(x * x, axis=None))
-    if not sums:
-        raise ValueError("there must be at least one array, got none")
-    return reproducible_sum(array_namespace(sums[0]).stack(sums), axis=0)
+    norm = l2_norm(grads)
+    return array_namespace(norm).asarray(factor_within(norm, limit))
 
 
 def _named(arrays: Any) -> list[tuple[str, Any]]:

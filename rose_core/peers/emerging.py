@@ -4,8 +4,10 @@ Each returns the update, and the new states beside it. The originals overwrite t
 only. The update is in the operation dtype, float64, and the states keep their dtype; bfloat16 is rounded to nearest.
 """
 
+from dataclasses import replace
 from typing import Any
 
+from rose_core.namespace import dtype_name
 from rose_core.peers.base import Rule
 from rose_core.peers.elementwise.adam import Adam, AdamState
 from rose_core.peers.elementwise.ademamix import AdEMAMix, AdEMAMixState, SimplifiedAdEMAMix
@@ -222,5 +224,6 @@ def calculate_signum_update(
 
 def _updated(rule: Rule, grad: Any, state: Any, step: int) -> tuple[Any, ...]:
     """Return the update and the new states of a rule that does not read the parameter."""
+    rule = replace(rule, state_dtype=dtype_name(state[0]))
     update, new = rule.update(grad, state, grad, step=step, bf16_sr=False)
     return (update, *new)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 import rose_numpy
 import rose_torch
-from rose_core import update
+from rose_core import peers, update
 from tests.adapters.models import normal, parameter
 from tests.bits import assert_same_bits
 
@@ -85,6 +85,29 @@ def test_a_step_of_torch(case: Case, fused: bool, request: pytest.FixtureRequest
     rose_torch.Rose([param], lr=case.lr, weight_decay=0.5, fused=fused).step()
     torch.set_flush_denormal(False)
     assert_same_bits(param, expected, backend="rose_torch")
+    torch.set_flush_denormal(True)
+
+
+@pytest.mark.parametrize("library", [rose_numpy, rose_torch])
+def test_a_hessian_and_an_average_of_a_rule(library: Any, request: pytest.FixtureRequest) -> None:
+    """All results are subnormal in float64."""
+    tiny = normal(0, (400, 300), "float64") * 2.0**-1060
+    of_library = np.copy if library is rose_numpy else parameter
+    sophia = library.Optimizer([of_library(tiny)], peers.SophiaH(betas=(0.0, 0.5)), lr=0.25)
+    free = library.Optimizer([param := of_library(tiny)], peers.ScheduleFree(peers.SGD()), lr=0.25)
+    if library is rose_numpy:
+        free.step([tiny])
+    else:
+        param.grad = torch.from_numpy(tiny)
+        free.step()
+    (expected,) = free.evaluation_params() if library is rose_numpy else free.evaluation_params()[0]
+    hessian = of_library(tiny)
+    request.getfixturevalue("_flushing")
+    sophia.update_hessian([hessian])
+    (evaluated,) = free.evaluation_params() if library is rose_numpy else free.evaluation_params()[0]
+    torch.set_flush_denormal(False)
+    assert_same_bits(sophia.state_dict()["state"][0]["hessian"], 0.0 + 0.5 * tiny)
+    assert_same_bits(evaluated, expected)
     torch.set_flush_denormal(True)
 
 

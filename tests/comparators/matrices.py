@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.comparators.comparing import comparator
+from tests.peers.agreement import MATRICES
 from tests.peers.trajectories import Data
 from tests.tally import record_difference
 
@@ -22,7 +24,7 @@ def relative_difference(actual: np.ndarray, expected: np.ndarray, data: Data) ->
     return float(np.max(np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64))) / change)
 
 
-def assert_close(actual: np.ndarray, expected: np.ndarray, data: Data, pair: str, limit: float = 1e-9) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, data: Data, pair: str, limit: float = MATRICES) -> None:
     """Raise unless the relative difference is below the limit. The report has the largest of each pair."""
     difference = relative_difference(actual, expected, data)
     record_difference(pair, difference)
@@ -46,9 +48,8 @@ def rollfast_module(monkeypatch: pytest.MonkeyPatch, name: str, *, wide: bool = 
 
     Its arithmetic is in `jax.numpy.float32`, which is float64 here.
     """
-    jax = pytest.importorskip("jax", reason="jax is not installed")
-    utils = pytest.importorskip("rollfast.utils", reason="rollfast is not installed")
-    module = pytest.importorskip(f"rollfast.optim.{name}", reason="rollfast is not installed")
+    jax, utils = comparator("jax"), comparator("rollfast.utils")
+    module: ModuleType = comparator(f"rollfast.optim.{name}")
     jax.config.update("jax_enable_x64", True)
     if wide:
         wider = ModuleType("wider")

@@ -8,13 +8,9 @@ import pytest
 import torch
 
 from rose_core.peers import emerging
-from tests.comparators.comparing import assert_close, grads
+from tests.comparators.comparing import assert_close, comparator, grads
 
-originals = pytest.importorskip(
-    "emerging_optimizers.scalar_optimizers.update_functions",
-    reason="emerging_optimizers is not installed, which needs Python 3.12",
-    exc_type=ImportError,
-)
+originals = comparator("emerging_optimizers.scalar_optimizers.update_functions")
 
 ADAM = {"betas": (0.8, 0.95), "eps": 1e-3}
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {

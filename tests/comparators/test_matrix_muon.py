@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rose_core.peers import Muon
+from tests.comparators.comparing import comparator
 from tests.comparators.matrices import assert_close, relative_difference, torch_trajectory
 from tests.peers.trajectories import data_of, trajectory
-
-torch = pytest.importorskip("torch", reason="torch is not installed")
 
 LR = 0.02
 SHAPES = [(6, 4), (4, 6), (5, 5)]
@@ -37,7 +37,7 @@ def test_torch_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], nes
 
 @pytest.mark.parametrize("shape", [*SHAPES, (4, 3, 2, 2)])
 def test_pytorch_optimizer_muon(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
-    others = pytest.importorskip("pytorch_optimizer", reason="pytorch_optimizer is not installed")
+    others = comparator("pytorch_optimizer")
     from pytorch_optimizer.optimizer.muon import base
 
     data = data_of(shape, "float64")

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rose_core.peers import SOAP
+from tests.comparators.comparing import comparator
 from tests.comparators.matrices import assert_close, torch_trajectory
 from tests.peers.trajectories import data_of, trajectory
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-soap = pytest.importorskip("pytorch_optimizer.optimizer.soap", reason="pytorch_optimizer is not installed")
+soap = comparator("pytorch_optimizer.optimizer.soap")
 
 LR = 0.02
 OPTIONS: dict[str, dict[str, Any]] = {

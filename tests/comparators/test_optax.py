@@ -8,11 +8,12 @@ import pytest
 
 from rose_core import peers
 from rose_core.peers import Rule
-from tests.comparators.comparing import DECAY, LR, assert_close, grads, param, run
+from tests.comparators.comparing import DECAY, LR, assert_close, comparator, grads, param, run
+from tests.peers.agreement import FLOAT64, OPTAX_ADAFACTOR
 from tests.peers.trajectories import data_of, trajectory
 
-jax = pytest.importorskip("jax", reason="jax is not installed")
-optax = pytest.importorskip("optax", reason="optax is not installed")
+jax = comparator("jax")
+optax = comparator("optax")
 
 
 @pytest.fixture(autouse=True)
@@ -59,15 +60,14 @@ CASES: dict[str, tuple[Rule, Callable[[], Any], float]] = {
 }
 
 
-# optax computes the decay rate of Adafactor in float32.
-LIMITS = {"Adafactor": 1e-7}
+LIMITS = {"Adafactor": OPTAX_ADAFACTOR}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_20_steps_agree(name: str) -> None:
     rule, make, decay = CASES[name]
     ours, theirs = run(rule, decay=decay), run_optax(make())[0]
-    assert_close(ours, theirs, f"{name.partition(',')[0]}, optax", LIMITS.get(name, 1e-12))
+    assert_close(ours, theirs, f"{name.partition(',')[0]}, optax", LIMITS.get(name, FLOAT64))
 
 
 @pytest.mark.parametrize("beta", [0.9, 0.5])

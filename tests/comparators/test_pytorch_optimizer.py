@@ -10,9 +10,9 @@ import torch
 
 from rose_core import peers
 from rose_core.peers import Rule
-from tests.comparators.comparing import DECAY, LR, assert_close, grads, param, run
+from tests.comparators.comparing import DECAY, LR, assert_close, comparator, grads, param, run
 
-others = pytest.importorskip("pytorch_optimizer", reason="pytorch_optimizer is not installed")
+others = comparator("pytorch_optimizer")
 
 
 @pytest.fixture(autouse=True)

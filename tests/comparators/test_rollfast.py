@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from rose_core import peers
-from tests.comparators.comparing import DECAY, LR, assert_close, grads, param, run
+from tests.comparators.comparing import DECAY, LR, assert_close, comparator, grads, param, run
+from tests.peers.agreement import FLOAT32
 from tests.peers.trajectories import data_of, trajectory
 
-jax = pytest.importorskip("jax", reason="jax is not installed")
-optax = pytest.importorskip("optax", reason="optax is not installed")
-rollfast = pytest.importorskip("rollfast", reason="rollfast is not installed")
-
-FLOAT32 = 2e-6  # 20 steps in float32
+jax = comparator("jax")
+optax = comparator("optax")
+rollfast = comparator("rollfast")
 
 
 def run_rollfast(transformation: Any) -> tuple[np.ndarray, Any]:

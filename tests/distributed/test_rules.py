@@ -21,6 +21,7 @@ RULES = {
     "NAdamW": peers.NAdamW(momentum_decay=4e-3),
     "Signum": peers.Signum(use_shape_scaling=True),
     "ScheduleFree": peers.ScheduleFree(peers.SGD()),
+    "SophiaH": peers.SophiaH(state_dtype="bfloat16"),
 }
 SHAPES = [(13, 11), (5, 6), (1, 300), (300, 1)]
 STEPS = 3
@@ -40,13 +41,17 @@ def compare(_: int, size: int) -> dict[str, tuple[int, int]]:
                     for param, part in zip(whole, sharded, strict=True):
                         param.grad = as_tensor(fill("normal", rng, tuple(param.shape), dtype))
                         part.grad = shard(param.grad, layout)
-                    for optimizer in optimizers:
+                    for optimizer, params in zip(optimizers, (whole, sharded), strict=True):
+                        if name == "SophiaH":
+                            optimizer.update_hessian([param.grad for param in params])
                         optimizer.step()
                     optimizers[1].load_state_dict(optimizers[1].state_dict())
                 elements, differences = tally.get(name, (0, 0))
-                for param, part in zip(whole, sharded, strict=True):
+                evaluated = [optimizer.evaluation_params()[0] for optimizer in optimizers]
+                for param, part, *both in zip(whole, sharded, *evaluated, strict=True):
                     states = [optimizer.state[x] for optimizer, x in zip(optimizers, (param, part), strict=True)]
-                    pairs = [(param.detach(), part), *((states[0][key], states[1][key]) for key in states[0])]
+                    pairs = [(param.detach(), part), (both[0].detach(), both[1])]
+                    pairs += [(states[0][key], states[1][key]) for key in states[0]]
                     for expected, actual in pairs:
                         if isinstance(expected, torch.Tensor):
                             is_whole = expected.shape != param.shape  # a number of the state
@@ -99,16 +104,21 @@ def test_a_rule_that_is_not_elementwise_is_refused_by_name(two: World) -> None:
 
 
 def partial_gradient(_: int) -> Any:
-    """Take a step with a gradient that backward left Partial."""
+    """Take a step with a gradient and a Hessian that backward left Partial."""
     from torch.distributed.tensor import DTensor, Partial
 
     layout = LAYOUTS[2]["2: rows"]
     param = nn.Parameter(shard(torch.ones(4, 3), layout))
     param.grad = DTensor.from_local(torch.ones(4, 3), param.device_mesh, [Partial()], run_check=False)
     Optimizer([param], peers.SGD(), lr=0.25, weight_decay=0.0).step()
-    return param.detach()._local_tensor.numpy()
+    sophia = Optimizer([param], peers.SophiaH(betas=(0.9, 0.5)), lr=0.25)
+    sophia.update_hessian([param.grad])
+    with pytest.raises(TypeError, match="parameter 0 of group 0 is a DTensor and its Hessian a Tensor"):
+        sophia.update_hessian([torch.ones(4, 3)])
+    return param.detach()._local_tensor.numpy(), sophia.state[param]["hessian"]._local_tensor.numpy()
 
 
-def test_a_partial_gradient_is_reduced(two: World) -> None:
-    for local in two.run(partial_gradient):
+def test_a_partial_gradient_or_hessian_is_reduced(two: World) -> None:
+    for local, hessian in two.run(partial_gradient):
         assert_same_bits(local, np.full((2, 3), 0.5, np.float32))
+        assert_same_bits(hessian, np.ones((2, 3), np.float32))

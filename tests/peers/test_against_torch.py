@@ -1,7 +1,9 @@
 """The rules against those of torch.optim, which others wrote: float64, 20 steps, differences in the last digits."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from rose_core import peers
 from rose_core.peers import Rule
+from tests.peers.agreement import FLOAT64
 from tests.peers.trajectories import data_of, trajectory
 from tests.tally import record_difference
 
@@ -98,14 +101,26 @@ def test_20_steps_agree_with_torch(name: str, shape: tuple[int, ...]) -> None:
     actual = trajectory(rule, data_of(shape, "float64"), np.asarray, lr=LR, decay=decay)[0]
     difference = relative_difference(actual, steps_of_torch(make, shape))
     record_difference(f"{name.partition(',')[0]}, torch", difference)
-    assert difference < 1e-12
+    assert difference < FLOAT64
+
+
+def test_the_guide_names_torch_for_rules_with_its_defaults() -> None:
+    guide = (Path(peers.__file__).parent / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r"(\w+)`", " ".join(re.findall(r"^\| ([^|(]+)\(torch\b", guide, re.MULTILINE)))
+    assert {"SGD", "Adam", "AdamW", "RMSprop"} <= set(names)
+    for name in names:
+        rule = getattr(peers, name)()
+        decay = 1.0 - LR * rule.default_weight_decay
+        actual = trajectory(rule, data_of((6, 5), "float64"), np.asarray, lr=LR, decay=decay)[0]
+        expected = steps_of_torch(lambda p, name=name: getattr(torch.optim, name)(p, LR), (6, 5))
+        assert relative_difference(actual, expected) < FLOAT64
 
 
 def test_adafactor_caps_the_learning_rate_as_torch_does() -> None:
     rule = peers.Adafactor(step_size="capped")
     actual = trajectory(rule, data_of((6, 5), "float64"), np.asarray, lr=0.5, decay=1.0)[0]
     expected = steps_of_torch(lambda p: torch.optim.Adafactor(p, 0.5, eps=(1e-30, 1e-3), weight_decay=0.0), (6, 5))
-    assert relative_difference(actual, expected) < 1e-12
+    assert relative_difference(actual, expected) < FLOAT64
     uncapped = trajectory(
         replace(rule, step_size="constant"), data_of((6, 5), "float64"), np.asarray, lr=0.5, decay=1.0
     )

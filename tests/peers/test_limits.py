@@ -303,9 +303,10 @@ def test_two_sums_over_all_parameters_are_refused() -> None:
 
 
 def test_a_wrapper_takes_the_default_decay_and_the_compute_dtype_of_its_rule() -> None:
-    rule = peers.ClipUpdates(peers.SpikeGuard(peers.SophiaH(compute_dtype="fp32")))
+    rule = peers.SpikeGuard(peers.ClipUpdates(peers.SophiaH(compute_dtype="fp32")))
     assert rule.default_weight_decay == 0.1
     assert rule.compute_dtype == "fp32"
+    assert eval(repr(rule), vars(peers)) == rule
     with pytest.raises(TypeError, match=r"rule must be a rule of rose_core\.peers"):
         peers.SpikeGuard("adam")
 

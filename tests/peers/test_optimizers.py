@@ -17,8 +17,8 @@ import rose_numpy
 import rose_torch
 from rose_core import peers
 from rose_core.noise import NoiseKey, noise_in_range
-from rose_core.peers import application
 from rose_core.peers.states import leaf_names, leaves
+from rose_plan import rule_steps
 from tests.backends import _torch as as_tensor
 from tests.bits import assert_same_bits, host
 from tests.peers.cases import RULES as OTHER_RULES
@@ -119,7 +119,7 @@ def test_steps_have_the_bits_of_the_pure_functions(
     library: Any, name: str, dtype: str, state_dtype: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An elementwise rule runs in chunks of 7 elements here."""
-    monkeypatch.setattr(application, "_CPU_ELEMENTS", 7)
+    monkeypatch.setattr(rule_steps, "elements_of_chunk", lambda _: 7)
     rule, data = with_options(RULES[name], state_dtype=state_dtype), data_of((6, 5), dtype, steps=5)
     expected, state = trajectory(rule, data, np.asarray, lr=LR, decay=1.0 - LR * DECAY)
     run = library({"w": data.param}, rule, weight_decay=DECAY)

@@ -10,9 +10,11 @@ import pytest
 from rose_core.namespace import quiet
 from rose_core.noise import NoiseKey
 from rose_core.peers.base import At, round_states, state_noise, widen_states
+from rose_core.peers.states import leaves
 from tests.bits import assert_same_bits, words
 from tests.peers.cases import ALIKE_ALONE, OVERRIDING, RULES, VARIANTS
-from tests.peers.trajectories import all_cases, assert_same_state, data_of, trajectory
+from tests.peers.matrix_cases import MATRIX_RULES
+from tests.peers.trajectories import all_cases, assert_same_state, data_of, trajectory, with_options
 
 CASES = all_cases()
 
@@ -78,6 +80,18 @@ WRONG: dict[str, tuple[str, Any]] = {
     "rectify_above must be one of 5, 4; got True": ("RAdam", {"rectify_above": True}),
     "scale_log2 must be an even integer in [0, 200], got 3": ("MAdam", {"scale_log2": 3}),
     "num_alpha_warmup_steps must be an integer >= 1, got 0": ("AdEMAMix", {"num_alpha_warmup_steps": 0}),
+    "betas[2] must be less than 1 - 1e-08 in a warmup of the half-life, got 0.99999999": (
+        "AdEMAMix",
+        {"betas": (0.9, 0.999, 1.0 - 1e-8), "num_beta_slow_warmup_steps": 10},
+    ),
+    "betas[0] must be less than 1 - 1e-08 in a warmup of the half-life, got 0.999999999": (
+        "SimplifiedAdEMAMix",
+        {"betas": (1.0 - 1e-9, 0.999), "num_beta_fast_warmup_steps": 10},
+    ),
+    "min_beta_fast must be less than 1 - 1e-08 in a warmup of the half-life, got 0.999999999": (
+        "SimplifiedAdEMAMix",
+        {"min_beta_fast": 1.0 - 1e-9, "num_beta_fast_warmup_steps": 10},
+    ),
     "nesterov=True needs momentum > 0 and dampening 0, got momentum=0.0 and dampening=0.0": (
         "SGD",
         {"momentum": 0.0, "nesterov": True},
@@ -99,13 +113,30 @@ def test_an_update_refuses_wrong_arguments_by_name() -> None:
     for arguments, options, message in (
         ((x, state, x), {"step": 0}, "step must be an integer >= 1, got 0"),
         ((x, state, x), {"step": 1.0}, "step must be an integer in [0, 2**32), got 1.0"),
-        ((x, [x, x], x), {"step": 1}, "state must be the named tuple that init returns, got list"),
+        (
+            (x, [x, x], x),
+            {"step": 1},
+            "state must be the named tuple that init returns, AdamState of ['exp_avg', 'exp_avg_sq'], got list",
+        ),
+        ((x, RULES["Lion"].init(x), x), {"step": 1}, "state must be the named tuple that init returns, AdamState of"),
+        (
+            (x, rule.init(np.ones(1)), x),
+            {"step": 1},
+            "state.exp_avg has shape (1,), the state that init returns has (2,)",
+        ),
+        ((x, state._replace(exp_avg_sq=None), x), {"step": 1}, "state.exp_avg_sq must be an array, got None"),
+        ((x, state._replace(exp_avg=[0.0, 0.0]), x), {"step": 1}, "state.exp_avg must be an array"),
+        (
+            (x, state._replace(exp_avg=np.zeros(2, np.float32)), x),
+            {"step": 1},
+            "state.exp_avg has dtype float32; allowed is float64",
+        ),
         ((np.ones(3), state, x), {"step": 1}, "grad has shape (3,), param has (2,); they must be equal"),
         ((x, state, np.ones(2, np.int32)), {"step": 1}, "param has dtype int32; allowed are float64"),
-        ((x, state, x), {"step": 1, "lr": float("inf")}, None),
+        ((x, state, x), {"step": 1, "lr": float("inf")}, "lr must be a finite number, got inf"),
+        ((x, state, x), {"step": 1, "lr": float("nan")}, "lr must be a finite number, got nan"),
+        ((x, state, x), {"step": 1, "seed": -1}, "seed must be an integer in [0, 2**64), got -1"),
     ):
-        if message is None:
-            continue
         with pytest.raises((TypeError, ValueError)) as error:
             rule.update(*arguments, **options)
         assert str(error.value).startswith(message)
@@ -121,3 +152,57 @@ def test_an_empty_parameter_stays_empty(name: str) -> None:
     x = np.zeros((0, 3), np.float32)
     direction, _ = RULES[name].update(x, RULES[name].init(x), x, step=1)
     assert direction.shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", CASES | MATRIX_RULES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_update_returns_no_memory_of_its_arguments(name: str, dtype: str) -> None:
+    rule = with_options((CASES | MATRIX_RULES)[name], compute_dtype="fp32" if dtype == "float32" else "fp64")
+    (grad, second), param = data_of((4, 3), dtype, steps=2).grads, np.ones((4, 3), dtype)
+    state = rule.init(param)
+    for step, g in enumerate((grad, second), 1):
+        given = [g, param, *leaves(state)]
+        direction, state = rule.update(g, state, param, step=step, lr=0.1)
+        returned = [direction, *leaves(state)]
+        assert not any(np.shares_memory(a, b) for a in given for b in returned if a is not None and b is not None)
+
+
+def test_an_update_of_a_hessian_returns_no_memory_of_its_arguments() -> None:
+    x, rule = np.ones((4, 3)), RULES["SophiaH"]
+    state = rule.init(x)
+    new = rule.update_hessian(x, state)
+    assert not any(np.shares_memory(a, b) for a in (x, *state) for b in new)
+
+
+def test_an_empty_update_returns_no_memory_of_its_arguments() -> None:
+    x = np.zeros((0, 3))
+    rule = RULES["LAMB"]
+    state = rule.init(x)
+    assert all(new is not old for new, old in zip(rule.update(x, state, x, step=1)[1], state, strict=True))
+
+
+@quiet
+@pytest.mark.parametrize("name", CASES | MATRIX_RULES)
+@pytest.mark.parametrize("compute", ["fp64", "fp32"])
+def test_zero_gradients_give_a_zero_direction(name: str, compute: str) -> None:
+    """LAMB has a decay in its direction."""
+    rule = with_options((CASES | MATRIX_RULES)[name], compute_dtype=compute, weight_decay=0.0)
+    param = np.ones((4, 3), np.float32)
+    state = rule.init(param)
+    for step in (1, 2):
+        direction, state = rule.update(np.zeros_like(param), state, param, step=step, lr=0.125)
+        assert not np.any(direction)
+        assert all(np.all(np.isfinite(leaf)) for leaf in leaves(state) if leaf is not None)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-13])
+@pytest.mark.parametrize("rows", [4, 2])
+def test_adafactor_scales_small_gradients_in_float32(scale: float, rows: int) -> None:
+    """The product of the means of two rows of zeros and columns of 1e-16 underflows in float32."""
+    grad = np.zeros((4, 3), np.float32)
+    grad[:rows] = np.asarray([[1, -2, 3], [2, 1, -1], [1, 1, 1], [2, 2, -2]])[:rows] * scale
+    param = np.ones((4, 3), np.float32)
+    rules = [replace(RULES["Adafactor"], compute_dtype=compute) for compute in ("fp32", "fp64")]
+    single, double = (rule.update(grad, rule.init(param), param, step=1)[0] for rule in rules)
+    np.testing.assert_allclose(single, double, rtol=1e-5)
+    assert np.all((single != 0.0) == (grad != 0.0))

@@ -1,7 +1,7 @@
 """Trajectories: several steps of a rule on one parameter, by pure functions."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,13 +30,10 @@ class Data(NamedTuple):
 
 
 def with_options(rule: Rule, **options: Any) -> Rule:
-    """Return the rule with other options, which the rules inside it get too if they have them."""
-    inner = {
-        name: with_options(value, **{key: x for key, x in options.items() if key in vars(value)})
-        for name, value in vars(rule).items()
-        if isinstance(value, Rule)
-    }
-    return replace(rule, **options, **inner)
+    """Return the rule with other options, which the rules inside it get too. Each takes those that it has."""
+    own = {field.name: options[field.name] for field in fields(rule) if field.init and field.name in options}
+    inner = {name: with_options(value, **options) for name, value in vars(rule).items() if isinstance(value, Rule)}
+    return replace(rule, **own, **inner)
 
 
 def all_cases() -> dict[str, Rule]:

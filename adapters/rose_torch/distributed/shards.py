@@ -79,22 +79,22 @@ class Shard(NamedTuple):
 
 
 def local_shards(
-    params: Sequence[Tensor], grads: Sequence[Tensor], name: Callable[[int], str]
+    params: Sequence[Tensor], grads: Sequence[Tensor], name: Callable[[int], str], kind: str = "gradient"
 ) -> tuple[list[Tensor], list[Tensor], dict[int, Shard]]:
     """Return the local tensors of parameters and their gradients, and the shards of DTensors by their position.
 
-    `name` returns the name of the parameter at a position.
+    `name` returns the name of the parameter at a position. `kind` tells errors what `grads` are.
     """
     local_params, local_grads, shards = list(params), list(grads), {}
     for position, (param, grad) in enumerate(zip(params, grads, strict=True)):
         if isinstance(param, DTensor) or isinstance(grad, DTensor):
-            local_params[position], local_grads[position], shard = _local_shard(param, grad, name(position))
+            local_params[position], local_grads[position], shard = _local_shard(param, grad, name(position), kind)
             if shard is not None:
                 shards[position] = shard
     return local_params, local_grads, shards
 
 
-def _local_shard(param: Tensor, grad: Tensor, name: str) -> tuple[Tensor, Tensor, Shard | None]:
+def _local_shard(param: Tensor, grad: Tensor, name: str, kind: str) -> tuple[Tensor, Tensor, Shard | None]:
     """Return the local tensors of a DTensor and its gradient, and their shard.
 
     The shard is None if the local tensors are complete. For a Partial gradient, which is reduced later, the local
@@ -102,7 +102,7 @@ def _local_shard(param: Tensor, grad: Tensor, name: str) -> tuple[Tensor, Tensor
     """
     if not isinstance(param, DTensor) or not isinstance(grad, DTensor):
         raise TypeError(
-            f"{name} is a {type(param).__name__} and its gradient a {type(grad).__name__}; "
+            f"{name} is a {type(param).__name__} and its {kind} a {type(grad).__name__}; "
             "allowed are two DTensors or two plain tensors"
         )
     mesh, placements = param.device_mesh, param.placements
@@ -111,9 +111,9 @@ def _local_shard(param: Tensor, grad: Tensor, name: str) -> tuple[Tensor, Tensor
             raise ValueError(f"{name} has the placement {placement!r}; allowed are Replicate and Shard")
     if grad.device_mesh != mesh or grad.shape != param.shape or not _agree(placements, grad.placements):
         raise ValueError(
-            f"the gradient of {name} has shape {tuple(grad.shape)} and placements {grad.placements} on "
+            f"the {kind} of {name} has shape {tuple(grad.shape)} and placements {grad.placements} on "
             f"{grad.device_mesh}, {name} has shape {tuple(param.shape)} and placements {placements} on {mesh}; "
-            "they must be equal, except that a gradient may be Partial"
+            f"they must be equal, except that a {kind} may be Partial"
         )
     local, local_grad, shape = _local(param), _local(grad), tuple(param.shape)
     coordinate = mesh.get_coordinate()

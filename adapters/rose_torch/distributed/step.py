@@ -12,10 +12,11 @@ from rose_core import rule
 from rose_core.chunks import chunks_of_slices
 from rose_core.namespace import as_float64, quiet
 from rose_core.summation import Extrema, Folds, extrema, fold_sigmas, fold_sums, mean_of_folds
-from rose_plan import Update, span_of
+from rose_plan import Update
 from rose_torch.distributed.collectives import Stages, all_reduce_extrema, all_reduce_folds, run_batched
 from rose_torch.distributed.shards import Shard
 from rose_torch.memory import addresses_of
+from rose_torch.validation import tensor_span
 
 if TYPE_CHECKING:
     from rose_torch.plan import TorchPlan
@@ -29,7 +30,7 @@ def with_reduced_gradients(plan: "TorchPlan", partial: Mapping[int, Shard]) -> "
     for position, shard in partial.items():
         assert shard.reduce is not None
         grads[position] = grad = shard.reduce()
-        spans[position] = span_of(grad.shape, [stride * grad.itemsize for stride in grad.stride()], grad.itemsize)
+        spans[position] = tensor_span(grad)
     addresses = None if plan.addresses is None else (plan.addresses[0], addresses_of(grads))
     shards = {position: shard for position, shard in plan.shards.items() if shard.within or shard.across}
     checked = replace(plan.checked, grad_spans=spans)

@@ -1,7 +1,7 @@
 """AdEMAMix and its simplified form, with the schedules of their decay rates."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rose_core.namespace import Array
 from rose_core.peers.arithmetic import divide, moving_average, root
@@ -11,6 +11,9 @@ from rose_core.peers.options import boolean, fraction, integer, number, optional
 from rose_core.peers.scalars import power, real_logarithm, real_power
 
 __all__ = ["AdEMAMix", "AdEMAMixState", "SimplifiedAdEMAMix", "half_life_warmup"]
+
+# Added to a decay rate before its half-life is computed, as in emerging_optimizers. The rate 0 has a half-life then.
+_MARGIN: Final = 1e-8
 
 
 class AdEMAMixState(NamedTuple):
@@ -64,6 +67,11 @@ class AdEMAMix(Rule):
     correct_bias: bool = boolean(True)
     num_beta_slow_warmup_steps: int | None = optional(integer(1, least=1))
     num_alpha_warmup_steps: int | None = optional(integer(1, least=1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_beta_slow_warmup_steps is not None:
+            _check_half_lives({"betas[0]": self.betas[0], "betas[2]": self.betas[2]})
 
     def init_state(self, param: Array) -> AdEMAMixState:
         return AdEMAMixState(self.zeros(param), self.zeros(param), self.zeros(param))
@@ -125,6 +133,11 @@ class SimplifiedAdEMAMix(Rule):
     num_beta_fast_warmup_steps: int | None = optional(integer(1, least=1))
     min_beta_fast: float = fraction(0.9)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_beta_fast_warmup_steps is not None:
+            _check_half_lives({"min_beta_fast": self.min_beta_fast, "betas[0]": self.betas[0]})
+
     def init_state(self, param: Array) -> AdamState:
         return AdamState(self.zeros(param), self.zeros(param))
 
@@ -150,4 +163,10 @@ def half_life_warmup(first: float, last: float, step: int, steps: int | None) ->
 
 
 def _half_life(beta: float) -> float:
-    return real_logarithm(0.5) / real_logarithm(beta + 1e-8) - 1.0
+    return real_logarithm(0.5) / real_logarithm(beta + _MARGIN) - 1.0
+
+
+def _check_half_lives(betas: dict[str, float]) -> None:
+    for name, beta in betas.items():
+        if beta + _MARGIN >= 1.0:
+            raise ValueError(f"{name} must be less than 1 - {_MARGIN} in a warmup of the half-life, got {beta!r}")

@@ -56,6 +56,10 @@ class LaProp(Rule):
     def is_elementwise(self) -> bool:
         return not self.frob_normalize
 
+    @property
+    def has_own_step(self) -> bool:
+        return self.frob_normalize
+
     def init_state(self, param: Array) -> AdamState:
         return AdamState(self.zeros(param), self.zeros(param))
 

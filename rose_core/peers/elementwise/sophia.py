@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, detached, floating_dtype, quiet, require_like
-from rose_core.noise import NoiseKey
+from rose_core.namespace import Array, detached, require_like
 from rose_core.peers.arithmetic import at_least, at_most, moving_average
-from rose_core.peers.base import At, Rule, round_states, state_noise
+from rose_core.peers.base import At, Rule, StateNoise, round_states
 from rose_core.peers.options import fraction, number
 from rose_core.rounding import to_compute
 
 __all__ = ["SophiaH", "SophiaState"]
 
-# The noise of `update_hessian` takes its words beyond those of the states of a step.
+# The noise of `with_hessian` takes its words beyond those of the states of a step.
 _HESSIAN_STATE = 4096
 
 
@@ -76,42 +74,9 @@ class SophiaH(Rule):
         direction = m / at_least(self.gamma * state.hessian, self.eps)
         return at_most(at_least(direction, -self.rho), self.rho), SophiaState(m, state.hessian)
 
-    @quiet
-    def update_hessian(
-        self,
-        hessian: Array,
-        state: SophiaState,
-        /,
-        *,
-        step: int = 0,
-        seed: int = 0,
-        index: int = 0,
-        bf16_sr: bool = True,
-    ) -> SophiaState:
-        """Return the state after one more estimate of the diagonal.
-
-        Parameters
-        ----------
-        hessian : array, the shape of the parameter
-            The estimate.
-        state : SophiaState
-            The state, which is not changed.
-        step : int
-            The number of steps before, in [0, 2**32).
-        seed, index, bf16_sr
-            As in `update`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is not allowed; the message names it.
-        """
-        floating_dtype(hessian, "hessian")
+    def with_hessian(self, hessian: Array, state: SophiaState, noise: StateNoise | None) -> SophiaState:
         require_like(state.hessian, hessian, ("the state", "hessian"))
-        key = NoiseKey(
-            unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-        )
         wide, estimate = (to_compute(x, self.compute_dtype) for x in detached(state.hessian, hessian))
         new = SophiaState(None, moving_average(wide, estimate, self.betas[1]))
-        noise = (lambda number, x: state_noise(key, _HESSIAN_STATE + number, x)) if bf16_sr else None
-        return state._replace(hessian=round_states(new, SophiaState(None, state.hessian), noise).hessian)
+        words = None if noise is None else lambda number, x: noise(_HESSIAN_STATE + number, x)
+        return state._replace(hessian=round_states(new, SophiaState(None, state.hessian), words).hessian)

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from rose_core.namespace import array_namespace
-from rose_core.peers.arithmetic import at_least, at_most, mean_of, root
+from rose_core.peers.arithmetic import at_least, at_most, rms, shrunk
 
 __all__ = ["clipped_by_rms"]
 
 
 def clipped_by_rms(x: Any, max_rms: float, max_abs: float | None = None) -> Any:
     """Scale each array along axis 0 to a root mean square of at most `max_rms`, then clip elements to `max_abs`."""
-    xp, rms = array_namespace(x), root(mean_of(x * x, tuple(range(1, x.ndim)), keepdims=True))
-    x = x * xp.where(rms > max_rms, max_rms * xp.ones_like(rms) / at_least(rms, max_rms), 1.0)
+    x = shrunk(x, rms(x, tuple(range(1, x.ndim))), max_rms)
     return x if max_abs is None else at_least(at_most(x, max_abs), -max_abs)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from rose_core.namespace import array_namespace
 from rose_core.peers.arithmetic import at_least, root, sum_of
 from rose_core.peers.matrix.exponential import exponential
+from rose_core.peers.matrix.layout import stacked, unstacked
 from rose_core.peers.matrix.products import identity, product, symmetric, trace, transposed
 from rose_core.peers.matrix.spectral_norm import spectral_norm
 from rose_core.peers.matrix.triangular import solved, upper
@@ -54,17 +55,16 @@ class Fit(NamedTuple):
 
 def unfolded(x: Any, axis: int) -> Any:
     """Return stacks of matrices with an axis as rows, and all others as columns."""
-    xp = array_namespace(x)
-    order = (0, axis, *(i for i in range(1, x.ndim) if i != axis))
-    return xp.reshape(xp.permute_dims(x, order), (x.shape[0], x.shape[axis], -1))
+    return stacked(x, _order(axis, x.ndim), (x.shape[0], x.shape[axis], -1))
 
 
 def folded(rows: Any, axis: int, shape: tuple[int, ...]) -> Any:
     """Return the array that `unfolded` made matrices of."""
-    xp = array_namespace(rows)
-    order = (0, axis, *(i for i in range(1, len(shape)) if i != axis))
-    inverse = tuple(order.index(i) for i in range(len(shape)))
-    return xp.permute_dims(xp.reshape(rows, tuple(shape[i] for i in order)), inverse)
+    return unstacked(rows, _order(axis, len(shape)), shape)
+
+
+def _order(axis: int, rank: int) -> tuple[int, ...]:
+    return (0, axis, *(i for i in range(1, rank) if i != axis))
 
 
 def applied(q: Any, x: Any, axis: int, *, twice: bool) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from rose_core.namespace import Array, array_namespace, as_float64, convert, dtype_name, full
-from rose_core.peers.arithmetic import at_least, divide, mean_of, moving_average, root, sum_of
+from rose_core.peers.arithmetic import mean_of, moving_average, root, shrunk, squares_of
 from rose_core.peers.base import At, Rule, Total
 from rose_core.peers.matrix.clipping import clipped_by_rms
 from rose_core.peers.matrix.factors import MODES, balanced, nth_root, preconditioned
@@ -200,17 +200,13 @@ class Kron(Rule):
         if self.update_clip and self.clip_mode == "per_tensor_rms":
             direction = clipped_by_rms(direction, *self.update_clip)
         elif self.update_clip and at.total is not None:
-            xp, limit = array_namespace(x), self.update_clip[0]
-            rms = root(divide(at.total.sum_of_squares, float(at.total.size)))
-            scale = xp.where(rms > limit, limit * xp.ones_like(rms) / at_least(rms, limit), 1.0)
-            direction = direction * convert(scale, dtype_name(direction))  # type: ignore[arg-type]
-        return unstacked(direction, self._order(x.ndim), x), state
+            direction = shrunk(direction, at.total.rms, self.update_clip[0])
+        return unstacked(direction, self._order(x.ndim), tuple(x.shape)), state
 
     def summand(self, g: Any, state: KronState, x: Any, at: At) -> Total | None:  # noqa: ARG002
         if self.clip_mode != "global_rms" or not self.update_clip:
             return None
-        direction = as_float64(self._step(g, state, at)[0])
-        return Total(sum_of(direction * direction), math.prod(direction.shape))
+        return squares_of(self._step(g, state, at)[0])
 
     def _step(self, g: Any, state: KronState, at: At) -> tuple[Any, KronState]:
         """Return the direction of each layer before it is clipped, and the new state."""

@@ -53,7 +53,7 @@ class MatrixRule(Rule):
 
     def restored(self, matrices: Any, like: Array) -> Any:
         """Return a stack of matrices in the shape of the parameter: the inverse of `matrices`."""
-        return unstacked(matrices, self._order(like.ndim), like)
+        return unstacked(matrices, self._order(like.ndim), tuple(like.shape))
 
     def _order(self, rank: int, name: str = "param") -> tuple[int, ...]:
         """Return the axes in the order layers, rows, columns, or raise if one is missing or named twice."""
@@ -85,10 +85,10 @@ def stacked(x: Any, order: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     return xp.reshape(xp.permute_dims(x, order), shape)
 
 
-def unstacked(x: Any, order: tuple[int, ...], like: Array) -> Any:
-    """Return the array of the shape of `like` that `stacked` made `x` of."""
-    xp, inverse = array_namespace(x), tuple(order.index(axis) for axis in range(like.ndim))
-    return xp.permute_dims(xp.reshape(x, tuple(like.shape[axis] for axis in order)), inverse)
+def unstacked(x: Any, order: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Return the array of this shape that `stacked` made `x` of."""
+    xp, inverse = array_namespace(x), tuple(order.index(axis) for axis in range(len(shape)))
+    return xp.permute_dims(xp.reshape(x, tuple(shape[axis] for axis in order)), inverse)
 
 
 def require_rank(rule: Rule, param: Array, name: str, least: int) -> None:

@@ -6,7 +6,7 @@ Sums and products are reproducible and computed in float64. With compute dtype f
 from typing import Any
 
 from rose_core.namespace import array_namespace, as_float64, convert, dtype_name
-from rose_core.peers.arithmetic import root, sum_of
+from rose_core.peers.arithmetic import l2, sum_of
 from rose_core.peers.matmul import float64_product, transposed
 
 __all__ = ["diagonal", "frobenius", "identity", "largest_magnitude", "product", "symmetric", "trace", "transposed"]
@@ -23,8 +23,7 @@ def product(*factors: Any) -> Any:
 
 def frobenius(x: Any) -> Any:
     """Return the Frobenius norm of each matrix. Both axes keep the size 1."""
-    wide = as_float64(x)
-    return convert(root(sum_of(wide * wide, (-2, -1), keepdims=True)), dtype_name(x))  # type: ignore[arg-type]
+    return l2(x, (-2, -1))
 
 
 def largest_magnitude(x: Any) -> Any:

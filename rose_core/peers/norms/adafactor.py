@@ -52,7 +52,7 @@ class Adafactor(Rule):
         b = 1 - t^beta2_decay
         r <- b r + (1 - b) mean of g^2 + eps0 over each row
         c <- b c + (1 - b) mean of g^2 + eps0 over each column
-        u = g / sqrt(r c / mean(r))
+        u = g / sqrt(r (c / mean(r)))
         direction = step_size max(eps1, rms(x)) u / max(1, rms(u) / clip_threshold)
 
     Examples
@@ -86,7 +86,7 @@ class Adafactor(Rule):
         if state.variance is None:
             r = moving_average(state.row_var, mean_of(square, -1, keepdims=True), beta)
             c = moving_average(state.col_var, mean_of(square, -2, keepdims=True), beta)
-            v, new = (r * c) / mean_of(r, -2, keepdims=True), AdafactorState(r, c, None)
+            v, new = r * (c / mean_of(r, -2, keepdims=True)), AdafactorState(r, c, None)  # r * c may underflow
         else:
             v = moving_average(state.variance, square, beta)
             new = AdafactorState(None, None, v)

@@ -1,21 +1,14 @@
 """Clipping of updates: by their root mean square, and then by their amplitude."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from rose_core.namespace import Array, array_namespace
-from rose_core.peers.arithmetic import at_least, at_most, divide, root, sum_of
+from rose_core.peers.arithmetic import at_least, at_most, shrunk, squares_of
 from rose_core.peers.base import At, Total
 from rose_core.peers.options import choice, number, optional
-from rose_core.peers.wrappers.wrapper import Wrapper
+from rose_core.peers.wrappers.wrapper import Wrapper, WrapperState
 
-__all__ = ["ClipUpdates", "ClipUpdatesState"]
-
-
-class ClipUpdatesState(NamedTuple):
-    """The state of the rule."""
-
-    rule: Any
+__all__ = ["ClipUpdates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,28 +60,16 @@ class ClipUpdates(Wrapper):
     def reads_total(self) -> bool:
         return self.mode == "global_rms" or self.rule.reads_total
 
-    def init_state(self, param: Array) -> ClipUpdatesState:
-        return ClipUpdatesState(self.rule.init_state(param))
-
-    def summand(self, g: Any, state: ClipUpdatesState, x: Any, at: At) -> Total | None:
+    def summand(self, g: Any, state: WrapperState, x: Any, at: At) -> Total | None:
         if self.mode != "global_rms":
             return super().summand(g, state, x, at)
-        return _square_of(self.rule.compute(g, state.rule, x, at)[0])
+        return squares_of(self.rule.compute(g, state.rule, x, at)[0])
 
-    def compute(self, g: Any, state: ClipUpdatesState, x: Any, at: At) -> tuple[Any, ClipUpdatesState]:
+    def compute(self, g: Any, state: WrapperState, x: Any, at: At) -> tuple[Any, WrapperState]:
         u, inner = self.rule.compute(g, state.rule, x, at)
         if self.max_rms is not None:
-            total = at.total if self.mode == "global_rms" and at.total is not None else _square_of(u)
-            rms, xp = root(divide(total.sum_of_squares, float(total.size))), array_namespace(u)
-            limit = xp.full_like(rms, self.max_rms)
-            u = u * xp.where(rms > self.max_rms, limit / rms, 1.0)
+            total = at.total if self.mode == "global_rms" and at.total is not None else squares_of(u)
+            u = shrunk(u, total.rms, self.max_rms)
         if self.max_abs is not None:
             u = at_most(at_least(u, -self.max_abs), self.max_abs)
-        return u, ClipUpdatesState(inner)
-
-
-def _square_of(u: Any) -> Total:
-    size = 1
-    for length in u.shape:
-        size *= length
-    return Total(sum_of(u * u), size)
+        return u, WrapperState(inner)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rose_core.namespace import Array, array_namespace
+from rose_core.namespace import Array, array_namespace, as_float64, convert, dtype_name
 from rose_core.peers.arithmetic import at_least, at_most, divide, exponential, l2, moving_average, sum_of
 from rose_core.peers.base import At
 from rose_core.peers.options import boolean, fraction, number
-from rose_core.peers.wrappers.wrapper import Wrapper
+from rose_core.peers.wrappers.wrapper import Wrapper, rules_within
 
 __all__ = ["Magma", "MagmaState"]
 
@@ -64,9 +64,18 @@ class Magma(Wrapper):
     score_decay: float = fraction(0.9)
     mask_weight_decay: bool = boolean(True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(isinstance(rule, Magma) for rule in rules_within(self.rule)):
+            raise ValueError(f"rule must hold no other Magma, which would draw the same numbers, got {self.rule!r}")
+
     @property
     def is_elementwise(self) -> bool:
         return False
+
+    @property
+    def has_own_step(self) -> bool:
+        return self.mask_weight_decay
 
     def init_state(self, param: Array) -> MagmaState:
         inner = self.rule.init_state(param)
@@ -86,8 +95,8 @@ class Magma(Wrapper):
     def _scaled(self, g: Any, state: MagmaState, x: Any, at: At) -> tuple[Any, Any, MagmaState]:
         """Return the direction, its scale and the new state."""
         direction, inner = self.rule.compute(g, state.rule, x, at)
-        xp, m = array_namespace(g), _momentum_of(inner)
-        cos = sum_of(g * m) / at_least(l2(g) * l2(m), 1e-12)
+        xp, wide, m = array_namespace(g), as_float64(g), as_float64(_momentum_of(inner))
+        cos = convert(sum_of(wide * m) / at_least(l2(wide) * l2(m), 1e-12), dtype_name(g))  # type: ignore[arg-type]
         cos = at_most(at_least(xp.where(xp.isnan(cos), 0.0, cos), -1.0), 1.0)
         agreement = exponential(-divide(cos, self.tau)) + 1.0
         score = moving_average(state.score, xp.ones_like(agreement) / agreement, self.score_decay)

@@ -1,12 +1,11 @@
 """One rule for matrices, and another one for all other parameters."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from rose_core.namespace import Array
-from rose_core.peers.base import At, Rule, Total
+from rose_core.peers.base import At, Rule
 from rose_core.peers.options import integer, number
-from rose_core.peers.wrappers.wrapper import Wrapper
+from rose_core.peers.wrappers.wrapper import Wrapper, WrapperState
 
 __all__ = ["Partition"]
 
@@ -41,6 +40,8 @@ class Partition(Rule):
     others: Rule = field(kw_only=False)
     min_ndim: int = integer(2, least=1)
     others_lr_scale: float = number(1.0, above=0.0)
+    state_dtype: None = field(default=None, init=False, repr=False)
+    compute_dtype: Literal["fp64"] = field(default="fp64", init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +55,10 @@ class Partition(Rule):
     def is_elementwise(self) -> bool:
         return self.matrices.is_elementwise and self.others.is_elementwise
 
+    @property
+    def has_own_step(self) -> bool:
+        return self.matrices.has_own_step or self.others.has_own_step
+
     def for_shape(self, shape: tuple[int, ...]) -> Rule:
         if len(shape) >= self.min_ndim:
             return self.matrices.for_shape(shape)
@@ -63,16 +68,19 @@ class Partition(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class _Scaled(Wrapper):
-    """A rule with another learning rate. Its state is that of the rule."""
+    """A rule with another learning rate."""
 
     scale: float = number(1.0, above=0.0)
 
-    def init_state(self, param: Array) -> Any:
-        return self.rule.init_state(param)
+    takes_own_steps: ClassVar[bool] = True
 
-    def summand(self, g: Any, state: Any, x: Any, at: At) -> Total | None:
-        return self.rule.summand(g, state, x, at)
+    def compute(self, g: Any, state: WrapperState, x: Any, at: At) -> tuple[Any, WrapperState]:
+        direction, inner = self.rule.compute(g, state.rule, x, self._scaled(at))
+        return self.scale * direction, WrapperState(inner)
 
-    def compute(self, g: Any, state: Any, x: Any, at: At) -> tuple[Any, Any]:
-        direction, new = self.rule.compute(g, state, x, at._replace(lr=self.scale * at.lr))
-        return self.scale * direction, new
+    def advance(self, g: Any, state: WrapperState, x: Any, at: At, decay: float) -> tuple[Any, WrapperState]:
+        stepped, inner = self.rule.advance(g, state.rule, x, self._scaled(at), decay)
+        return stepped, WrapperState(inner)
+
+    def _scaled(self, at: At) -> At:
+        return at._replace(lr=self.scale * at.lr)

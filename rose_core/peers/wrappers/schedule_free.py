@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rose_core.namespace import Array, array_namespace, detached, dtype_name, quiet
+from rose_core.namespace import Array, array_namespace, detached, dtype_name
 from rose_core.peers.arithmetic import divide
 from rose_core.peers.base import At
 from rose_core.peers.options import choice, number
@@ -68,6 +68,11 @@ class ScheduleFree(Wrapper):
     beta: float = number(0.9, above=0.0, most=1.0)
     weighting: str = choice("schedulet", "practical", "theoretical")
     decay_at: str = choice("y", "z")
+    state_dtype: str | None = choice(None, "float32", "bfloat16", "float64")  # type: ignore[assignment]
+
+    @property
+    def has_own_step(self) -> bool:
+        return True
 
     def init_state(self, param: Array) -> ScheduleFreeState:
         (x,) = detached(param)
@@ -90,17 +95,8 @@ class ScheduleFree(Wrapper):
         average = (1.0 - c) * average + c * z
         return self.beta * average + (1.0 - self.beta) * z, ScheduleFreeState(inner, z, weight_sum)
 
-    @quiet
-    def evaluation_param(self, param: Array, state: ScheduleFreeState, /) -> Any:
-        """Return the average x of the iterates, rounded to nearest to the dtype of the parameter.
-
-        Parameters
-        ----------
-        param : array
-            The parameter y.
-        state : ScheduleFreeState
-            Its state.
-        """
+    def evaluated(self, param: Array, state: ScheduleFreeState) -> Any:
+        """Return the average x of the iterates, rounded to nearest to the dtype of the parameter."""
         y, z = (to_compute(array, self.compute_dtype) for array in detached(param, state.z))
         return array_namespace(param).asarray(to_storage(self._average(y, z), dtype_name(param), None))
 

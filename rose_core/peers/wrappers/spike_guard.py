@@ -1,22 +1,16 @@
 """A guard against spikes of the gradient norm, and against gradients that are not finite."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
-from rose_core.namespace import Array, array_namespace
-from rose_core.peers.arithmetic import root, sum_of
+from rose_core.namespace import array_namespace
+from rose_core.peers.arithmetic import shrunk, squares_of
 from rose_core.peers.base import At, Total
 from rose_core.peers.options import choice, number, optional
 from rose_core.peers.states import map_leaves
-from rose_core.peers.wrappers.wrapper import Wrapper
+from rose_core.peers.wrappers.wrapper import Wrapper, WrapperState
 
-__all__ = ["SpikeGuard", "SpikeGuardState"]
-
-
-class SpikeGuardState(NamedTuple):
-    """The state of the rule."""
-
-    rule: Any
+__all__ = ["SpikeGuard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +49,8 @@ class SpikeGuard(Wrapper):
     on_spike: str = choice("clip", "skip")
     scope: str = choice("global", "tensor")
 
+    takes_own_steps: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scope == "global" and self.rule.reads_total:
@@ -68,18 +64,19 @@ class SpikeGuard(Wrapper):
     def reads_total(self) -> bool:
         return self.scope == "global" or self.rule.reads_total
 
-    def init_state(self, param: Array) -> SpikeGuardState:
-        return SpikeGuardState(self.rule.init_state(param))
+    @property
+    def has_own_step(self) -> bool:
+        return True
 
-    def summand(self, g: Any, state: SpikeGuardState, x: Any, at: At) -> Total | None:
-        return Total(sum_of(g * g), 0) if self.scope == "global" else super().summand(g, state, x, at)
+    def summand(self, g: Any, state: WrapperState, x: Any, at: At) -> Total | None:
+        return squares_of(g) if self.scope == "global" else super().summand(g, state, x, at)
 
-    def compute(self, g: Any, state: SpikeGuardState, x: Any, at: At) -> tuple[Any, SpikeGuardState]:
+    def compute(self, g: Any, state: WrapperState, x: Any, at: At) -> tuple[Any, WrapperState]:
         g, is_taken = self._guarded(g, at)
         direction, inner = self.rule.compute(g, state.rule, x, at)
         return array_namespace(x).where(is_taken, direction, 0.0), _chosen(is_taken, inner, state)
 
-    def advance(self, g: Any, state: SpikeGuardState, x: Any, at: At, decay: float) -> tuple[Any, SpikeGuardState]:
+    def advance(self, g: Any, state: WrapperState, x: Any, at: At, decay: float) -> tuple[Any, WrapperState]:
         g, is_taken = self._guarded(g, at)
         stepped, inner = self.rule.advance(g, state.rule, x, at, decay)
         return array_namespace(x).where(is_taken, stepped, x), _chosen(is_taken, inner, state)
@@ -87,16 +84,15 @@ class SpikeGuard(Wrapper):
     def _guarded(self, g: Any, at: At) -> tuple[Any, Any]:
         """Return the gradient that the rule reads, and whether the step is taken."""
         is_global = self.scope == "global" and at.total is not None
-        norm, xp = root(at.total.sum_of_squares if is_global and at.total else sum_of(g * g)), array_namespace(g)
-        is_taken = xp.isfinite(norm)  # the sum of squares is NaN if an element is NaN or infinite
+        norm = (at.total if is_global and at.total else squares_of(g)).l2
+        is_taken = array_namespace(g).isfinite(norm)  # the norm is NaN if an element is NaN or infinite
         if self.max_norm is None:
             return g, is_taken
-        is_spike = norm > self.max_norm
         if self.on_spike == "skip":
-            return g, is_taken & ~is_spike
-        return g * xp.where(is_spike, xp.full_like(norm, self.max_norm) / norm, 1.0), is_taken
+            return g, is_taken & (norm <= self.max_norm)
+        return shrunk(g, norm, self.max_norm), is_taken
 
 
-def _chosen(is_taken: Any, new: Any, old: SpikeGuardState) -> SpikeGuardState:
+def _chosen(is_taken: Any, new: Any, old: WrapperState) -> WrapperState:
     xp = array_namespace(is_taken)
-    return SpikeGuardState(map_leaves(lambda leaf, before: xp.where(is_taken, leaf, before), new, old.rule))
+    return WrapperState(map_leaves(lambda leaf, before: xp.where(is_taken, leaf, before), new, old.rule))

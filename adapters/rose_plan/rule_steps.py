@@ -9,11 +9,12 @@ from rose_core.chunks import elements_of_chunk
 from rose_core.hyperparameters import unsigned
 from rose_core.namespace import Array, array_namespace, dtype_name, quiet
 from rose_core.noise import NoiseKey
-from rose_core.peers.arithmetic import sum_of
+from rose_core.peers.arithmetic import total_of
 from rose_core.peers.base import STATE_NOISE, At, Rule, Total, round_states, widen_states
 from rose_core.peers.options import boolean, check_options, choice, number, optional
 from rose_core.peers.states import leaves, map_leaves
 from rose_core.rounding import to_compute, to_storage
+from rose_plan.memory import shared_memory, spans_of
 
 __all__ = [
     "GROUP_OPTIONS",
@@ -21,6 +22,7 @@ __all__ = [
     "GroupOptions",
     "NoiseAt",
     "Step",
+    "apart",
     "chunks",
     "options_of",
     "step_in_place",
@@ -147,17 +149,28 @@ class Step(NamedTuple):
     noise: NoiseAt | None
 
 
+def apart(
+    steps: Sequence[Step], addresses_of: Callable[[Sequence[Any]], Any], span: Callable[[Any], tuple[int, int]]
+) -> list[Step]:
+    """Return the steps with copies of the gradients that share memory with a parameter."""
+    params, grads = [step.param for step in steps], [step.grad for step in steps]
+    spans = [spans_of(map(span, arrays)) for arrays in (params, grads)]
+    shared = shared_memory(addresses_of(params), spans[0], addresses_of(grads), spans[1]).grads
+    copies = {position: array_namespace(grads[position]).asarray(grads[position], copy=True) for position in shared}
+    return [step._replace(grad=copies.get(position, step.grad)) for position, step in enumerate(steps)]
+
+
 @quiet
 def with_totals(steps: Sequence[Step], rules: Sequence[Rule]) -> list[Step]:
-    """Return the steps with the sums over all parameters that their rules read.
+    """Return the steps with the norms over all parameters that their rules read.
 
-    `rules` has the rule of the group of each step. A sum is over the parameters of all groups with equal rules.
+    `rules` has the rule of the group of each step. A norm is over the parameters of all groups with equal rules.
     """
     parts: dict[Rule, list[Total]] = {}
     for step, rule in zip(steps, rules, strict=True):
         if step.rule.reads_total and 0 not in step.param.shape and (part := _summand(step)) is not None:
             parts.setdefault(rule, []).append(part)
-    totals = {rule: _total(of_rule) for rule, of_rule in parts.items()}
+    totals = {rule: total_of(of_rule) for rule, of_rule in parts.items()}
     return [step._replace(at=step.at._replace(total=totals.get(rule))) for step, rule in zip(steps, rules, strict=True)]
 
 
@@ -206,11 +219,6 @@ def _summand(step: Step) -> Total | None:
     x, g = to_compute(step.param, step.at.compute), to_compute(step.grad, step.at.compute)
     wide = widen_states(step.state, step.at.compute)
     return step.rule.summand(_gradient(g, x, step.application), wide, x, step.at)
-
-
-def _total(parts: Sequence[Total]) -> Total:
-    squares = array_namespace(parts[0].sum_of_squares).stack([part.sum_of_squares for part in parts])
-    return Total(sum_of(squares), sum(part.size for part in parts))
 
 
 def chunks(x: Array, max_elements: int | None = None) -> Iterator[tuple[Any, int]]:
