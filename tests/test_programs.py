@@ -68,6 +68,12 @@ def test_a_killed_program_continues_with_the_same_bits(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in lines)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_program_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    assert run(tmp_path / "killed", "--kill-at", "3").returncode == -signal.SIGKILL
+    assert run(tmp_path / "killed").stdout == run(tmp_path / "whole").stdout
+
+
 def test_the_table_of_learning_rates_has_a_row_for_each_task(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ["linear model, 16 x 500", "the same, centered"]
     options = ["--seeds", "2", "--lrs", "0.01", "0.1", "--shorter", "2"]
