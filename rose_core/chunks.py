@@ -6,14 +6,12 @@ from typing import Any, Final
 
 from rose_core import rule
 from rose_core.namespace import Array, array_namespace, quiet
-from rose_core.summation import extrema
 
 __all__ = [
     "NoiseSource",
     "advance_in_place",
     "chunks_of_slices",
     "elements_of_chunk",
-    "largest_change",
     "statistics_in_chunks",
     "update_in_place",
 ]
@@ -77,27 +75,6 @@ def advance_in_place(
         words = None if noise is None else array_namespace(param).reshape(noise(start, stop), x.shape)
         chunk_mean, chunk_denominator = (None if y is None else y[index] for y in (mean, denominator))
         param[index] = rule.advance(x, g, chunk_mean, chunk_denominator, options, words)  # type: ignore[index]
-
-
-@quiet
-def largest_change(grad: Array, options: rule.StepOptions, *, max_elements: int | None = None) -> float:
-    """Return the largest change that a step makes to an element, as a multiple of `lr`; 0 without elements.
-
-    `options.lr` and `options.max_step` do not matter. NaN counts as 0.
-    """
-    if 0 in grad.shape or grad.ndim == 0:
-        return float(grad.ndim == 0)
-    mean, range_ = statistics_in_chunks(grad, options, max_elements=max_elements)
-    denominator = rule.denominators(range_, rule.gate_of_ranges(range_, options), options)
-    unit, largest = options._replace(lr=1.0, decay=1.0, max_step=None), 0.0
-    for index, _, _ in chunks_of_slices(grad, max_elements):
-        g = rule.gradient(grad[index], options)
-        xp = array_namespace(g)
-        ends = xp.stack(extrema(g, rule.slice_axes(g)))
-        chunk_mean, chunk_denominator = (None if y is None else y[index] for y in (mean, denominator))
-        change = xp.abs(rule.advance(xp.zeros_like(ends), ends, chunk_mean, chunk_denominator, unit))
-        largest = max(largest, float(xp.max(xp.where(change > 0.0, change, 0.0))))
-    return largest
 
 
 def elements_of_chunk(x: Array) -> int:

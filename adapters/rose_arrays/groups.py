@@ -1,6 +1,5 @@
 """The groups of an optimizer over arrays: their options, their schedules, their states and their warnings."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 from rose_core import Hyperparameters
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name
-from rose_plan import decay_warnings, is_always_centered_away, one_element_warning
+from rose_plan import decay_warnings, is_always_centered_away, one_element_warning, warn_user
 
 __all__ = [
     "OPTIONS",
@@ -58,7 +57,7 @@ def loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str, 
     required = {"params", "names", "step", *OPTIONS}
     if not isinstance(saved, Mapping):
         raise TypeError(f"{label} must be a mapping, got {type(saved).__name__}")
-    saved = {"max_step": None, **saved}  # states of 0.1.0 have none, and no shapes and dtypes
+    saved = {"max_step": current["max_step"], **saved}  # states of 0.1.0 have none, and no shapes and dtypes
     missing, unknown = sorted(required - set(saved)), sorted(set(saved) - required - {*SCHEDULE, "shapes", "dtypes"})
     if missing or unknown:
         raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
@@ -92,13 +91,13 @@ def label_of(names: list[str] | None, position: int, of: str) -> str:
 
 
 def warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Warn about the groups from the first on, once for each reason. The warning points two frames up."""
+    """Warn about the groups from the first on, once for each reason."""
     numbered = list(enumerate(groups))[first:]
     fixed = [f"{params} in group {number}" for number, group in numbered if (params := _fixed_params(group))]
     texts = [one_element_warning(", ".join(fixed))] if fixed else []
     texts += decay_warnings((f"group {number}", options_of(group), group) for number, group in numbered)
     for text in texts:
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn_user(text)
 
 
 def _fixed_params(group: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from rose_arrays.groups import (
     warn_of_groups,
 )
 from rose_arrays.owned import OwnedArrays
-from rose_arrays.rows import stepped_rows
+from rose_arrays.rows import check_rows, stepped_rows
 from rose_core import Hyperparameters
 from rose_core.decay import after_step, group_decay_factor
 from rose_core.noise import NoiseKey, noise_in_range
@@ -32,11 +32,10 @@ from rose_plan import (
     Group,
     Plan,
     Properties,
-    SkippedStep,
     StepWarnings,
     checked_nonfinite,
-    require_finite,
     shared_memory,
+    skips_step,
     span_of,
     subnormals_kept,
     uninterrupted,
@@ -123,9 +122,7 @@ class ArrayOptimizer(OwnedArrays):
             1, 10, 100 and so on, and `max_step` is None.
         """
         plan = self._plan(grads)
-        try:
-            require_finite(self._nonfinite, plan.grads, plan.name)
-        except SkippedStep:
+        if skips_step(self._nonfinite, plan.grads, plan.name):
             self.skipped_steps += 1
             return
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
@@ -177,9 +174,9 @@ class ArrayOptimizer(OwnedArrays):
         self._check_group(group, number)
         param, label = group["params"][position], label_of(group["names"], position, "params")
         self._check_param(param, label)
-        try:
-            stepped = stepped_rows(group, index, param, label, rows, grad, nonfinite=self._nonfinite)
-        except SkippedStep:
+        check_rows(rows, param, label)
+        stepped = stepped_rows(group, index, param, label, rows, grad)
+        if skips_step(self._nonfinite, [grad], lambda _: label):
             self.skipped_steps += 1
             return
         afterwards = after_step(group, float(group["lr"]))

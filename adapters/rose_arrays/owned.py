@@ -43,7 +43,7 @@ class OwnedArrays:
         self._grouped = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        require_no_option(name, self._option_names)
+        require_no_option(name, self._option_names, ("nonfinite", "fused"))
         super().__setattr__(name, value)
 
     def _require_known(self, unknown: Mapping[str, Any], allowed: Sequence[str]) -> None:

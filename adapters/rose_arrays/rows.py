@@ -8,14 +8,11 @@ from rose_core.decay import group_reference
 from rose_core.namespace import array_namespace, dtype_name, require_array, require_like
 from rose_core.noise import NoiseKey, noise_at
 from rose_core.update import checked_compute_dtype, update
-from rose_plan import require_finite
 
-__all__ = ["stepped_rows"]
+__all__ = ["check_rows", "stepped_rows"]
 
 
-def stepped_rows(
-    group: Mapping[str, Any], index: int, param: Any, name: str, rows: Any, grad: Any, *, nonfinite: str
-) -> Any:
+def stepped_rows(group: Mapping[str, Any], index: int, param: Any, name: str, rows: Any, grad: Any) -> Any:
     """Return the rows after a step, or raise. Nothing is changed.
 
     Parameters
@@ -27,18 +24,14 @@ def stepped_rows(
     param, name : array, str
         The array and its name for errors.
     rows : array of integers, shape (n,)
-        The rows, each once.
+        The rows, checked by `check_rows`.
     grad : array, shape (n, ...)
         The gradient of these rows.
-    nonfinite : str
-        As in `rose_plan.require_finite`.
     """
     options = options_of(group)
-    _check_rows(rows, param, name)
     touched, stochastic = param[rows], options.rounds_stochastically(param)
     names = f"{name}[rows]", "grad"
     checked_compute_dtype(touched, grad, options.compute_dtype, stochastic=stochastic, names=names)
-    require_finite(nonfinite, [grad], lambda _: name)
     noise = None
     if stochastic and touched.size:
         noise = _noise_of_rows(NoiseKey(options.sr_seed, group["step"], index), rows, touched)  # type: ignore[arg-type]
@@ -57,7 +50,7 @@ def stepped_rows(
     )
 
 
-def _check_rows(rows: Any, param: Any, name: str) -> None:
+def check_rows(rows: Any, param: Any, name: str) -> None:
     """Raise an error that says what is wrong with the numbers of rows."""
     require_array(rows, "rows", "of integers")
     if not dtype_name(rows).startswith(("int", "uint")) or rows.ndim != 1:

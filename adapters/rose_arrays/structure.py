@@ -9,12 +9,12 @@ _PARAMS = "a mapping of names to arrays, or an iterable of arrays"
 
 
 def is_grouped(params: Any) -> tuple[bool, Any]:
-    """Tell whether `params` is an iterable of group dicts, and return it as a mapping or a list."""
+    """Tell whether `params` has group dicts, which have "params", and return it as a mapping or a list."""
     if isinstance(params, Mapping):
         return False, params
     if not isinstance(params, list | tuple):
         params = _listed(params, "params", "a mapping of names to arrays, an iterable of arrays or of group dicts")
-    return bool(params) and all(isinstance(entry, Mapping) for entry in params), params
+    return any(isinstance(entry, Mapping) and "params" in entry for entry in params), params
 
 
 def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
@@ -30,6 +30,8 @@ def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
     names = [name for name, _ in leaves]
     if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
         raise ValueError(f"params must have one array of each name, got several of {repeated}")
+    if not leaves:
+        raise ValueError("params must hold at least one array, got none")
     return names, [array for _, array in leaves]
 
 

@@ -68,22 +68,23 @@ def is_ready(kind: Kind, elements: int, *, demanded: bool) -> bool:
     return bool(loaded)
 
 
-def _in_own_thread(work: Callable[[], bool]) -> tuple[bool | None, Exception | None]:
+def _in_own_thread(work: Callable[[], bool]) -> tuple[bool | None, BaseException | None]:
     """Return the result of a function, or its error.
 
     Handlers of signals run in the main thread only. In a thread of its own, the function cannot take an exception of
     theirs for an error of the compiler. Such an exception ends the wait for the thread, and the next call waits again.
     """
-    outcome: list[tuple[bool | None, Exception | None]] = []
+    outcome: list[tuple[bool | None, BaseException | None]] = []
     finished = threading.Event()
 
     def run() -> None:
-        with _loading:
-            try:
+        try:
+            with _loading:
                 outcome.append((work(), None))
-            except Exception as error:
-                outcome.append((None, error))
-        finished.set()
+        except BaseException as error:
+            outcome.append((None, error))
+        finally:
+            finished.set()
 
     _thread.start_new_thread(run, ())  # Thread.start() fails in the new thread if a handler raises meanwhile
     finished.wait()
@@ -100,9 +101,12 @@ def _load(kind: Kind, *, demanded: bool) -> bool:
 
 def _is_compiled_elsewhere(kind: Kind) -> bool:
     """Return whether another process has compiled a kind, or none can; start one if none has begun."""
-    if kind in _compiling:
-        return _compiling[kind].poll() is not None
-    return _is_cached(kind) or not _start_compiling(kind)
+    if kind not in _compiling:
+        return _is_cached(kind) or not _start_compiling(kind)
+    status = _compiling[kind].poll()
+    if status is not None and not _is_cached(kind):
+        raise RuntimeError(f"the process that compiled them ended with status {status}")
+    return status is not None
 
 
 def _is_cached(kind: Kind) -> bool:
@@ -130,6 +134,7 @@ def _start_compiling(kind: Kind) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for this process
         )
     except OSError:
         return False

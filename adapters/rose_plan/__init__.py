@@ -4,20 +4,20 @@
 - `CheckCache` remembers the results of the checks from one step to the next.
 - `shared_memory` finds arrays whose updates must not run at once.
 - `uninterrupted` runs the writes of a step to their end, whatever signals arrive.
-- `require_finite` raises for gradients with infinities or NaN, as the option `nonfinite` wants it.
+- `skips_step` finds infinities and NaN in gradients, for the option `nonfinite`.
 - `StepWarnings` warns about a step that decays or moves a parameter very much.
 - `subnormals_kept` runs a step with subnormal numbers, whatever the mode of the thread.
 """
 
 from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
-from rose_plan.finite import SkippedStep, checked_nonfinite, require_finite
+from rose_plan.finite import checked_nonfinite, skips_step
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of
 from rose_plan.options import require_no_option
 from rose_plan.plan import Group, Plan, Update, update_by_core
 from rose_plan.step_warnings import StepWarnings
 from rose_plan.subnormals import subnormals_kept
-from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning
+from rose_plan.warnings import decay_warnings, is_always_centered_away, one_element_warning, warn_user
 
 __all__ = [
     "CheckCache",
@@ -27,7 +27,6 @@ __all__ = [
     "Overlap",
     "Plan",
     "Properties",
-    "SkippedStep",
     "Spans",
     "StepWarnings",
     "Update",
@@ -36,11 +35,12 @@ __all__ = [
     "has_repeated_elements",
     "is_always_centered_away",
     "one_element_warning",
-    "require_finite",
     "require_no_option",
     "shared_memory",
+    "skips_step",
     "span_of",
     "subnormals_kept",
     "uninterrupted",
     "update_by_core",
+    "warn_user",
 ]

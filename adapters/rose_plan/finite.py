@@ -3,15 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from rose_core.namespace import array_namespace, convert, dtype_name, library
+from rose_core.namespace import array_namespace, convert, dtype_name, library, quiet
 
-__all__ = ["SkippedStep", "checked_nonfinite", "require_finite"]
+__all__ = ["checked_nonfinite", "skips_step"]
 
 _NONFINITE: Final = ("propagate", "skip", "raise")
-
-
-class SkippedStep(Exception):  # noqa: N818  (it is no error, and never leaves an optimizer)
-    """A step that is skipped as a whole."""
 
 
 def checked_nonfinite(nonfinite: Any) -> str:
@@ -21,31 +17,37 @@ def checked_nonfinite(nonfinite: Any) -> str:
     return str(nonfinite)
 
 
-def require_finite(nonfinite: str, grads: Sequence[Any], name: Callable[[int], str]) -> None:
-    """Raise if a gradient has an infinity or a NaN, unless these propagate. `name` names the parameter of a gradient.
+@quiet
+def skips_step(nonfinite: str, grads: Sequence[Any], name: Callable[[int], str]) -> bool:
+    """Return whether a step with these gradients is skipped, because one of them has an infinity or a NaN.
+
+    `name` returns the name of the parameter at a position.
 
     Raises
     ------
-    SkippedStep
-        With ``nonfinite="skip"``.
     FloatingPointError
-        With ``nonfinite="raise"``.
+        If there is such a gradient, with ``nonfinite="raise"``.
     """
     if nonfinite == "propagate":
-        return
+        return False
     for position, is_finite in enumerate([_is_finite(grad) for grad in grads]):  # a device computes all at once
-        if bool(is_finite):
-            continue
-        if nonfinite == "skip":
-            raise SkippedStep
-        raise FloatingPointError(
-            f"the gradient of {name(position)} has an infinity or a NaN, which nonfinite='raise' refuses; allowed are "
-            "'propagate', as the rule does, and 'skip', which leaves such a step out"
-        )
+        if not bool(is_finite):
+            if nonfinite == "skip":
+                return True
+            raise FloatingPointError(
+                f"the gradient of {name(position)} has an infinity or a NaN, which nonfinite='raise' refuses; allowed "
+                "are 'propagate', as the rule does, and 'skip', which leaves such a step out"
+            )
+    return False
 
 
 def _is_finite(grad: Any) -> Any:
+    """Return whether all elements are finite. The extrema are NaN if an element is, and take no memory."""
     xp = array_namespace(grad)
+    if 0 in grad.shape:
+        return True
     if dtype_name(grad) == "bfloat16" and library(grad) != "torch":
-        grad = convert(grad, "float32")
-    return xp.all(xp.isfinite(grad))
+        low, high = (convert(xp.asarray(end), "float32") for end in (xp.min(grad), xp.max(grad)))
+    else:
+        low, high = xp.min(grad), xp.max(grad)
+    return xp.isfinite(low) & xp.isfinite(high)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from rose_core.chunks import largest_change
+from rose_core import Hyperparameters
+from rose_core.bounds import largest_change
 from rose_plan.plan import Plan
 from rose_plan.warnings import grown_decay_warning, large_change_warning, warn_user
 
@@ -44,13 +45,24 @@ class StepWarnings:
                 if text is not None:
                     self._decaying_groups.add(number)
                     warn_user(f"group {number}: {text}")
-            if self._warns_of_changes and options.max_step is None and entries["step"] + 1 in _READING_STEPS:
+            may_warn = self._warns_of_changes and options.max_step is None and options.lr > 0.0
+            if may_warn and entries["step"] + 1 in _READING_STEPS:
                 for position in range(start, start + group.size):
                     grad = gradient(position)
-                    if grad is not None:
+                    if grad is not None and _may_be_large(tuple(grad.shape), options):
                         changes[position] = largest_change(grad, plan.update(position).options)
         large = {plan.name(position): change for position, change in changes.items() if change > _LARGE}
         if large:
             self._warns_of_changes = False
             largest = heapq.nlargest(3, large, key=large.__getitem__)
             warn_user(large_change_warning({name: large[name] for name in largest}, len(large)))
+
+
+def _may_be_large(shape: tuple[int, ...], options: Hyperparameters) -> bool:
+    """Tell whether the changes of such a parameter may be very large.
+
+    An element of a centered slice is at most as large as its range. Its denominator is at least the smaller one of its
+    range and the mean range, and no range is more than the number of slices times the mean range.
+    """
+    is_centered = options.centralize and len(shape) >= 2
+    return not is_centered or (options.stabilize and shape[0] > _LARGE)

@@ -69,7 +69,7 @@ def large_change_warning(changes: Mapping[str, float], count: int) -> str:
 def warn_user(text: str) -> None:
     """Warn, and point at the line that called this project, also if torch or a decorator lies between."""
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in _INNER:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _INNER:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, UserWarning, stacklevel=level)
 

@@ -62,7 +62,6 @@ class AttachedRose(Rose):
     attach : what is allowed, what is refused, and an example.
     """
 
-    _frames_of_construction = Rose._frames_of_construction + 1
     _hooks: _Hooks | None = None  # None for a copy, which is not attached
     _begun: "_Begun | None" = None
 
@@ -152,10 +151,10 @@ class AttachedRose(Rose):
             if self._begun.backward != backward:
                 raise RuntimeError(_TWICE)
             plan = self._plan([Given(group, [index], [param], [grad])])
+            self._warn_of(plan, [group])
         except Exception:
             param.grad = None  # step() ends the begun step, without the refused gradient
             raise
-        self._warn_of(plan, [group])
         write = prepare_run(plan, self._kernels)
         with uninterrupted():
             write()

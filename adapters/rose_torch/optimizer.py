@@ -1,6 +1,5 @@
 """The PyTorch optimizer."""
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,22 +15,22 @@ from rose_core.decay import after_step
 from rose_kernels import Kernels, resolve_fused
 from rose_plan import (
     CheckCache,
-    SkippedStep,
     StepWarnings,
     checked_nonfinite,
     decay_warnings,
     is_always_centered_away,
     one_element_warning,
-    require_finite,
     require_no_option,
+    skips_step,
     uninterrupted,
+    warn_user,
 )
 from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import OPTIONS, StepGroup, hyperparameters, param_name, plain_options, step_group
-from rose_torch.plan import Given, TorchPlan, given_of_group, plan_step
+from rose_torch.plan import Given, SkippedStep, TorchPlan, given_of_group, plan_step
 from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
 from rose_torch.step import prepare_run
 from rose_torch.validation import as_numpy, is_plain, properties_of, require_own_shape
@@ -120,8 +119,6 @@ class Rose(torch.optim.Optimizer):
     """
 
     _constructing = False
-    # The number of frames from the warning about groups up to the caller of the constructor.
-    _frames_of_construction = 3
     _warned_of_noise_per_rank = False
     _nonfinite = "propagate"
     skipped_steps = 0
@@ -166,13 +163,13 @@ class Rose(torch.optim.Optimizer):
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
-        _warn_of_groups(self.param_groups, 0, self._frames_of_construction)
+        _warn_of_groups(self.param_groups, 0)
 
     def __repr__(self) -> str:
         return f"{super().__repr__().removesuffix(')')}nonfinite: {self._nonfinite}\nfused: {self._fused}\n)"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        require_no_option(name, OPTIONS)
+        require_no_option(name, OPTIONS, ("nonfinite", "fused"))
         super().__setattr__(name, value)
 
     def _use_kernels(self, fused: bool | None) -> None:
@@ -198,6 +195,8 @@ class Rose(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
         _require_unset(**{option: param_group[option] for option in _OF_TORCH if option in param_group})
         resolve_fused(param_group.get("fused"))
+        if "nonfinite" in param_group:
+            raise TypeError("nonfinite is an option of the optimizer, for a whole step; a param group cannot have it")
         options, number = plain_options({**self.defaults, **param_group}), len(self.param_groups)
         try:
             super().add_param_group({**param_group, **options, "step": 0})
@@ -205,7 +204,7 @@ class Rose(torch.optim.Optimizer):
             for position, param in enumerate(group["params"]):
                 self._require_param(param, param_name(group, number, position))
             if not self._constructing:
-                _warn_of_groups(self.param_groups, number, 3)
+                _warn_of_groups(self.param_groups, number)
         except BaseException:
             del self.param_groups[number:]
             raise
@@ -357,9 +356,8 @@ class Rose(torch.optim.Optimizer):
             self._list_params()
         groups = self._step_groups()
         plan = self._plan([given_of_group(group, gradients) for group in groups])
-        if plan.addresses is not None and self._nonfinite != "propagate":  # a traced step has no values to read
-            grads = [as_numpy(grad) if is_plain(grad) else grad for grad in plan.grads]
-            require_finite(self._nonfinite, grads, plan.name)
+        if self._skips(plan):
+            raise SkippedStep
         afterwards = [after_step(group, float(group["lr"])) for group in self.param_groups]
         self._warn_of(plan, groups)
         return plan, afterwards
@@ -377,9 +375,27 @@ class Rose(torch.optim.Optimizer):
             self._warn_of_noise_per_rank()
         return plan
 
+    def _skips(self, plan: TorchPlan) -> bool:
+        """Return whether the option `nonfinite` leaves a planned step out, or raise if it cannot be told."""
+        if self._nonfinite == "propagate":
+            return False
+        if plan.is_traced:
+            raise RuntimeError(
+                f"nonfinite={self._nonfinite!r} reads the gradients, which have no values where torch traces or "
+                "transforms a step; allowed is 'propagate'"
+            )
+        for position, shard in plan.shards.items():
+            if shard.reduce is not None:
+                raise ValueError(
+                    f"the gradient of {plan.name(position)} is Partial, and nonfinite={self._nonfinite!r} reads "
+                    "gradients before they are reduced; redistribute it first, or pass 'propagate'"
+                )
+        grads = [as_numpy(grad) if is_plain(grad) else grad for grad in plan.grads]
+        return skips_step(self._nonfinite, grads, plan.name)
+
     def _warn_of(self, plan: TorchPlan, groups: Sequence[StepGroup]) -> None:
         """Warn about a planned step, unless torch traces it: then it has no values."""
-        if plan.addresses is not None:
+        if not plan.is_traced:
             self._warnings.check(plan, [(group.number, group.entries) for group in groups], plan.whole_gradient)
 
     def _warn_of_noise_per_rank(self) -> None:
@@ -388,7 +404,7 @@ class Rose(torch.optim.Optimizer):
             return
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             self._warned_of_noise_per_rank = True
-            warnings.warn(_NOISE_PER_RANK, UserWarning, stacklevel=2)
+            warn_user(_NOISE_PER_RANK)
 
 
 def _require_unset(**options: Any) -> None:
@@ -398,7 +414,7 @@ def _require_unset(**options: Any) -> None:
             raise ValueError(f"{option} must be None or False, got {value!r}; {_OF_TORCH[option]}")
 
 
-def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel: int) -> None:
+def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
     """Warn about the groups from the first on, once for each reason."""
     numbered = list(enumerate(groups))[first:]
     fixed = [
@@ -410,4 +426,4 @@ def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int, stacklevel:
     texts = [one_element_warning(", ".join(fixed))] if fixed else []
     texts += decay_warnings((f"group {number}", hyperparameters(group), group) for number, group in numbered)
     for text in texts:
-        warnings.warn(text, UserWarning, stacklevel=stacklevel)
+        warn_user(text)

@@ -19,7 +19,11 @@ from rose_torch.validation import as_numpy, check, is_plain
 if TYPE_CHECKING:
     from rose_torch.distributed.shards import Shard
 
-__all__ = ["Given", "TorchPlan", "given_of_group", "plan_step"]
+__all__ = ["Given", "SkippedStep", "TorchPlan", "given_of_group", "plan_step"]
+
+
+class SkippedStep(Exception):  # noqa: N818  (it is no error, and never leaves an optimizer)
+    """A step that the option `nonfinite` leaves out."""
 
 
 class Given(NamedTuple):
@@ -43,6 +47,11 @@ class TorchPlan(Plan):
 
     shards: "Mapping[int, Shard]" = field(default_factory=dict)
     addresses: Addresses | None = None
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether torch traces or transforms the step, so that its tensors may have no values."""
+        return self.addresses is None
 
     def whole_gradient(self, position: int) -> Any:
         """Return a gradient that is whole, of no subclass of Tensor and on the CPU; None if it is not."""

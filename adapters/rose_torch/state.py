@@ -25,7 +25,8 @@ _DTYPES: Final = {
 _OURS: Final = ("maximize", "sr_seed", "max_step", "step", _STATE_KEY)
 
 
-# Keys of a group that upstream's state dicts lack, with the values that their absence stands for.
+# Keys of a group that upstream's state dicts lack, and those of older versions may lack. A group keeps its value then;
+# these are the values of a group that has none.
 _NOT_UPSTREAM: Final = {"maximize": False, "sr_seed": None, "max_step": None, "step": 0}
 
 _NO_REFERENCE: Final = (
@@ -59,7 +60,8 @@ def restored_groups(
     ]
     generators = [generator_of(used) for used in current]
     if defaults is not None:
-        groups, generators = [*groups, defaults], [*generators, None]
+        filled = {key: value for key, value in _NOT_UPSTREAM.items() if key != "step"}  # the defaults have no step
+        groups, generators = [*groups, {**filled, **defaults}], [*generators, None]
     restored, generator_states = _unpack_generators(groups, generators)
     for number, group in enumerate(restored):
         if missing := [option for option in OPTIONS if option not in group]:
@@ -177,7 +179,7 @@ def upstream_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     groups = state_dict["param_groups"]
     if any(group["maximize"] for group in groups):
         raise ValueError("maximize must be False in every group for rose_opt.Rose, got True")
-    if limits := [group["max_step"] for group in groups if group["max_step"] not in (None, math.inf)]:
+    if limits := [group["max_step"] for group in groups if group.get("max_step") not in (None, math.inf)]:
         raise ValueError(f"max_step must be None in every group for rose_opt.Rose, got {limits[0]}")
     if any(group["bf16_sr"] and (group["sr_seed"] is not None or _STATE_KEY in group) for group in groups):
         warnings.warn("rose_opt.Rose will not continue the rounding noise of this run", UserWarning, stacklevel=2)

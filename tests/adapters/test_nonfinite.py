@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import rose_numpy
 import rose_torch
@@ -157,3 +158,38 @@ def test_attach_needs_propagate() -> None:
     with raises(ValueError, expected):
         rose_torch.attach(model, lr=0.1, nonfinite="skip")
     rose_torch.attach(model, lr=0.1).detach()
+
+
+@pytest.mark.parametrize("nonfinite", ["skip", "raise"])
+def test_a_traced_step_is_refused(nonfinite: str) -> None:
+    param = parameter(normal(0, (3, 4)), np.full((3, 4), np.nan, np.float32))
+    before = param.detach().clone()
+    expected = (
+        f"nonfinite={nonfinite!r} reads the gradients, which have no values where torch traces or transforms a step; "
+        "allowed is 'propagate'"
+    )
+    with FlopCounterMode(display=False), raises(RuntimeError, expected):
+        rose_torch.Rose([param], lr=0.1, nonfinite=nonfinite).step()
+    assert torch.equal(param, before)
+
+
+@runs
+@pytest.mark.parametrize("option", ["nonfinite", "fused"])
+def test_an_option_of_the_constructor_is_no_attribute(run_of: type[Run], option: str) -> None:
+    run = run_of("float32")
+    with raises(AttributeError, f"{option} is an option of the constructor; pass it to a new optimizer"):
+        setattr(run.optimizer, option, "skip")
+
+
+def test_a_group_cannot_skip_steps() -> None:
+    expected = "nonfinite is an option of the optimizer, for a whole step; a param group cannot have it"
+    with raises(TypeError, expected):
+        rose_torch.Rose([{"params": [parameter(normal(0, (3,)))], "nonfinite": "skip"}], lr=0.1)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_a_gradient_without_elements_is_finite(shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, np.float32)
+    optimizer = rose_numpy.Rose([array], lr=0.1, nonfinite="raise")
+    optimizer.step([array.copy()])
+    assert optimizer.param_groups[0]["step"] == 1

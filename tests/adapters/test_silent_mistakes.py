@@ -194,3 +194,20 @@ def test_the_text_of_an_optimizer_has_its_steps_and_its_options() -> None:
     assert lines[0] == "Rose ("
     assert "    step: 1" in lines
     assert lines[-3:] == ["  nonfinite: skip", "  fused: False", ")"]
+
+
+def test_a_list_of_layers_is_no_list_of_groups() -> None:
+    layers = [{"w": normal(0, (3, 4))}, {"w": normal(1, (2, 3))}]
+    optimizer = rose_numpy.Rose(layers, lr=0.1)
+    assert optimizer.param_groups[0]["names"] == ["0.w", "1.w"]
+    expected = [layer["w"].copy() for layer in layers]
+    rose_numpy.Rose(expected, lr=0.1).step([GRADS["w"], normal(5, (2, 3))])
+    optimizer.step([{"w": GRADS["w"]}, {"w": normal(5, (2, 3))}])
+    for layer, want in zip(layers, expected, strict=True):
+        assert_same_bits(layer["w"], want)
+
+
+@pytest.mark.parametrize("params", [{}, {"a": {}}, [[], {}], [{"params": {}}]])
+def test_a_structure_without_arrays_is_refused(params: Any) -> None:
+    with raises(ValueError, "params must hold at least one array, got none"):
+        rose_numpy.Rose(params, lr=0.1)

@@ -11,9 +11,10 @@ import torch
 import rose_numpy
 import rose_torch
 from rose_core import update
-from rose_core.chunks import largest_change
+from rose_core.bounds import largest_change
 from rose_core.rule import StepOptions
 from tests.adapters.models import normal, parameter
+from tests.bits import DTYPES
 
 NEARLY_EQUAL = np.asarray([1.0, 1.0, 1.0000001], np.float32)
 
@@ -104,15 +105,58 @@ def test_attached_parameters_are_named_too() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"centralize": False}, {"stabilize": False}, {"maximize": True}])
 @pytest.mark.parametrize("shape", [(), (7,), (9, 5), (4, 3, 2, 2), (6, 1)])
-@pytest.mark.parametrize("max_elements", [None, 8])
-def test_the_largest_change_is_that_of_a_step(
-    shape: tuple[int, ...], options: dict[str, bool], max_elements: int | None
-) -> None:
-    grad = normal(0, shape, "float64")
-    moved = update(np.zeros(shape), grad, lr=1.0, weight_decay=0.0, **options)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_largest_change_is_that_of_a_step(shape: tuple[int, ...], options: dict[str, bool], dtype: str) -> None:
+    """Twice that of a step at most, where slices are centered."""
+    grad = normal(0, shape, dtype)
+    moved = update(np.zeros(shape), grad.astype(np.float64), lr=1.0, weight_decay=0.0, **options)
     flags = {"centralize": True, "stabilize": True, "maximize": False} | options
-    step = StepOptions(lr=0.5, decay=0.1, compute="fp64", max_step=1e-3, **flags)
-    assert largest_change(grad, step, max_elements=max_elements) == np.max(np.abs(moved))
+    bound = largest_change(grad, StepOptions(lr=0.5, decay=0.1, compute="fp64", max_step=1e-3, **flags))
+    exact = float(np.max(np.abs(moved)))
+    if flags["centralize"] and len(shape) >= 2:
+        assert exact <= bound * (1.0 + 1e-12)  # each value is rounded a few times
+        assert bound <= max(2.0 * exact, 1.0) * (1.0 + 1e-12)
+    else:
+        assert bound == exact
+
+
+def test_a_centered_gradient_of_few_rows_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No range exceeds the mean range by more than the number of rows."""
+    grad = np.zeros((900, 4), np.float32)
+    grad[0] = [1.0, -1.0, 0.5, 0.0]
+    step = StepOptions(0.1, 1.0, centralize=True, stabilize=True, maximize=False, compute="fp64")
+    assert largest_change(grad, step) <= 900
+    monkeypatch.setattr("rose_plan.step_warnings.largest_change", lambda *_: pytest.fail("it was read"))
+    assert texts_of(numpy_step([normal(0, (900, 4))], [grad], lr=0.1)) == []
+
+
+def test_one_touched_row_of_many_is_named() -> None:
+    grad = np.zeros((2_000_000, 2), np.float32)
+    grad[0] = [1.0, -1.0]
+    (text,) = texts_of(numpy_step([np.zeros_like(grad)], [grad], lr=0.1))
+    assert "moves elements of params[0] by up to" in text
+
+
+@steps
+def test_a_step_without_lr_is_not_read(step_of: Callable[..., Any]) -> None:
+    assert texts_of(step_of([normal(0, (3,))], [NEARLY_EQUAL], lr=0.0), 3) == []
+
+
+def test_a_step_in_code_without_a_module_warns_too() -> None:
+    step = numpy_step([normal(0, (3,))], [NEARLY_EQUAL], lr=0.1)
+    with pytest.warns(UserWarning, match="moves elements"):
+        exec("optimizer.step(grads)", {"optimizer": step.optimizer, "grads": [NEARLY_EQUAL]})
+
+
+def test_a_warning_that_is_an_error_leaves_out_the_gradient() -> None:
+    param = parameter(normal(0, (3,)))
+    model, before = torch.nn.ParameterList([param]), param.detach().clone()
+    with rose_torch.attach(model, lr=0.1, weight_decay=0.0) as optimizer, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="moves elements"):
+            param.backward(torch.from_numpy(NEARLY_EQUAL))
+        optimizer.step()
+    assert torch.equal(param, before)
 
 
 def test_a_gradient_of_nan_has_no_largest_change() -> None:

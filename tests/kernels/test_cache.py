@@ -118,12 +118,29 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert not is_cached(new_process(), SIGNATURE)
 
 
-def test_of_two_processes_one_compiles(new_process: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+COMPILED_SLOWLY = """
+import time
+from numba import njit, types
+from rose_kernels.llvm.cache import compile_or_load
+import doubling
+
+dispatcher, signature = njit(cache=True)(doubling.double), (types.int64,)
+compile_now = dispatcher.compile
+dispatcher.compile = lambda signature: (time.sleep(1), compile_now(signature))
+compile_or_load(dispatcher, signature)
+print(sum(dispatcher.stats.cache_hits.values()), sum(dispatcher.stats.cache_misses.values()))
+"""
+
+
+def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
+    """It holds the lock until the result is on disk, and the other one then loads it."""
     pytest.importorskip("fcntl")
-    held: list[int] = []
-    monkeypatch.setattr(cache.fcntl, "flock", lambda _, how: held.append(how))
-    assert doubled(new_process()) == 42
-    assert held == [cache.fcntl.LOCK_EX]
+    (tmp_path / "doubling.py").write_text(SOURCE)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": paths}
+    command = [sys.executable, "-c", COMPILED_SLOWLY]
+    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate()[0] for process in processes) == ["0 1\n", "1 0\n"]
 
 
 def test_a_file_system_without_locks_is_no_error(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,25 @@ def test_a_job_compiles_itself_if_no_other_process_can(
     assert message.startswith("Rose compiles its kernels for float32 parameters, ")
 
 
-def test_a_process_that_fails_leaves_the_work_to_this_one(compiler: Compiler) -> None:
+@pytest.mark.parametrize("status", [1, -9, 0])
+def test_a_process_that_fails_leaves_the_work_to_the_core(
+    status: int, compiler: Compiler, caplog: pytest.LogCaptureFixture
+) -> None:
     assert not readiness.is_ready(KIND, FEW + 1, demanded=False)
-    compiler.processes[0].status = 1
-    assert readiness.is_ready(KIND, 1, demanded=False)
-    assert compiler.compiled == 1
+    compiler.processes[0].status = status
+    assert [readiness.is_ready(KIND, 1, demanded=False) for _ in range(3)] == [False] * 3
+    assert compiler.compiled == 0
+    assert messages(caplog)[1:] == [
+        "Rose goes on without compiled kernels, which cannot be compiled: the process that compiled them ended with "
+        f"status {status}"
+    ]
+
+
+def test_a_compiler_that_ends_the_thread_is_an_error(compiler: Compiler) -> None:
+    compiler.error, compiler.folder = SystemExit(3), None
+    assert not readiness.is_ready(KIND, FEW + 1, demanded=False)
+    with raises(RuntimeError, "fused=True needs the compiled kernels, which cannot be compiled: 3"):
+        readiness.is_ready(KIND, 1, demanded=True)
 
 
 def test_the_core_goes_on_if_kernels_cannot_be_compiled(compiler: Compiler, caplog: pytest.LogCaptureFixture) -> None:
@@ -196,11 +211,38 @@ def test_a_signal_during_the_compilation_is_no_error_of_the_compiler(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_starts_its_own_compilation(compiler: Compiler) -> None:
     assert not readiness.is_ready(KIND, FEW + 1, demanded=False)
-    readiness._forget_processes()
-    assert not readiness.is_ready(KIND, 1, demanded=False)
-    assert len(compiler.processes) == 2
+    with readiness._lock:  # as another thread may hold it
+        child = os.fork()
+        if child == 0:
+            is_ready = readiness.is_ready(KIND, 1, demanded=False)
+            os._exit(0 if not is_ready and len(compiler.processes) == 2 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.slow
+def test_another_process_compiles_and_this_one_takes_over(tmp_path: Path) -> None:
+    code = (
+        "import time, numpy, rose_numpy\n"
+        "from rose_kernels import Kernels, readiness\n"
+        "readiness._FEW, launches = 0, []\n"
+        "run = Kernels.run\n"
+        "Kernels.run = lambda *arguments: (launches.append(1), run(*arguments))\n"
+        "x, y = numpy.ones((40, 50), numpy.float32), numpy.ones((40, 50), numpy.float32)\n"
+        "g = numpy.arange(2000, dtype=numpy.float32).reshape(40, 50) % 7\n"
+        "first, second = rose_numpy.Rose([x], lr=0.1), rose_numpy.Rose([y], lr=0.1, fused=False)\n"
+        "deadline, waits = time.monotonic() + 300, 0\n"
+        "while not launches and time.monotonic() < deadline:\n"
+        "    first.step([g]); second.step([g]); waits += 1; time.sleep(0.2)\n"
+        "print(waits > 1, bool(launches), (x == y).all())\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True True\n"
+    assert done.stderr.startswith("Rose compiles its kernels for float32 parameters in another process")
 
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import torch
 
 from rose_core.noise import NoiseKey
-from rose_plan import SkippedStep, Update
+from rose_plan import Update
 from rose_torch.distributed import is_dtensor, is_on_other_ranks
 from rose_torch.distributed.collectives import all_reduce_in_place
 from rose_torch.distributed.shards import groups_of
-from rose_torch.plan import TorchPlan
+from rose_torch.plan import SkippedStep, TorchPlan
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
