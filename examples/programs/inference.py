@@ -2,8 +2,8 @@
 
     python examples/programs/inference.py
 
-The means and the logarithms of the deviations are two vectors, and each is one slice. The gradients of the logarithms
-have both signs here, so their range is not small, and no step is huge.
+The means and the logarithms of the deviations are two vectors, and each is one slice. Their gradients differ between
+the elements, so no range is small: no element moves by more than 1.1 times the learning rate.
 """
 
 import argparse
