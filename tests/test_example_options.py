@@ -69,7 +69,7 @@ def test_an_invalid_option_of_train_digits_exits_with_status_2_and_is_named(
 
 
 PROGRAMS = ("convolution", "factorization", "inference", "pinn", "transformer")
-OF_PROGRAMS = {"--steps": ("0", "-3"), "--lr": ("-1", "0", "nan", "inf"), "--seed": ("-1",)}
+OF_PROGRAMS = {"--steps": ("0", "-3"), "--lr": ("-1", "0", "nan", "inf"), "--seed": ("-1", "18446744073709551616")}
 INVALID = [
     *(
         (f"programs.{name}", option, value)
