@@ -1,9 +1,10 @@
 """Types and default values of command-line arguments, for `argparse`."""
 
 import argparse
+import math
 from collections.abc import Callable
 
-__all__ = ["Listed", "integer_in"]
+__all__ = ["Listed", "integer_in", "positive_number"]
 
 
 class Listed(tuple):
@@ -26,3 +27,14 @@ def integer_in(least: int, most: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number > 0, got {text}")
+    return value

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from digits_network import accuracy, initial_parameters, loss_and_gradients
+from programs.transformer import Transformer
 from torch import Tensor, nn
 from train_digits import load_split, shuffled_batches
 
@@ -19,7 +20,7 @@ from rose_core.peers import Rule
 
 __all__ = ["TASKS", "Score", "Training"]
 
-CONTEXT, BATCH_SIZE = 32, 8
+CONTEXT, HEADS, BATCH_SIZE = 32, 2, 8
 # Modules that are one file in every supported version of Python.
 SOURCES: Final = ("argparse", "ast", "codecs", "configparser", "difflib", "doctest", "inspect", "mailbox", "optparse")
 
@@ -55,22 +56,6 @@ def digits(rule: Rule, _: tuple[int, int], seed: int, **options: Any) -> Trainin
     return Training(optimizer, gradients, evaluate)
 
 
-class Transformer(nn.Module):
-    """A causal transformer over bytes."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(256, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(CONTEXT, width))
-        layer = nn.TransformerEncoderLayer(width, 2, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256))
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.layers(self.embedding(x) + self.positions, mask=self.mask, is_causal=True))
-
-
 def transformer(rule: Rule, sizes: tuple[int, int], seed: int, **options: Any) -> Training:
     """Return the training of a transformer. `sizes` are its width and its number of layers.
 
@@ -79,7 +64,8 @@ def transformer(rule: Rule, sizes: tuple[int, int], seed: int, **options: Any) -
     text = library_bytes()
     known, unknown = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     torch.manual_seed(seed)
-    model, random = Transformer(*sizes), torch.Generator().manual_seed(seed)
+    width, depth = sizes
+    model, random = Transformer(256, CONTEXT, width, HEADS, depth), torch.Generator().manual_seed(seed)
     named = dict(model.named_parameters())
     layers = [name for name in named if name.startswith("layers")]
     others = [name for name in named if name not in layers]

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import ml_dtypes
 import numpy as np
 import torch
+from arguments import integer_in, positive_number
 from tqdm import tqdm
 
 import rose_numpy
@@ -66,15 +67,18 @@ TASKS: Final = {
     "char transformer": Task("transformer", 150),
     "PINN": Task("pinn", 500),
 }
+SHORTEST: Final = min(task.steps for task in TASKS.values())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description="Measure the best learning rate of Rose relative to Adam's.")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), metavar="TASK")
-    parser.add_argument("--lrs", nargs="+", type=float, default=list(LEARNING_RATES), help="the grid")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--shorter", type=int, default=1, help="divide the numbers of steps by this")
+    parser.add_argument("--lrs", nargs="+", type=positive_number, default=list(LEARNING_RATES), help="the grid")
+    parser.add_argument("--seeds", type=integer_in(1, 1000), default=3, help="number of seeds")
+    parser.add_argument(
+        "--shorter", type=integer_in(1, SHORTEST), default=1, help="divide the numbers of steps by this"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     if not reason_of_absence():

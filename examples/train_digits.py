@@ -10,14 +10,15 @@ they differ.
 """
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from arguments import integer_in, positive_number
 from backends import Backend, MissingBackendError, open_backend
 from digits_network import LAYERS, accuracy, initial_parameters, loss_and_gradients
 from matplotlib.figure import Figure
@@ -28,8 +29,10 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import trange
 
 from rose_core import slice_statistics
+from rose_core.schedules import warmup_cosine
 
 DTYPES: Final = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+MOST: Final = 2**32 - 1  # the largest seed of scikit-learn
 
 
 class Digits(NamedTuple):
@@ -71,9 +74,10 @@ def train(backend: Backend, digits: Digits, args: argparse.Namespace) -> Recordi
     parameters = {name: backend.array(value) for name, value in initial.items()}
     optimizer = backend.rose(parameters, args.lr, sr_seed=args.seed)
     batches = shuffled_batches(digits, args.batch_size, rng)
+    schedule = partial(warmup_cosine, max_lr=args.lr, steps=args.steps, warmup_steps=args.steps // 10)
     progress = trange(args.steps, desc=f"training on {backend.name}", unit="step")
     for step in progress:
-        lr = optimizer.param_groups[0]["lr"] = scheduled_lr(step, args.steps, args.lr)
+        lr = optimizer.param_groups[0]["lr"] = schedule(step)
         images, targets = (backend.array(batch) for batch in next(batches))
         loss, gradients = loss_and_gradients(parameters, images, targets)
         optimizer.step(gradients)
@@ -84,14 +88,6 @@ def train(backend: Backend, digits: Digits, args: argparse.Namespace) -> Recordi
         progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
     recording.final = {name: backend.host(value) for name, value in parameters.items()}
     return recording
-
-
-def scheduled_lr(step: int, steps: int, peak: float) -> float:
-    """Return the learning rate of a step: a linear warm-up over the first tenth, then half a cosine."""
-    rise = max(1, steps // 10)
-    if step < rise:
-        return peak * (step + 1) / rise
-    return peak * (1.0 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2.0
 
 
 def load_split(seed: int) -> Digits:
@@ -158,35 +154,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend", choices=("numpy", "torch", "cupy"), default="numpy", help="library to train on")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="dtype of the parameters")
-    parser.add_argument("--steps", type=integer_from(1), default=600, help="number of training steps")
-    parser.add_argument("--batch-size", type=integer_from(1), default=64, help="number of images in a batch")
+    parser.add_argument("--steps", type=integer_in(1, MOST), default=600, help="number of training steps")
+    parser.add_argument("--batch-size", type=integer_in(1, MOST), default=64, help="number of images in a batch")
     parser.add_argument("--lr", type=positive_number, default=0.005, help="peak learning rate of the schedule")
     parser.add_argument(
-        "--seed", type=integer_from(0), default=0, help="seed of the split, the parameters and the rounding"
+        "--seed", type=integer_in(0, MOST), default=0, help="seed of the split, the parameters and the rounding"
     )
     parser.add_argument("--plot", type=Path, default=Path("train_digits.png"), help="PNG file to save the plot to")
     parser.add_argument("--no-plot", action="store_true", help="do not save a plot")
     return parser
-
-
-def integer_from(least: int) -> Callable[[str], int]:
-    """Return a function that parses an integer in [least, 2**32), the range of scikit-learn's seeds."""
-
-    def integer(text: str) -> int:
-        value = int(text)
-        if not least <= value < 2**32:
-            raise argparse.ArgumentTypeError(f"must be an integer in [{least}, 2**32), got {text}")
-        return value
-
-    return integer
-
-
-def positive_number(text: str) -> float:
-    """Parse a finite number above 0."""
-    value = float(text)
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a finite number > 0, got {text}")
-    return value
 
 
 if __name__ == "__main__":

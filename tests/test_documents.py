@@ -18,7 +18,9 @@ from rose_core import Hyperparameters
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PYTORCH = (ROOT / "adapters" / "rose_torch" / "README.md").read_text(encoding="utf-8")
+GUIDE_TEXTS = {
+    name: (ROOT / "adapters" / name / "README.md").read_text(encoding="utf-8") for name in ("rose_numpy", "rose_torch")
+}
 
 FROM_ADAM = "examples/README.md"
 GUIDES = [
@@ -162,6 +164,15 @@ def test_option_table_of_the_readme_has_the_defaults_of_every_optimizer() -> Non
             assert numpy_options[field.name].default == torch_options[field.name].default
 
 
+@pytest.mark.parametrize("name", ["rose_numpy", "rose_torch"])
+def test_a_guide_names_the_options_that_the_readme_lacks(name: str) -> None:
+    options = inspect.signature(importlib.import_module(name).Rose).parameters
+    refused = {"foreach", "capturable", "differentiable", "unknown"}  # only their defaults are allowed
+    (start,) = re.findall(r"lists the\s+options of the rule\.(.*?)\n\n", GUIDE_TEXTS[name], re.DOTALL)
+    more = set(options) - {field.name for field in fields(Hyperparameters)} - refused - {"params"}
+    assert more == {"fused", "nonfinite"} == set(re.findall(r"`(fused|nonfinite)`", start))
+
+
 @pytest.mark.parametrize(
     ("of_readme", "of_guide", "case"),
     [
@@ -180,7 +191,7 @@ def test_the_speeds_of_the_readme_follow_from_the_measurements_in_adds(
     cases = importlib.import_module("benchmark_cases").CASES
     elements = sum(math.prod(shape) for shape in cases[case].up_to(50e6))
     shown = table(README, "a step of `rose_torch`")[of_readme]
-    adds = table(PYTORCH, "time of a step, in adds")
+    adds = table(GUIDE_TEXTS["rose_torch"], "time of a step, in adds")
     rose, upstream, adamw = (pair(adds[name][of_guide]) for name in ("rose_torch", "rose-opt", "AdamW, fused"))
     assert pair(shown["parameters"]) == [pytest.approx(elements / 1e6, abs=0.5)]
     for column, others in (("times faster than `rose-opt`", upstream), ("times faster than fused AdamW", adamw)):

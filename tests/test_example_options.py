@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,9 +50,9 @@ def test_help_names_every_option_and_runs_nothing(name: str, load: Load, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], r"--steps: must be an integer in \[1, 2\*\*32\), got 0"),
-        (["--batch-size", "x"], r"--batch-size: invalid integer value: 'x'"),
-        (["--seed", "-1"], r"--seed: must be an integer in \[0, 2\*\*32\), got -1"),
+        (["--steps", "0"], r"--steps: must be an integer in \[1, 4294967295\], got 0"),
+        (["--batch-size", "x"], r"--batch-size: must be an integer in \[1, 4294967295\], got x"),
+        (["--seed", "-1"], r"--seed: must be an integer in \[0, 4294967295\], got -1"),
         (["--lr", "nan"], r"--lr: must be a finite number > 0, got nan"),
         (["--dtype", "float16"], r"--dtype: invalid choice: 'float16'"),
         (["--plot", "no/such/folder/plot.png"], r"--plot .*: the folder does not exist"),
@@ -65,6 +66,45 @@ def test_an_invalid_option_of_train_digits_exits_with_status_2_and_is_named(
         load("train_digits").main(arguments)
     assert exit_.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+PROGRAMS = ("convolution", "factorization", "inference", "pinn", "transformer")
+OF_PROGRAMS = {"--steps": ("0", "-3"), "--lr": ("-1", "0", "nan", "inf"), "--seed": ("-1", "18446744073709551616")}
+INVALID = [
+    *(
+        (f"programs.{name}", option, value)
+        for name in PROGRAMS
+        for option in OF_PROGRAMS
+        for value in OF_PROGRAMS[option]
+    ),
+    *(("programs.resumed", option, value) for option in ("--steps", "--every") for value in ("0", "-3")),
+    *(("programs.resumed", "--lr", value) for value in OF_PROGRAMS["--lr"]),
+    *(("learning_rates", option, "0") for option in ("--lrs", "--seeds", "--shorter")),
+    *(
+        ("learning_rates", option, value)
+        for option, value in (("--lrs", "nan"), ("--seeds", "-1"), ("--shorter", "151"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value"), INVALID)
+def test_an_invalid_option_of_a_program_exits_before_training(
+    name: str,
+    option: str,
+    value: str,
+    load: Load,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        load(name).main([option, value])
+    assert exit_.value.code == 2
+    message = capsys.readouterr().err
+    assert option in message
+    assert re.search(r"must be .*, got ", message)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_cupy_the_exit_status_is_2_with_the_reason(

@@ -136,7 +136,9 @@ def test_the_defaults_reach_a_test_accuracy_above_95_percent(seed: int, load: Lo
 
 
 def test_the_learning_rate_rises_to_its_peak_then_falls_and_is_never_0(load: Load) -> None:
-    rates = [load("train_digits").scheduled_lr(step, 100, 0.5) for step in range(100)]
+    example = load("train_digits")
+    args = example.build_parser().parse_args(["--steps", "100", "--lr", "0.5"])
+    rates = example.train(example.open_backend("numpy"), example.load_split(0), args).learning_rates
     assert max(rates) == 0.5
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rose_numpy
 from tests.examples import EXAMPLES, Load
 
 PROGRAMS = sorted(path.stem for path in (EXAMPLES / "programs").glob("*.py"))
@@ -66,6 +68,26 @@ def test_a_killed_program_continues_with_the_same_bits(tmp_path: Path) -> None:
     lines = whole.stdout.splitlines()
     assert re.fullmatch(r"[0-9a-f]{64}", lines[-1])
     assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_step_of_the_variational_inference_is_large(seed: int, load: Load) -> None:
+    steps = []
+
+    class Diagnosed(rose_numpy.Rose):
+        def step(self, grads: Any) -> None:
+            steps.extend(entry.largest_step for entry in rose_numpy.diagnose(self, grads))
+            super().step(grads)
+
+    load("programs.inference").train(lambda weights, lr: Diagnosed(weights, lr, weight_decay=0.0), 0.3, 200, seed)
+    assert len(steps) == 2 * 200
+    assert 0.5 < max(step for step in steps if step is not None) <= 1.1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_program_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    assert run(tmp_path / "killed", "--kill-at", "3").returncode == -signal.SIGKILL
+    assert run(tmp_path / "killed").stdout == run(tmp_path / "whole").stdout
 
 
 def test_the_table_of_learning_rates_has_a_row_for_each_task(load: Load, capsys: pytest.CaptureFixture[str]) -> None:

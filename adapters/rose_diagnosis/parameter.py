@@ -48,7 +48,8 @@ class ParameterDiagnosis:
         `update_rms` divided by `param_rms`; None for a parameter of zeros.
     largest_step : float or None
         The largest magnitude of what the step subtracts from an element, divided by the learning rate; None for a
-        learning rate of 0. It is at most 1 for a slice with positive and negative elements whose range is not blended.
+        learning rate of 0. Up to rounding, it is at most 1 for slices with positive and negative elements whose ranges
+        are not blended.
     """
 
     name: str

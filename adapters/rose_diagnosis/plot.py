@@ -39,7 +39,7 @@ def draw(entries: Sequence[ParameterDiagnosis]) -> Any:
     ranges.plot(_column(entries, "range_median"), rows, "o", color="C0", markersize=4)
     ranges.set(title="Ranges of the slices", xlabel="smallest, median and largest")
     trust.plot(_column(entries, "trust"), rows, "o", color="C1", markersize=4)
-    trust.set(title="Trust in each slice's own range", xlabel="trust factor", xlim=(-0.02, 1.02))
+    trust.set(title="Trust factor", xlabel="1: the range of each slice, 0: their mean", xlim=(-0.02, 1.02))
     updates.plot(_column(entries, "relative_update"), rows, "o", color="C2", markersize=4)
     updates.set(title="Update relative to the weight", xlabel="quotient of their root mean squares")
 
@@ -65,7 +65,7 @@ def _scale(axes: Any, entries: Sequence[ParameterDiagnosis], numbers: Sequence[s
     axes.set_xlim(left, right)
     zeros = [row for row in range(len(entries)) if any(column[row] == 0.0 for column in columns)]
     if zeros:
-        axes.plot([left] * len(zeros), zeros, "<", color="C3", markersize=6, label="0")
+        axes.plot([left] * len(zeros), zeros, "<", color="C3", markersize=6, clip_on=False, label="0")
         axes.legend(loc="lower right")
 
 

@@ -6,6 +6,7 @@ Rose rounds the weights stochastically. Other optimizers round to nearest, and s
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if not (args.steps >= 1 and 0.0 < args.lr < math.inf and 0 <= args.seed < 2**64):
+        parser.error(f"--steps must be >= 1, --lr a finite number > 0, and --seed in [0, 2**64), got {vars(args)}")
     print(f"test accuracy {1.0 - train(rose, args.lr, args.steps, args.seed):.1%}")
 
 

@@ -7,6 +7,7 @@ other entries.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if not (args.steps >= 1 and 0.0 < args.lr < math.inf and 0 <= args.seed < 2**64):
+        parser.error(f"--steps must be >= 1, --lr a finite number > 0, and --seed in [0, 2**64), got {vars(args)}")
     error = train(rose, args.lr, args.steps, args.seed)
     print(f"root mean square error {error:.4f} on the unknown entries, of values with a deviation of 1")
 

@@ -3,12 +3,13 @@
     python examples/programs/resumed.py --folder /tmp/linear --kill-at 120
     python examples/programs/resumed.py --folder /tmp/linear
 
-The first command kills itself with SIGKILL. The second one continues from the last checkpoint. It ends with
-the bits of a run without a break.
+The first command kills itself with SIGKILL. The second one continues from the last checkpoint, or from the start if
+there is none. It ends with the bits of a run without a break.
 """
 
 import argparse
 import hashlib
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=50, help="number of steps between checkpoints")
     parser.add_argument("--kill-at", type=int, metavar="STEP", help="kill this process before a step")
     args = parser.parse_args(argv)
+    if not (args.steps >= 1 and args.every >= 1 and 0.0 < args.lr < math.inf):
+        parser.error(f"--steps and --every must be >= 1, and --lr a finite number > 0, got {vars(args)}")
     args.folder.mkdir(parents=True, exist_ok=True)
     weights = {"w": mapped(args.folder / "weights.npy", (OUTPUTS, INPUTS))}
     error = train(rose, args.lr, args.steps, 0, weights, args.folder / "run.safetensors", args.every, args.kill_at)
@@ -59,11 +62,13 @@ def train(
     kill_at: int | None = None,
 ) -> float:
     """Train with the peak learning rate `lr`, and return the mean square error on new data."""
-    weights = {"w": np.zeros((OUTPUTS, INPUTS), np.float32)} if weights is None else weights
+    weights = {"w": np.empty((OUTPUTS, INPUTS), np.float32)} if weights is None else weights
     optimizer, first = make(weights, lr), 0
     if path is not None and path.exists():
         first = load(path, weights, optimizer)["next"]
         print(f"continues at step {first}")
+    else:
+        weights["w"][:] = 0.0  # a run that was killed before its first checkpoint has changed them
     x, y = examples(seed, EXAMPLES)
     schedule = partial(warmup_cosine, max_lr=lr, steps=steps, warmup_steps=steps // 20)
     for step in range(first, steps):
@@ -88,7 +93,7 @@ def examples(seed: int, count: int, part: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Open a memory-mapped array, or make one of zeros."""
+    """Open a memory-mapped array, or make one."""
     if path.exists():
         return np.lib.format.open_memmap(path, "r+")
     return np.lib.format.open_memmap(path, "w+", np.float32, shape)

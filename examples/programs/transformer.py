@@ -7,6 +7,7 @@ few hundred steps, and falls behind in longer runs.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pydoc_data.topics import topics
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from rose_core.schedules import set_lr, warmup_cosine
 from rose_torch import Rose
 
-__all__ = ["adam", "main", "rose", "train"]
+__all__ = ["Transformer", "adam", "main", "rose", "train"]
 
 WIDTH, HEADS, LAYERS, CONTEXT, BATCH_SIZE = 64, 4, 2, 48, 16
 TEXT = 200_000  # characters
@@ -26,14 +27,14 @@ TEXT = 200_000  # characters
 class Transformer(nn.Module):
     """A causal transformer over characters."""
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, context: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(characters, WIDTH)
-        self.positions = nn.Parameter(0.02 * torch.randn(CONTEXT, WIDTH))
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
-        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, characters))
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
+        self.embedding = nn.Embedding(characters, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(context, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, characters))
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(context))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layers(self.embedding(x) + self.positions, mask=self.mask, is_causal=True))
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=3e-2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if not (args.steps >= 1 and 0.0 < args.lr < math.inf and 0 <= args.seed < 2**64):
+        parser.error(f"--steps must be >= 1, --lr a finite number > 0, and --seed in [0, 2**64), got {vars(args)}")
     loss = train({"rose": rose, "adam": adam}[args.optimizer], args.lr, args.steps, args.seed)
     print(f"validation loss {loss:.3f} nats after {args.steps} steps of {args.optimizer}")
 
@@ -69,7 +72,7 @@ def train(make: Callable[..., torch.optim.Optimizer], lr: float, steps: int, see
     known, unknown = data[: 9 * len(data) // 10], data[9 * len(data) // 10 :]
 
     torch.manual_seed(seed)
-    model = Transformer(len(characters))
+    model = Transformer(len(characters), CONTEXT, WIDTH, HEADS, LAYERS)
     optimizer = make(model.parameters(), lr)
     schedule = partial(warmup_cosine, max_lr=lr, steps=steps, warmup_steps=steps // 20)
     for step in range(steps):

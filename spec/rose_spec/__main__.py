@@ -2,7 +2,7 @@
 
 import sys
 
-from rose_spec.cli import main
+from rose_spec.supervision import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[1:]))

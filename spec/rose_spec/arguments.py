@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "lint", "check the vector files: schema, ids, clauses, flags, notes, size", "")
     generate = _command(commands, "generate", "write the vector files again, from their tables and the oracle", "")
     generate.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a file would change")
-    _command(commands, "mutants", "count the mutants of the oracle that no vector catches, which takes minutes", "")
+    _command(commands, "mutants", "count the mutants of the oracle that no vector catches, which takes a minute", "")
     return top
 
 

@@ -24,6 +24,7 @@ from rose_spec.comparison import Level
 from rose_spec.oracle import Rule
 from rose_spec.outcome import Outcome
 from rose_spec.ports import HarnessError, Port
+from rose_spec.ports.port import Terminated
 from rose_spec.report import CONFORMS, DOES_NOT_CONFORM, HARNESS_FAILED, Report
 from rose_spec.revision_1_0_0 import Rule100
 from rose_spec.selection import Selection, select
@@ -31,7 +32,17 @@ from rose_spec.statement import statement
 from rose_spec.text import print_report
 from rose_spec.vectors import Vector, number_from_json, tensor_from_json
 
-__all__ = ["TIMEOUT", "TOTAL_TIMEOUT", "TOTAL_TIMEOUT_WITH_VOLUME", "drive", "main"]
+__all__ = [
+    "INTERRUPTED",
+    "TERMINATED",
+    "TIMEOUT",
+    "TOTAL_TIMEOUT",
+    "TOTAL_TIMEOUT_WITH_VOLUME",
+    "drive",
+    "main",
+    "terminable",
+    "total_limit",
+]
 
 # The exit statuses of a shell for SIGINT and SIGTERM.
 INTERRUPTED: Final = 130
@@ -44,10 +55,6 @@ TOTAL_TIMEOUT_WITH_VOLUME: Final = 6000.0
 RULES: Final[Mapping[str, type[Rule]]] = {"1.0.2": Rule, "1.0.0": Rule100}
 
 
-class _Terminated(BaseException):
-    """The kit received SIGTERM. No `except Exception` of a port catches it."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1, or 2 if the harness failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -57,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(given)
     commands = {"run": _run, "list": _list, "show": _show, "lint": _lint, "generate": _generate, "mutants": _mutants}
     try:
-        with _terminable():
+        with terminable():
             status = commands[parsed.command](parsed, f"python -m rose_spec {shlex.join(given)}")
         sys.stdout.flush()  # raises BrokenPipeError here if the reader is gone
     except BrokenPipeError:
@@ -69,17 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rose_spec: interrupted, so there is no report", file=sys.stderr)
         return INTERRUPTED
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     return status
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Raise an exception at SIGTERM, so that the program of a port is killed."""
 
     def terminate(number: int, frame: object) -> None:  # noqa: ARG001  (the signature of a signal handler)
-        raise _Terminated
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -96,14 +103,21 @@ def _run(parsed: argparse.Namespace, command: str) -> int:
     entries = select(parsed.revision, Selection(clause=parsed.clause, pattern=parsed.select, volume=parsed.volume))
     for file in (parsed.json, parsed.markdown):
         _require_writable(file)  # fail before the run
-    default = TOTAL_TIMEOUT_WITH_VOLUME if parsed.volume > 1000 else TOTAL_TIMEOUT
-    deadline = time.monotonic() + (parsed.total_timeout or default)
+    if parsed.json and parsed.markdown and Path(parsed.json).resolve() == Path(parsed.markdown).resolve():
+        raise HarnessError(f"--json and --markdown must name different files, got {parsed.json} twice")
+    deadline = time.monotonic() + total_limit(parsed)
     port = _port(parsed, deadline)
     report = _checked(port, [entry.vector for entry in entries], parsed, command, deadline)
     _write(parsed.json, report.to_json())
     _write(parsed.markdown, statement(report))
     print_report(report, Console(width=None if sys.stdout.isatty() else 120))
     return report.status
+
+
+def total_limit(parsed: argparse.Namespace) -> float:
+    """Return the time limit of the whole run in seconds."""
+    default = TOTAL_TIMEOUT_WITH_VOLUME if parsed.volume > 1000 else TOTAL_TIMEOUT
+    return float(parsed.total_timeout or default)
 
 
 def _checked(

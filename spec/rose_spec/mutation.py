@@ -94,10 +94,10 @@ def mutants(module: str) -> Iterator[Mutant]:
     names: Counter[str] = Counter()
     for place, node in list(_places(tree, None, "")):
         for changed in _changes(node):
-            before, after = ast.unparse(node), ast.unparse(changed)
+            before, after = (ast.unparse(one).partition("\n")[0] for one in (node, changed))  # without a body
             name = f"{module}.{place.function or 'module'}: {before} -> {after}"
             names[name] += 1
-            ast.copy_location(changed, node)
+            ast.fix_missing_locations(ast.copy_location(changed, node))
             place.put(changed)
             yield Mutant(f"{name} ({names[name]})" if names[name] > 1 else name, module, place.function, tree)
             place.put(node)

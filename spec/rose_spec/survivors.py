@@ -112,21 +112,22 @@ class _Oracle:
             found[name] = module
         return found
 
-    def mutated(self, mutant: Mutant) -> dict[str, ModuleType]:
-        """Return the modules with a mutant."""
-        right: CodeType = self.codes[mutant.module]
-        self.codes[mutant.module] = compile(mutant.tree, f"<{mutant.module}>", "exec")
+    def mutated(self, name: str, code: CodeType) -> dict[str, ModuleType]:
+        """Return the modules, one of them with the code of a mutant."""
+        right: CodeType = self.codes[name]
+        self.codes[name] = code
         try:
-            return self.executed(self.modules, CHAIN[CHAIN.index(mutant.module) :])
+            return self.executed(self.modules, CHAIN[CHAIN.index(name) :])
         finally:
-            self.codes[mutant.module] = right
+            self.codes[name] = right
 
 
 def _is_caught(oracle: _Oracle, mutant: Mutant, vectors: Sequence[Vector]) -> bool:
     """Tell whether a mutant fails a vector, raises an error, or does not answer in time."""
+    code = compile(mutant.tree, f"<{mutant.module}>", "exec")  # a mutant that does not compile is a fault of the kit
     try:
         with _time_limit(LIMIT):
-            answers = _answers(oracle.mutated(mutant))
+            answers = _answers(oracle.mutated(mutant.module, code))
             return not all(map(answers, vectors))
     except Exception:  # a mutant may raise anything
         return True

@@ -259,6 +259,8 @@ def test_a_share_removed_by_centering_is_remarked_on_above_one_half() -> None:
     assert str(one_of("w", np.ones((1, 2)), [[1.0, 3.0]])).endswith("\nw: centering removes 80% of the gradient")
     assert one_of("w", np.ones((1, 2)), [[-1.0, 5.0]])[0].centered_share == pytest.approx(4 / 13, rel=1e-15)
     assert "removes" not in str(one_of("w", np.ones((1, 2)), [[-1.0, 5.0]]))
+    assert "removes" not in str(one_of("w", np.ones((1, 2)), [[0.0, 2.0]]))  # exactly one half
+    assert str(one_of("w", np.ones((1, 2)), [[0.01, 2.0]])).endswith("\nw: centering removes 50% of the gradient")
     assert one_of("w", np.ones((1, 2)), [[1.0, 3.0]], centralize=False)[0].centered_share is None
     assert one_of("w", np.ones(2), [1.0, 3.0])[0].centered_share is None
     assert one_of("w", np.ones((1, 2)), [[0.0, 0.0]])[0].centered_share == 0.0
@@ -270,6 +272,7 @@ def test_a_step_of_more_than_10_times_lr_is_remarked_on() -> None:
     assert str(found).endswith("\nlog_deviations: an element moves by 1.0e6 times lr")
     assert one_of("b", [1.0, 1.0], [9.0, 10.0])[0].largest_step == 10.0
     assert "moves" not in str(one_of("b", [1.0, 1.0], [9.0, 10.0]))
+    assert str(one_of("b", [1.0, 1.0], [9.001, 10.0])).endswith("\nb: an element moves by 10 times lr")
 
 
 def test_a_parameter_of_zeros_shows_its_update() -> None:
@@ -330,3 +333,4 @@ def test_a_plot_shows_the_smallest_ranges_beside_a_range_of_0() -> None:
     assert left < small.range_min < zero.range_max < right  # type: ignore[operator]
     (zeros,) = [line for line in ranges.lines if line.get_label() == "0"]
     assert (list(zeros.get_xdata()), list(zeros.get_ydata())) == ([left], [0])
+    assert not zeros.get_clip_on()  # the axis would cut off one half of the triangle

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rose_core.chunks
 from rose_core import Hyperparameters, slice_statistics, update
@@ -90,6 +92,28 @@ def test_chunks_of_any_size_have_the_same_numbers(size: int, monkeypatch: pytest
     expected = [diagnosed(*pair) for pair in pairs]
     monkeypatch.setattr(rose_core.chunks, "_CPU_ELEMENTS", size)
     assert [diagnosed(*pair) for pair in pairs] == expected
+
+
+GRADIENTS = st.lists(
+    st.lists(st.just(0.0) | st.floats(1e-3, 1e3) | st.floats(-1e3, -1e-3), min_size=3, max_size=3),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(rows=GRADIENTS, lr=st.sampled_from([0.25, 0.1, 0.3, 1e-3]), centralize=st.booleans(), stabilize=st.booleans())
+def test_the_numbers_are_within_their_bounds(
+    rows: list[list[float]], lr: float, centralize: bool, stabilize: bool
+) -> None:
+    grad = np.asarray(rows)
+    found = diagnosed(np.zeros_like(grad), grad, lr=lr, centralize=centralize, stabilize=stabilize)
+    shares = [found.zero_denominators, *([found.trust] * stabilize), *([found.centered_share] * centralize)]
+    assert all(0.0 <= share <= 1.0 for share in shares)  # type: ignore[operator]
+    low, middle, high = found.range_min, found.range_median, found.range_max
+    assert 0.0 <= low <= middle <= high  # type: ignore[operator]
+    if not stabilize and (centralize or all(min(row) <= 0.0 <= max(row) for row in rows)):
+        excess = 0.0 if lr == 0.25 else 2.0**-51  # a product with a power of two is exact
+        assert found.largest_step <= 1.0 + excess  # type: ignore[operator]
 
 
 def test_zero_denominators_do_not_count_denominators_of_1() -> None:

@@ -1,7 +1,9 @@
 """The code of the algorithm box in SPEC.md gives the answers of all vectors of single steps."""
 
 import builtins
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,23 @@ import pytest
 from rose_spec.oracle import Options, Rule, Tensor, round_to_bfloat16
 from rose_spec.ports.port import plain_options
 from rose_spec.summation import reproducible_sum
-from rose_spec.vectors import Vector, load_vectors, tensor_to_json
+from rose_spec.vectors import Vector, load_vectors, number_from_json, tensor_to_json
 from tests.spec.core_port import request_of, to_array, to_tensor
 
 SPEC = (Path(__file__).parents[2] / "spec" / "SPEC.md").read_text(encoding="utf-8")
 (BOX,) = re.findall(r"^```python\n(.*?)^```$", SPEC, re.MULTILINE | re.DOTALL)
 DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
+
+def is_limited(options: Mapping[str, Any]) -> bool:
+    """Tell whether a step has a finite `max_step`."""
+    word = options.get("max_step")
+    return word is not None and math.isfinite(number_from_json(word))
+
+
 # The box leaves out parameters without elements (ROSE-1.4) and the extension ROSE-6.4.
 STEPS = [
-    v
-    for v in load_vectors()
-    if v.kind == "step" and v.input["param"]["words"] and v.input["options"].get("max_step") is None
+    v for v in load_vectors() if v.kind == "step" and v.input["param"]["words"] and not is_limited(v.input["options"])
 ]
 
 
@@ -91,6 +98,10 @@ def is_answered(box: str, vector: Vector) -> bool:
     param, grad, options, noise = request_of(vector)
     result = Box(param, grad, plain_options(options), noise).run(box)
     return tensor_to_json(result) == vector.expected["param"]
+
+
+def test_the_box_answers_steps_with_an_infinite_limit() -> None:
+    assert any(v.input["options"].get("max_step") is not None for v in STEPS)
 
 
 @pytest.mark.parametrize("vector", STEPS, ids=lambda vector: vector.id)

@@ -92,6 +92,15 @@ def test_an_error_of_the_caller_exits_with_2(
     assert message in capsys.readouterr().err
 
 
+def test_two_reports_cannot_be_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*RIGHT, "--json", "report", "--markdown", f"{tmp_path}/report") == 2
+    assert "--json and --markdown must name different files, got report twice" in capsys.readouterr().err
+    assert list(tmp_path.glob("report*")) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

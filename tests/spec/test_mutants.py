@@ -1,5 +1,6 @@
 """Every mutant of the oracle fails a vector, or is recorded as equivalent with a reason."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ def test_mutants_change_comparisons_bounds_constants_branches_and_operations() -
         "Rule.rc: cast(value, self.compute) -> value",
         "Rule.centralizes: self.options.centralize and len(shape) >= 2 -> self.options.centralize",
         "module: True -> False",
+        "Rule.mean: if math.isnan(mean) or math.isnan(low): -> if False:",
     ):
         assert f"oracle.{name}" in made
 
@@ -35,6 +37,19 @@ def test_mutants_change_comparisons_bounds_constants_branches_and_operations() -
 def test_names_of_mutants_are_unique_and_a_tree_is_whole_again_afterwards(module: str) -> None:
     assert len(set(names(module))) == len(names(module)) >= 20
     assert names(module) == names(module)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_mutant_compiles(module: str) -> None:
+    for mutant in mutants(module):
+        compile(mutant.tree, mutant.name, "exec")
+
+
+def test_a_mutant_that_does_not_compile_is_an_error_and_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Mutant("noise.module: broken", "noise", None, ast.Module([ast.Pass()], []))  # it has no line numbers
+    monkeypatch.setattr(survivors, "mutants", lambda module: iter([broken]))  # noqa: ARG005
+    with pytest.raises(TypeError, match="lineno"):
+        count_mutants(["noise"])
 
 
 def test_every_record_has_a_reason_and_names_a_mutant_or_a_function() -> None:

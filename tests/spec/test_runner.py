@@ -12,6 +12,7 @@ from rose_spec.arrays import from_array, hex_words, to_array, values_from_words
 from rose_spec.check import check, check_vector
 from rose_spec.oracle import Tensor
 from rose_spec.ports import HarnessError, ProtocolError
+from rose_spec.ports.port import Terminated
 from rose_spec.ports.python_function import PythonPort
 from rose_spec.refusals import refused_option
 from rose_spec.replies import Answer, Refused, Words
@@ -70,12 +71,38 @@ def test_another_exception_leaves_the_vector_unanswered() -> None:
     assert outcome_of(FunctionPort(update), "refuse-lr").status == "unanswered"
 
 
-def test_a_port_that_exits_leaves_the_vector_unanswered() -> None:
-    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
-        raise SystemExit("bye")
+class Cancelled(BaseException):
+    """An exception that `except Exception` does not catch, as some libraries define for cancelled tasks."""
 
-    assert outcome_of(FunctionPort(update, update), "step-scalar").detail == "raised SystemExit: bye"
+
+class Raising:
+    """An object whose conversion to an array raises an exception of any class."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __array__(self, *arguments: Any, **options: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit("bye"), GeneratorExit("bye"), Cancelled("bye")], ids=repr)
+def test_a_port_that_raises_any_exception_leaves_the_vector_unanswered(error: BaseException) -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise error
+
+    assert outcome_of(FunctionPort(update, update), "step-scalar").detail == f"raised {type(error).__name__}: bye"
     assert outcome_of(FunctionPort(update, lambda *_, **__: update(0, 0)), "noise-words").status == "unanswered"
+    outcome = outcome_of(FunctionPort(lambda *_, **__: Raising(error)), "step-scalar")
+    assert outcome.detail == f"returned Raising, which is no array: {type(error).__name__}: bye"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
+def test_an_interruption_of_the_run_passes_through_a_port(error: type[BaseException]) -> None:
+    def update(param: Any, grad: Any, **options: Any) -> Any:  # noqa: ARG001
+        raise error
+
+    with pytest.raises(error):
+        outcome_of(FunctionPort(update), "step-scalar")
 
 
 def test_not_implemented_error_is_unsupported() -> None:
@@ -249,7 +276,8 @@ def test_a_module_that_raises_and_an_object_that_is_not_callable_are_errors_of_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    for name, line in (("kit_raises", "1 / 0"), ("kit_exits", "raise SystemExit(3)"), ("kit_typo", "x = = 1")):
+    lines = {"kit_raises": "1 / 0", "kit_exits": "raise SystemExit(3)", "kit_typo": "x = = 1"}
+    for name, line in {**lines, "kit_ends": "raise GeneratorExit"}.items():
         (tmp_path / f"{name}.py").write_text(line)
         with pytest.raises(HarnessError, match=f"{name}:update cannot be imported: "):
             PythonPort(f"{name}:update")

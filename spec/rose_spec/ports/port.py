@@ -12,6 +12,7 @@ __all__ = [
     "HarnessError",
     "Port",
     "ProtocolError",
+    "Terminated",
     "TrajectoryPort",
     "described",
     "escaped",
@@ -31,6 +32,10 @@ class HarnessError(Exception):
 
 class ProtocolError(HarnessError):
     """The port broke the protocol, or did not reply."""
+
+
+class Terminated(BaseException):
+    """The kit received SIGTERM. No `except Exception` of a port catches it."""
 
 
 class Port(Protocol):
@@ -61,7 +66,7 @@ def load_object(reference: str) -> Any:
         raise HarnessError(f"a port must be named module:name, got {reference!r}")
     try:
         found = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:  # a module may raise anything
+    except BaseException as error:  # a module may raise anything
         raise HarnessError(f"{reference} cannot be imported: {described(error)}") from error
     if not callable(found):
         raise HarnessError(f"{reference} must be a function or a class, got {found!r}")
@@ -69,10 +74,12 @@ def load_object(reference: str) -> Any:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the text of an error on one line."""
+    """Return the type and the text of an error on one line. Ctrl-C and SIGTERM are raised again."""
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        raise error
     try:
         text = str(error)
-    except Exception as other:  # a port may raise an error of any class
+    except BaseException as other:  # a port may raise an error of any class
         text = f"an error whose text raises {type(other).__name__}"
     return printable(" ".join(f"{type(error).__name__}: {text[: 4 * MAX_TEXT]}".split()))
 

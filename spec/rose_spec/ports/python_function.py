@@ -57,7 +57,7 @@ class PythonPort:
             if not np.array_equal(to_words(param), words_of(request.param)):
                 return Failed(f"raised after it changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return Failed(f"raised {described(error)}")
         return answer(result, param.size)
 
@@ -71,7 +71,7 @@ class PythonPort:
             return Words([int(word) for word in np.asarray(words).ravel().tolist()])
         except NotImplementedError as error:
             return Unsupported(lacking(error))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return Failed(f"raised {described(error)}")
 
     def option_name(self, option: str) -> str:
@@ -97,7 +97,7 @@ def answer(result: Any, size: int) -> Reply:
     """Return the reply for the return value of a function, without values if it has more elements than `size`."""
     try:
         array = np.asarray(result)
-    except Exception as error:  # an object may define its conversion
+    except BaseException as error:  # an object may define its conversion
         return Failed(f"returned {type(result).__name__}, which is no array: {described(error)}")
     if array.dtype not in NUMPY_DTYPES.values():
         return Failed(f"returned {type(result).__name__} of dtype {array.dtype}, not a floating-point array")

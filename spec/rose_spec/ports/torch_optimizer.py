@@ -102,11 +102,11 @@ class TorchPort:
             if words(param) != words(to_torch(request.param)):
                 return Failed(f"raised after it changed the parameter (ROSE-11.3): {described(error)}")
             return Refused(described(error))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return Failed(f"raised {described(error)}")
         try:
             return Answer(from_torch(param), noise=drawn)
-        except Exception as error:  # the optimizer may have changed the dtype or the storage
+        except BaseException as error:  # the optimizer may have changed the dtype or the storage
             return Failed(f"left a parameter that cannot be read: {described(error)}")
 
     def trajectory(self, name: str, value: Mapping[str, Any]) -> tuple[list[Exchange], list[list[Tensor]] | Reply]:
@@ -122,7 +122,7 @@ class TorchPort:
             return exchanges, [[from_torch(param) for param in group["params"]] for group in optimizer.param_groups]
         except (_Unsupported, NotImplementedError) as missing:
             return exchanges, unsupported(missing)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return exchanges, Failed(f"raised {described(error)}")
 
     def noise(self, request: NoiseRequest) -> Reply:  # noqa: ARG002  (no optimizer shows its noise)
