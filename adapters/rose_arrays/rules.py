@@ -104,7 +104,7 @@ class RuleOptimizer(OwnedArrays):
             first += len(of_group)
         self._states.update(states)
 
-    @subnormals_kept()
+    @subnormals_kept
     def evaluation_params(self) -> Any:
         """Return the parameters to evaluate the model with.
 

@@ -163,7 +163,7 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
-    @subnormals_kept_in_threads()
+    @subnormals_kept_in_threads
     def update_hessian(self, hessians: Iterable[Tensor | None]) -> None:
         """Update the states by estimates of the Hessian's diagonals, for the rule `SophiaH`.
 
@@ -191,7 +191,7 @@ class Optimizer(torch.optim.Optimizer):
         self.state.update(states)
 
     @torch.no_grad()
-    @subnormals_kept_in_threads()
+    @subnormals_kept_in_threads
     def evaluation_params(self) -> list[list[Tensor]]:
         """Return the parameters to evaluate the model with, a list for each group.
 
