@@ -37,6 +37,7 @@ def options_of(rng: np.random.Generator) -> dict[str, Any]:
         "centralize": bool(rng.random() < 0.7),
         "stabilize": bool(rng.random() < 0.7),
         "maximize": bool(rng.random() < 0.3),
+        "max_step": None if rng.random() < 0.5 else float(rng.choice([0.125, 1.5])),
         "compute_dtype": compute,
         "bf16_sr": bool(compute not in ("fp16", "bf16") and rng.random() < 0.8),
         "sr_seed": int(rng.integers(2**32)),
