@@ -68,11 +68,8 @@ def test_the_numbers_equal_those_of_the_statistics_and_the_step(name: str, dtype
     if statistics.mean is None:
         assert found.centered_share is None
     else:
-        means = np.broadcast_to(np.reshape(statistics.mean, (-1,) + (1,) * (grad.ndim - 1)), grad.shape)
         values = grad.astype(wide.dtype) if compute != "bf16" else grad.astype(DTYPES["bfloat16"][0])
-        assert found.centered_share == pytest.approx(
-            (root_mean_square(means) / root_mean_square(values)) ** 2, rel=1e-12
-        )
+        assert found.centered_share == (root_mean_square(statistics.mean) / root_mean_square(values)) ** 2
 
 
 @backends
@@ -112,7 +109,9 @@ def test_the_numbers_are_within_their_bounds(
     low, middle, high = found.range_min, found.range_median, found.range_max
     assert 0.0 <= low <= middle <= high  # type: ignore[operator]
     if not stabilize and (centralize or all(min(row) <= 0.0 <= max(row) for row in rows)):
-        excess = 0.0 if lr == 0.25 else 2.0**-51  # a product with a power of two is exact
+        # The product with lr, the quotient, and the quotient by lr are each rounded, by 2^-53 at most. A product with a
+        # power of two is exact.
+        excess = 0.0 if lr == 0.25 else 2.0**-51
         assert found.largest_step <= 1.0 + excess  # type: ignore[operator]
 
 
@@ -203,8 +202,8 @@ def test_a_learning_rate_of_0_has_no_largest_step() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_centering_removes_all_of_constant_slices(dtype: str) -> None:
     grad = np.broadcast_to(np.asarray([[1.1], [3.3]]).astype(DTYPES[dtype][0]), (2, 7))
-    assert diagnosed(np.ones((2, 7)), grad).centered_share == pytest.approx(1.0, rel=1e-15)
-    assert diagnosed(np.ones((2, 7)), grad).centered_share <= 1.0  # type: ignore[operator]
+    share = (root_mean_square(grad[:, 0]) / root_mean_square(grad)) ** 2  # 1, but each operation is rounded
+    assert diagnosed(np.ones((2, 7)), grad).centered_share == min(share, 1.0)
 
 
 def test_json_keeps_the_values() -> None:
