@@ -118,7 +118,7 @@ class ArrayOptimizer(OwnedArrays):
         -----
         UserWarning
             If a decay has grown with `lr` beyond 1e-3 a step. If an element moves by more than 1,000 times `lr` at step
-            1, 10, 100 and so on, and `max_step` is None.
+            1, 10, 100 and so on, and `max_step` is None; gradients of CuPy are not read for that.
         """
         plan = self._plan(grads)
         if skips_step(self._nonfinite, plan.grads, plan.name):
@@ -200,7 +200,8 @@ class ArrayOptimizer(OwnedArrays):
         Returns
         -------
         dict
-            Plain values that JSON can hold. In each group, "params" has the positions of its arrays.
+            Plain values that JSON can hold. In each group, "params" has the positions of its arrays. A `max_step` of
+            infinity is `Infinity` in Python's `json`, which strict parsers refuse.
         """
         groups, start = [], 0
         for group in self.param_groups:

@@ -12,8 +12,8 @@ __all__ = ["Rose"]
 class Rose(CupyArrays, ArrayOptimizer):
     """Rose (Range-Of-Slice Equilibration, by Matthew E. Kieren) over CuPy arrays, updated in place.
 
-    A step is queued on the current stream of the current device, and the host does not wait for it. The arrays must
-    be on this device.
+    A step is queued on the current stream of the current device, and the host does not wait for it, unless `nonfinite`
+    is "skip" or "raise". `step_rows` waits, too. The arrays must be on this device.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ class Rose(CupyArrays, ArrayOptimizer):
 
     Notes
     -----
-    `spec/SPEC.md` specifies a step, and `rose_core` computes it. CuPy flushes float32 subnormals. At compute dtype
+    `spec/SPEC.md` specifies a step, and `rose_core` computes it. There is no warning about very large steps: the host
+    would wait for the gradients. CuPy flushes float32 subnormals. At compute dtype
     float64 the results equal those of NumPy, bit for bit. At other compute dtypes they may differ if a float32
     intermediate is subnormal (ROSE-12.3).
     """

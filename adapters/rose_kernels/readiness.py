@@ -1,8 +1,8 @@
 """Which kernels can run now. Compiling takes many seconds, for which a small job should not wait.
 
 With ``fused=None`` the core updates the first parameters. Once it has worked for a while, kernels that are cached on
-disk are loaded, and others are compiled in a process of their own, while the core goes on. The bits are the same. With
-``fused=True`` the first step waits until the kernels are compiled.
+disk are loaded, and others are compiled in a process of their own, while the core goes on. The bits are the same. If no
+other process can compile them, this one does, and the step waits. With ``fused=True`` the first step always waits.
 """
 
 import _thread

@@ -24,6 +24,9 @@ def uninterrupted() -> Iterator[None]:
 
     A handler may raise, as that of Ctrl-C raises KeyboardInterrupt. Inside a step it would leave some parameters
     updated and others not. Python runs handlers in the main thread only, so other threads need nothing.
+
+    Python makes a signal interrupt system calls when a handler is set, so ``signal.siginterrupt(number, False)`` has no
+    effect after this block.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -293,8 +293,9 @@ def attach(
 ) -> AttachedRose:
     """Update each parameter of a model in backward, when its gradient is complete, and free the gradient.
 
-    Besides activations, training then needs memory for the parameters and for about one gradient. The parameters have
-    the same bits as after steps of `Rose` with the same groups and options.
+    Besides activations, training then needs memory for the parameters and for about one gradient. Without `max_step`,
+    steps 1, 10, 100 and so on may also need 64 bytes for each slice of one parameter. The parameters have the same bits
+    as after steps of `Rose` with the same groups and options.
 
     Parameters
     ----------

@@ -76,7 +76,8 @@ class Rose(torch.optim.Optimizer):
         given as `bf16_sr`.
     nonfinite : str
         What a step with an infinity or a NaN in a gradient does: "propagate" takes the rule as it is; "skip" leaves the
-        whole step out, decay and step count included, and adds 1 to `skipped_steps`; "raise" raises.
+        whole step out, decay and step count included, and adds 1 to `skipped_steps`; "raise" raises. With DTensors, a
+        bad gradient on one rank skips the step on all ranks, or raises on all. "skip" and "raise" wait for a GPU.
     fused : bool or None
         Whether compiled kernels update dense parameters on the CPU, with as many threads as torch uses. They need
         Numba, and change no bit. True waits for them at the first step; None uses them once they are compiled. The core
@@ -231,15 +232,16 @@ class Rose(torch.optim.Optimizer):
         ------
         TypeError, ValueError, RuntimeError
             If an option, a parameter or a gradient is not allowed. No parameter is changed then (ROSE-11.3), on this
-            rank or on another rank with shards of the same DTensors.
+            rank or on another rank with shards of the same DTensors. The other ranks raise a RuntimeError.
         FloatingPointError
-            If a gradient has an infinity or a NaN, with ``nonfinite="raise"``. No parameter is changed then.
+            If a gradient has an infinity or a NaN, with ``nonfinite="raise"``. No parameter is changed then. Other
+            ranks with shards of the same DTensors raise a RuntimeError.
 
         Warns
         -----
         UserWarning
             If a decay has grown with `lr` beyond 1e-3 a step. If an element moves by more than 1,000 times `lr` at step
-            1, 10, 100 and so on, and `max_step` is None; gradients on GPUs and of DTensors are not read for that.
+            1, 10, 100 and so on, and `max_step` is None. Gradients on GPUs and of sharded DTensors are not read for it.
 
         Notes
         -----
@@ -298,7 +300,8 @@ class Rose(torch.optim.Optimizer):
         Returns
         -------
         dict
-            As for every `torch.optim.Optimizer`. JSON can hold it, unless `lr` is a tensor.
+            As for every `torch.optim.Optimizer`. JSON can hold it, unless `lr` is a tensor. A `max_step` of infinity is
+            `Infinity` in Python's `json`, which strict parsers refuse.
         """
         hooks = self._optimizer_state_dict_post_hooks
         self._optimizer_state_dict_post_hooks = OrderedDict()  # they run last, on plain values

@@ -82,6 +82,15 @@ def test_the_state_has_plain_values() -> None:
     assert json.loads(json.dumps(optimizer.state_dict())) == {"param_groups": [expected]}
 
 
+def test_python_writes_and_reads_an_infinite_max_step_as_json() -> None:
+    optimizer = Rose({"w": np.ones(2)}, lr=0.5, max_step=float("inf"))
+    text = json.dumps(optimizer.state_dict())
+    assert '"max_step": Infinity' in text
+    resumed = Rose({"w": np.ones(2)}, lr=0.5)
+    resumed.load_state_dict(json.loads(text))
+    assert resumed.param_groups[0]["max_step"] == float("inf")
+
+
 def test_the_indices_of_parameters_count_across_groups() -> None:
     groups = new_optimizer(new_params()).state_dict()["param_groups"]
     assert [group["params"] for group in groups] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14]]

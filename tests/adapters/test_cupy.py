@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -177,6 +178,16 @@ def test_a_step_is_queued_on_the_current_stream_and_the_host_does_not_wait(on_gp
     for step in range(2):
         expected = core_step(expected, grads(dtype="bfloat16"), step=step, lr=0.1)
     assert_same_model(params, expected, "rose_cupy")
+
+
+def test_there_is_no_warning_about_very_large_steps(library: Library) -> None:
+    """The host would wait for the device."""
+    params, gradient = {"scale": np.ones(3, np.float32)}, {"scale": np.asarray([1.0, 1.0, 1.0000001], np.float32)}
+    with pytest.warns(UserWarning, match="moves elements of"):
+        NumpyRose({"scale": np.ones(3, np.float32)}, lr=0.1).step(gradient)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        library.rose(library.arrays(params), lr=0.1).step(library.arrays(gradient))
 
 
 def test_a_numpy_gradient_stops_the_whole_step(library: Library) -> None:

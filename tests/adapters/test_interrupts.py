@@ -1,5 +1,8 @@
 """A signal during a step is handled after the step, and an exception of its handler is raised."""
 
+import contextlib
+import ctypes
+import errno
 import os
 import signal
 import threading
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rose_numpy
 import rose_torch
@@ -55,6 +59,7 @@ def _timer() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    torch.set_grad_enabled(True)  # an alarm may arrive where torch.no_grad ends, and leave gradients disabled
 
 
 @pytest.mark.usefixtures("_timer")
@@ -123,6 +128,29 @@ def test_an_error_in_the_block_is_raised() -> None:
     with pytest.raises(ValueError, match="block"), uninterrupted():
         raise ValueError("block")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_step_undoes_siginterrupt() -> None:
+    """A system call that a library of C makes is then interrupted."""
+    library = ctypes.CDLL(None, use_errno=True)
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        found = []
+        for block in (contextlib.nullcontext, uninterrupted):
+            signal.siginterrupt(signal.SIGALRM, False)
+            with block():
+                pass
+            source, sink = os.pipe()
+            writer = threading.Timer(0.3, os.write, (sink, b"x"))
+            writer.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            found.append((library.read(source, ctypes.create_string_buffer(1), 1), ctypes.get_errno()))
+            writer.join()
+            os.close(source)
+            os.close(sink)
+        assert found == [(1, 0), (-1, errno.EINTR)]
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_another_thread_does_not_change_the_handlers() -> None:

@@ -10,17 +10,32 @@ import pytest
 import torch
 from torch.autograd.profiler import profile
 
-from rose_torch import Rose
+from rose_torch import Rose, attach
 
-# The limit in the README.
+# The limits in the README: of a step, and of the values for each slice at a step that looks for very large changes.
 LIMIT: Final = 16 * 2**20
+BYTES_OF_A_SLICE: Final = 64
+
+# Warnings read the gradients at these steps, among others.
+reading_steps = pytest.mark.parametrize("count", [1, 10])
 
 
-def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]) -> int:
-    """Return the peak of the memory allocated during a step of one parameter."""
+def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any], count: int | None = None) -> int:
+    """Return the peak of the memory allocated during a step of one parameter, that of this count if one is given."""
     param = torch.nn.Parameter(torch.ones(shape, dtype=dtype))
     param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(dtype).reshape(shape)
-    return peak_of(Rose([param], lr=1e-3, **options).step)
+    optimizer = Rose([param], lr=1e-3, **options)
+    return peak_of(optimizer.step if count is None else at(count, optimizer, optimizer.step))
+
+
+def at(count: int, optimizer: Rose, step: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that takes the step of this count again and again."""
+
+    def repeat() -> None:
+        optimizer.param_groups[0]["step"] = count - 1
+        step()
+
+    return repeat
 
 
 def peak_of_many(count: int, shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]) -> int:
@@ -71,6 +86,28 @@ def test_temporaries_of_kernels_are_below_the_limit(
 ) -> None:
     assert math.prod(shape) * 8 > LIMIT  # one temporary of float64 would exceed the limit
     assert 0 < peak_of_step(shape, dtype, options) < LIMIT
+
+
+@reading_steps
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)
+def test_a_step_that_reads_gradients_needs_a_few_values_for_each_slice(
+    dtype: torch.dtype, options: dict[str, Any], shape: tuple[int, ...], count: int
+) -> None:
+    slices = shape[0] if len(shape) > 1 else 1
+    assert 0 < peak_of_step(shape, dtype, options, count) < LIMIT + BYTES_OF_A_SLICE * slices
+
+
+@reading_steps
+def test_attached_parameters_need_memory_for_about_one_gradient(count: int) -> None:
+    model = torch.nn.Sequential(*[torch.nn.Linear(1024, 1024) for _ in range(5)])
+    optimizer, gradient = attach(model, lr=1e-3), 2**22
+
+    def step() -> None:
+        model(torch.ones(1, 1024)).square().sum().backward()
+        optimizer.step()
+
+    assert gradient < peak_of(at(count, optimizer, step)) < 1.1 * gradient  # activations and the workspace are small
 
 
 @pytest.mark.parametrize(("dtype", "options"), OPTIONS.values(), ids=OPTIONS)

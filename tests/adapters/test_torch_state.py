@@ -166,6 +166,14 @@ def test_a_group_can_be_added_to_a_copy() -> None:
     assert copied.param_groups[2]["bf16_sr"] is copied.param_groups[0]["bf16_sr"]
 
 
+def test_python_writes_and_reads_an_infinite_max_step_as_json() -> None:
+    text = json.dumps(new_optimizer(new_params(), max_step=float("inf")).state_dict())
+    assert '"max_step": Infinity' in text
+    resumed = new_optimizer(new_params())
+    resumed.load_state_dict(json.loads(text))
+    assert resumed.param_groups[0]["max_step"] == float("inf")
+
+
 def test_the_state_has_plain_values() -> None:
     params = new_params()
     optimizer = new_optimizer(params, **NOISE["a generator"]())

@@ -12,7 +12,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from rose_torch import Rose
 from rose_torch.distributed.shards import _positions
 from tests.bits import assert_same_bits
-from tests.distributed.layouts import LAYOUTS, mesh_of, plain_params, shard_of_ones
+from tests.distributed.layouts import LAYOUTS, ROWS, mesh_of, plain_params, shard, shard_of_ones
 from tests.distributed.worlds import World
 
 
@@ -96,6 +96,22 @@ def test_drawn_noise_of_sharded_parameters_causes_one_warning(four: World) -> No
             "bf16_sr draws rounding noise from each rank's own generator"
         ]
     assert four.run(warnings_of_a_step, 0) == [[]] * 4
+
+
+def warnings_about_large_steps(_: int) -> list[str]:
+    """Return the warnings of a step with a sharded vector whose elements are nearly equal."""
+    nearly_equal = torch.ones(8)
+    nearly_equal[0] = 1.0000001
+    param = shard_of_ones(shape=(8,))
+    param.grad = shard(nearly_equal, ROWS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Rose([param], lr=0.1).step()
+    return [str(warning.message) for warning in caught]
+
+
+def test_there_is_no_warning_about_large_steps_of_sharded_parameters(four: World) -> None:
+    assert four.run(warnings_about_large_steps) == [[]] * 4
 
 
 def versions(_: int) -> list[int]:
