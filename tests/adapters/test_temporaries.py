@@ -21,7 +21,7 @@ reading_steps = pytest.mark.parametrize("count", [1, 10])
 
 
 def peak_of_step(shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any], count: int | None = None) -> int:
-    """Return the peak of the memory allocated during a step of one parameter, that of this count if one is given."""
+    """Return the peak of the memory allocated during a step of one parameter. `count` chooses the step."""
     param = torch.nn.Parameter(torch.ones(shape, dtype=dtype))
     param.grad = torch.arange(math.prod(shape)).remainder_(1009).to(dtype).reshape(shape)
     optimizer = Rose([param], lr=1e-3, **options)

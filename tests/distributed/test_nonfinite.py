@@ -48,7 +48,7 @@ def outcome(optimizer: Rose) -> str:
 
 
 def skip_and_go_on(rank: int, layout: str, bad: float) -> str:
-    """Return the outcome of a step with a bad gradient on rank 1, and compare the next step with that of a new run."""
+    """Return the outcome of a step with a bad gradient on rank 1. The next step must be the first of another run."""
     params, plain = params_of(layout, bad if rank == 1 else None), params_of(layout, None)
     optimizer, expected = Rose(params, lr=0.1, nonfinite="skip"), Rose(plain, lr=0.1)
     result = outcome(optimizer)
@@ -65,7 +65,7 @@ def skip_and_go_on(rank: int, layout: str, bad: float) -> str:
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
 @pytest.mark.parametrize("layout", ["4: rows", "2x2: replicas of rows", "2x2: rows, columns", "plain"])
 def test_all_ranks_skip_a_step_if_one_of_them_has_a_bad_gradient(four: World, layout: str, bad: float) -> None:
-    """Also if the gradient is that of a plain parameter beside DTensors."""
+    """A plain parameter beside DTensors counts, too."""
     assert four.run(skip_and_go_on, layout, bad) == ["skipped 1"] * 4
 
 
