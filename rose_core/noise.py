@@ -13,7 +13,7 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 
 from rose_core.hyperparameters import unsigned
-from rose_core.namespace import Array, array_namespace, require_array, to_word, to_words
+from rose_core.namespace import Array, array_namespace, quiet, require_array, right_shifted, to_word, to_words
 
 __all__ = ["NoiseKey", "noise_at", "noise_in_range", "noise_keys", "noise_words", "threefry2x32"]
 
@@ -104,16 +104,16 @@ def _lower_halves(words: Array) -> Any:
 
 def _cipher_blocks(key: NoiseKey, numbers: Array) -> tuple[Any, Any]:
     """Return the two words of each block, given the numbers of the blocks in int64 (ROSE-9.3)."""
-    key0, key1 = noise_keys([key.seed], [key.step], [key.index])
-    words = to_word(int(key0[0]), numbers), to_word(int(key1[0]), numbers)
-    return threefry2x32(words, (to_words(numbers & _MASK), to_words(numbers >> 32)))
+    words = [to_word(int(word), numbers) for word in noise_keys(key.seed, key.step, key.index)]
+    return threefry2x32((words[0], words[1]), (to_words(numbers & _MASK), to_words(numbers >> 32)))
 
 
-def noise_keys(seeds: Sequence[int], steps: Sequence[int], indices: Sequence[int]) -> tuple[Any, Any]:
-    """Return the two words of the cipher's key for each parameter, in arrays of uint32 (ROSE-9.2)."""
-    seed = np.asarray(seeds, dtype=np.uint64)
+@quiet
+def noise_keys(seed: Any, step: Any, index: Any) -> tuple[Any, Any]:
+    """Return the two words of the cipher's key in uint32 (ROSE-9.2), given integers or sequences of them."""
+    seed = np.asarray(seed, dtype=np.uint64)
     low, high = seed.astype(np.uint32), (seed >> np.uint64(32)).astype(np.uint32)
-    return threefry2x32((low, high), (np.asarray(steps, dtype=np.uint32), np.asarray(indices, dtype=np.uint32)))
+    return threefry2x32((low, high), (np.asarray(step, dtype=np.uint32), np.asarray(index, dtype=np.uint32)))
 
 
 def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -131,5 +131,5 @@ def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, A
 
 
 def _rotated_left(x: Any, distance: int) -> Any:
-    """Rotate 32-bit words. The mask clears the sign bits that a shift of a signed word brings in."""
-    return (x << distance) | ((x >> (32 - distance)) & ((1 << distance) - 1))
+    """Rotate 32-bit words."""
+    return (x << distance) | right_shifted(x, 32 - distance)

@@ -28,6 +28,7 @@ from rose_core.namespace.bits import (
     bfloat16_from_float32_bits,
     float32_bits,
     float32_from_bits,
+    right_shifted,
     to_word,
     to_words,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "require_array",
     "require_integer_words",
     "require_like",
+    "right_shifted",
     "square_root",
     "square_roots",
     "stores_bfloat16",

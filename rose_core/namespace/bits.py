@@ -12,6 +12,7 @@ __all__ = [
     "bfloat16_from_float32_bits",
     "float32_bits",
     "float32_from_bits",
+    "right_shifted",
     "to_word",
     "to_words",
 ]
@@ -57,6 +58,13 @@ def to_words(x: Array) -> Any:
 def to_word(value: int, like: Array) -> int:
     """Return a number in [0, 2**32) as the Python integer that operations with `to_words` of `like` take."""
     return value - 2**32 if library(like) == "torch" and value >= 2**31 else value
+
+
+def right_shifted(words: Any, distance: int) -> Any:
+    """Shift words of `to_words` to the right, filling up with zeros."""
+    shifted = words >> distance
+    # A signed word is filled up with its sign.
+    return shifted & ((1 << (32 - distance)) - 1) if library(words) == "torch" else shifted
 
 
 # The bit casts of a library that has only the standard's arithmetic. Entry e of the table is the power of two where

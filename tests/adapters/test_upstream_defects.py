@@ -44,7 +44,7 @@ def nan_of_cuda_becomes_zero(rose: Optimizer) -> bool:
     nan = from_words([0x7FFFFFFF] * 2, "float32")
     held = weight("bfloat16", (2,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rule, "to_storage", lambda _, dtype, noise: to_storage(torch.from_numpy(nan), dtype, noise))
+        patch.setattr(rule, "to_storage", lambda _, dtype, noise: to_storage(nan, dtype, noise))
         patch.setattr(torch.Tensor, "addcdiv_", lambda x, *_, **__: x.copy_(torch.from_numpy(nan)))
         # Not by kernels, where nothing can be inserted. Their tests have this NaN as a gradient.
         by_core = {"fused": False, "max_step": float("inf")} if rose is Rose else {}  # infinity: no warning is computed
