@@ -56,7 +56,8 @@ def update_scalar(tensor, param_storage, grad_storage, operation, buffers):
     slope = load(xor(g[0], sign_mask(tensor.maximize, grad_storage)), operation)
     sign = operation(1.0) if slope > 0.0 else operation(-1.0)
     sign = operation(0.0) if slope == 0.0 else sign
-    step = slope if math.isnan(slope) else _limited(sign * operation(tensor.negative_lr), operation(tensor.limit))
+    change = sign * operation(tensor.negative_lr)
+    step = slope if math.isnan(slope) else _limited(change, (operation(tensor.limit),))
     noise = np.int64(_TO_NEAREST)
     if tensor.noise != NEAREST:
         noise = np.int64(_noise_words(tensor, buffers.noise, 0, 1)[0])
@@ -68,18 +69,20 @@ def update_elements(tensor, start, stop, means, ranges, param_storage, grad_stor
     """Update the elements `start` to `stop`; `means` and `ranges` begin with the row of element `start`.
 
     A long row is updated by itself, with one mean and one divisor. Short rows are updated several at a time, with a
-    mean and a divisor for each element.
+    mean and a divisor for each element. So are the rows of a tensor with a limit, to compile one loop with limits only.
     """
     length, first_row = tensor.length, start // tensor.length
     row, column = first_row, start - first_row * length
     x_size, g_size = itemsize_of(param_storage), itemsize_of(grad_storage)
     multiplies = can_multiply(grad_storage, operation)
     dense = tensor.param_stride_bytes == length * x_size and tensor.grad_stride_bytes == length * g_size
+    limited = tensor.limit < np.inf
     many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
         mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
         # A long row without a reciprocal takes the path of short rows. So there are three loops to compile, not four.
-        broadcast = many_rows or (multiplies and not has_reciprocal(divisor, operation(tensor.negative_lr)))
+        has_no_reciprocal = multiplies and not has_reciprocal(divisor, operation(tensor.negative_lr))
+        broadcast = many_rows or limited or has_no_reciprocal
         count = stop - start if many_rows else min(stop - start, length - column)
         count = min(count, CHUNK) if broadcast or x_size == 2 else count  # the size of the buffers
         x = words_at(tensor.param + row * tensor.param_stride_bytes + column * x_size, count, param_storage)
@@ -88,17 +91,24 @@ def update_elements(tensor, start, stop, means, ranges, param_storage, grad_stor
             have_reciprocals = _broadcast_rows(
                 tensor, row - first_row, column, count, means, ranges, multiplies, operation, buffers
             )
-            if multiplies and have_reciprocals:
-                _update_chunk(tensor, x, g, start, buffers.means, buffers.divisors, grad_storage, operation, buffers)
+            if limited:
+                limits = (operation(tensor.limit),)
+                _update_chunk(
+                    tensor, x, g, start, buffers.means, buffers.divisors[:1], limits, grad_storage, operation, buffers
+                )
+            elif multiplies and have_reciprocals:
+                _update_chunk(
+                    tensor, x, g, start, buffers.means, buffers.divisors, (), grad_storage, operation, buffers
+                )
             else:
                 _update_chunk(
-                    tensor, x, g, start, buffers.means, buffers.divisors[:1], grad_storage, operation, buffers
+                    tensor, x, g, start, buffers.means, buffers.divisors[:1], (), grad_storage, operation, buffers
                 )
         elif multiplies:
             divisors = with_reciprocal(divisor, operation)
-            _update_chunk(tensor, x, g, start, mean, divisors, grad_storage, operation, buffers)
+            _update_chunk(tensor, x, g, start, mean, divisors, (), grad_storage, operation, buffers)
         else:
-            _update_chunk(tensor, x, g, start, mean, (divisor,), grad_storage, operation, buffers)
+            _update_chunk(tensor, x, g, start, mean, (divisor,), (), grad_storage, operation, buffers)
         start, column = start + count, column + count
         if many_rows:
             row, column = row + column // length, column % length
@@ -134,19 +144,29 @@ def _broadcast_rows(tensor, row, column, count, means, ranges, multiplies, opera
 
 
 def _update_chunk(
-    tensor: Any, x: Any, g: Any, start: Any, means: Any, divisors: Any, grad_storage: Any, operation: Any, buffers: Any
+    tensor: Any,
+    x: Any,
+    g: Any,
+    start: Any,
+    means: Any,
+    divisors: Any,
+    limits: Any,
+    grad_storage: Any,
+    operation: Any,
+    buffers: Any,
 ) -> Any:
     """Update the elements x by the gradient g; `start` is the index of the first in the whole tensor.
 
     `means` and `divisors` are scalars for all elements, or arrays with a value for each, as in `division.divide`.
+    `limits` holds the largest change of an element, or nothing.
     """
     raise NotImplementedError
 
 
 @overload(_update_chunk)
-def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
-    def at_once(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
-        negative_lr, decay, limit = operation(tensor.negative_lr), operation(tensor.decay), operation(tensor.limit)
+def _compiled_update_chunk(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
+    def at_once(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
+        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
         mask = sign_mask(tensor.maximize, grad_storage)
         groups = np.uintp(x.size) // _GROUP
         for group in indices(0, groups):
@@ -154,17 +174,17 @@ def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, o
             prefetch(x, first, _GROUP, _AHEAD)
             prefetch(g, first, _GROUP, _AHEAD)
             for i in indices(0, _GROUP):
-                _update_one(x, g, first + i, means, divisors, negative_lr, decay, limit, mask, operation)
+                _update_one(x, g, first + i, means, divisors, limits, negative_lr, decay, mask, operation)
         for i in indices(groups * _GROUP, x.size):
-            _update_one(x, g, i, means, divisors, negative_lr, decay, limit, mask, operation)
+            _update_one(x, g, i, means, divisors, limits, negative_lr, decay, mask, operation)
 
-    def in_stages(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
+    def in_stages(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
         _widen(x, g, sign_mask(tensor.maximize, grad_storage), buffers)
         values, slopes = buffers.values, buffers.slopes
-        negative_lr, decay, limit = operation(tensor.negative_lr), operation(tensor.decay), operation(tensor.limit)
+        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
         for i in indices(0, x.size):
             value, slope = operation(values[i]), operation(slopes[i])
-            values[i] = np.float32(_updated(value, slope, i, means, divisors, negative_lr, decay, limit))
+            values[i] = np.float32(_updated(value, slope, i, means, divisors, limits, negative_lr, decay))
         if tensor.noise == NEAREST:
             for i in indices(0, x.size):
                 x[i] = store(values[i], _TO_NEAREST, x[i])
@@ -178,10 +198,10 @@ def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, o
 
 
 @compiled
-def _update_one(x, g, i, means, divisors, negative_lr, decay, limit, mask, operation):
+def _update_one(x, g, i, means, divisors, limits, negative_lr, decay, mask, operation):
     """Update element i of a parameter of 32 or 64 bits."""
     slope = load(xor(g[i], mask), operation)
-    value = _updated(load(x[i], operation), slope, i, means, divisors, negative_lr, decay, limit)
+    value = _updated(load(x[i], operation), slope, i, means, divisors, limits, negative_lr, decay)
     x[i] = store(value, _TO_NEAREST, x[i])
 
 
@@ -195,16 +215,21 @@ def _widen(x, g, mask, buffers):
 
 
 @compiled
-def _updated(value, slope, i, means, divisors, negative_lr, decay, limit):
+def _updated(value, slope, i, means, divisors, limits, negative_lr, decay):
     """Return an element after decay and step, before it is rounded to storage (ROSE-3.1, ROSE-6.1, ROSE-6.4)."""
-    return value * decay + _limited(divide((slope - value_at(means, i)) * negative_lr, divisors, i), limit)
+    return value * decay + _limited(divide((slope - value_at(means, i)) * negative_lr, divisors, i), limits)
 
 
-@compiled
-def _limited(change, limit):
-    """Return a change of at most `limit` in magnitude (ROSE-6.4). NaN stays NaN."""
-    change = min(change, limit)
-    return max(change, -limit)
+def _limited(change: Any, limits: Any) -> Any:
+    """Return a change of at most the limit in magnitude, if there is one (ROSE-6.4). NaN stays NaN."""
+    raise NotImplementedError
+
+
+@overload(_limited)
+def _compiled_limited(change, limits):
+    if len(limits) == 0:
+        return lambda change, limits: change
+    return lambda change, limits: max(min(change, limits[0]), -limits[0])
 
 
 @compiled
