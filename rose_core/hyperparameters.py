@@ -105,7 +105,7 @@ class Hyperparameters:
         return None if self.max_step == math.inf else self.max_step
 
     def __post_init__(self) -> None:
-        vars(self).update(validated(**vars(self)))
+        vars(self).update(validated(**vars(self)))  # a frozen dataclass has no assignment
         if self.bf16_sr and self.compute_dtype in ("fp16", "bf16"):
             raise ValueError(
                 f"bf16_sr=True needs a compute_dtype wider than 16 bits, got {self.compute_dtype!r}; "

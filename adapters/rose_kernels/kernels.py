@@ -19,7 +19,7 @@ __all__ = ["Kernels", "Launch"]
 _CACHED_SETS: Final = 256
 # A smaller parameter counts as this many elements, since the core takes a while for any.
 _SMALL: Final = 2**12
-_parts_of_key = attrgetter("seed", "step", "index")
+_parts_of_key: Final = attrgetter("seed", "step", "index")
 _NO_KEY: Final = NoiseKey(0, 0, 0)  # of a parameter that is rounded to nearest
 
 
