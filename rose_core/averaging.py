@@ -46,9 +46,11 @@ def average(mean: ArrayT, param: Array, /, *, decay: float, compute_dtype: Any =
 
     Notes
     -----
-    ``mean + (1 - decay) * (param - mean)``, or ``param + decay * (mean - param)`` where `decay` is below 0.5. So an
-    average that equals the parameter stays as it is, and with a `decay` of 0 the result is the parameter. Every library
-    returns the same bits.
+    ``mean + (1 - decay) * (param - mean)``, or ``param + decay * (mean - param)`` where `decay` is below 0.5. So with a
+    `decay` of 0 the result is the parameter. Every library returns the same bits.
+
+    Elements of `mean` and `param` that are equal are kept, infinite ones too. If both are zeros, the result has the
+    sign of `mean`. Where `decay` is below 0.5, it has the sign of `param`.
 
     Take another seed for `rose_core.noise_words` than the optimizer has. Otherwise the parameter and its average are
     rounded with the same noise.

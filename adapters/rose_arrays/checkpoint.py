@@ -130,7 +130,7 @@ def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> A
         if optimizer is not None:
             if state is None:
                 raise ValueError(f"{path} has no state of an optimizer; it was saved without one")
-            xp = array_namespace(next(iter(arrays.values())))
+            xp = array_namespace(next(iter(arrays.values()), np.empty(0)))
             optimizer.load_state_dict(_with_arrays(state, lambda name: xp.asarray(file.get_tensor(name))))
         for name, array in arrays.items():
             array[...] = array_namespace(array).asarray(file.get_tensor(name))
@@ -138,26 +138,29 @@ def load(path: str | os.PathLike[str], weights: Any, optimizer: Any = None) -> A
 
 
 def _json(label: str, value: Any) -> str:
-    if (key := _key_that_is_no_string(value)) is not None:
-        raise TypeError(f"{label} must have strings as the keys of its dicts, since JSON has no others; got {key!r}")
     try:
-        return json.dumps(value)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"{label} must have plain values that JSON can hold: {error}") from error
+    for key in _other_keys(value):
+        raise TypeError(f"{label} must have strings as the keys of its dicts, since JSON has no others; got {key!r}")
+    return text
 
 
-def _key_that_is_no_string(value: Any) -> Any:
-    """Return a key of the dicts of a value that is no string, None if there is none."""
-    parts = list(value) if isinstance(value, list | tuple) else []
-    if isinstance(value, Mapping):
-        if wrong := [key for key in value if not isinstance(key, str)]:
-            return wrong[0]
-        parts = list(value.values())
-    return next((key for key in map(_key_that_is_no_string, parts) if key is not None), None)
+def _other_keys(value: Any) -> Iterator[Any]:
+    """Yield the keys that are no strings, of all dicts in a value without cycles."""
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            yield from (key for key in part if not isinstance(key, str))
+            parts.extend(part.values())
+        elif isinstance(part, list | tuple):
+            parts.extend(part)
 
 
 def _named(weights: Any) -> dict[str, Any]:
-    names, arrays = flatten_parameters(weights)
+    names, arrays = flatten_parameters(weights, "weights")
     named = dict(zip(map(str, range(len(arrays))) if names is None else names, arrays, strict=True))
     if _RESERVED in named:
         raise ValueError(f"weights must not have the name {_RESERVED!r}, which safetensors reserves")

@@ -80,6 +80,8 @@ class OwnedArrays:
             raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(self._option_names)}")
         params = group["params"]
         names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
+        if names == []:
+            raise ValueError("params must hold at least one array, got none")
         options = self._options_of_new_group(
             {option: group[option] for option in group if option in self._option_names}
         )

@@ -11,7 +11,15 @@ from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.states import leaf_names, leaves
 from rose_plan import subnormals_kept, uninterrupted
-from rose_plan.rule_steps import GROUP_OPTIONS, GroupOptions, Step, apart, options_of, step_in_place, with_totals
+from rose_plan.rule_steps import (
+    GROUP_OPTIONS,
+    GroupOptions,
+    Step,
+    options_of,
+    step_in_place,
+    with_copied_gradients,
+    with_totals,
+)
 
 __all__ = ["RuleOptimizer"]
 
@@ -90,6 +98,10 @@ class RuleOptimizer(OwnedArrays):
             options = options_of(group)
             for index, (param, hessian) in enumerate(zip(group["params"], of_group, strict=True), first):
                 if hessian is not None:
+                    name = label_of(group["names"], index - first, "params")
+                    names = (name, f"the Hessian of {name}")
+                    require_array(hessian, names[1])
+                    require_like(param, hessian, names)
                     rule = options.rule.for_shape(param.shape)
                     step, arrays = self._states.get(index) or _State(0, rule.init_state(param))
                     new = rule.update_hessian(
@@ -213,7 +225,7 @@ class RuleOptimizer(OwnedArrays):
                     steps[index] = self._planned_step(index, group["params"][position], grad, options, names)
                     rules.append(options.rule)
             first += len(grads_of_group)
-        planned = apart(list(steps.values()), self._addresses_of, array_span)
+        planned = with_copied_gradients(list(steps.values()), self._addresses_of, array_span)
         return dict(zip(steps, with_totals(planned, rules), strict=True))
 
     def _planned_step(self, index: int, param: Any, grad: Any, options: GroupOptions, names: Sequence[str]) -> Step:

@@ -17,21 +17,19 @@ def is_grouped(params: Any) -> tuple[bool, Any]:
     return any(isinstance(entry, Mapping) and "params" in entry for entry in params), params
 
 
-def flatten_parameters(params: Any) -> tuple[list[str] | None, list[Any]]:
+def flatten_parameters(params: Any, label: str = "params") -> tuple[list[str] | None, list[Any]]:
     """Return the names of a group's arrays and the arrays. The arrays of an iterable without nesting have no names.
 
-    The name of a nested array is its path, joined by dots.
+    The name of a nested array is its path, joined by dots. Errors call the argument `label`.
     """
     if not isinstance(params, Mapping):
-        params = _listed(params, "params", _PARAMS)
+        params = _listed(params, label, _PARAMS)
         if not any(isinstance(entry, Mapping | list | tuple) for entry in params):
             return None, params
-    leaves = list(_leaves(params, "params"))
+    leaves = list(_leaves(params, label))
     names = [name for name, _ in leaves]
     if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
-        raise ValueError(f"params must have one array of each name, got several of {repeated}")
-    if not leaves:
-        raise ValueError("params must hold at least one array, got none")
+        raise ValueError(f"{label} must have one array of each name, got several of {repeated}")
     return names, [array for _, array in leaves]
 
 

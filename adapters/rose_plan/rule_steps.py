@@ -22,11 +22,11 @@ __all__ = [
     "GroupOptions",
     "NoiseAt",
     "Step",
-    "apart",
     "chunks",
     "options_of",
     "step_in_place",
     "weight_decay_of",
+    "with_copied_gradients",
     "with_totals",
 ]
 
@@ -149,7 +149,7 @@ class Step(NamedTuple):
     noise: NoiseAt | None
 
 
-def apart(
+def with_copied_gradients(
     steps: Sequence[Step], addresses_of: Callable[[Sequence[Any]], Any], span: Callable[[Any], tuple[int, int]]
 ) -> list[Step]:
     """Return the steps with copies of the gradients that share memory with a parameter."""

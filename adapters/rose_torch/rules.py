@@ -19,9 +19,9 @@ from rose_plan.rule_steps import (
     GroupOptions,
     NoiseAt,
     Step,
-    apart,
     options_of,
     step_in_place,
+    with_copied_gradients,
     with_totals,
 )
 from rose_torch.distributed import any_dtensors, is_dtensor
@@ -293,7 +293,8 @@ class Optimizer(torch.optim.Optimizer):
                     steps.append(step)
                     rules.append(options.rule)
                 index += 1
-        return list(zip(params, states, with_totals(apart(steps, addresses_of, tensor_span), rules), strict=True))
+        steps = with_totals(with_copied_gradients(steps, addresses_of, tensor_span), rules)
+        return list(zip(params, states, steps, strict=True))
 
     def _planned_step(
         self, param: Tensor, grad: Tensor, options: GroupOptions, index: int, name: str

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.steps >= 1 and 0.0 < args.lr < math.inf and 0 <= args.seed < 2**64):
         parser.error(f"--steps must be >= 1, --lr a finite number > 0, and --seed in [0, 2**64), got {vars(args)}")
+    torch.set_num_threads(1)  # the last bits depend on the number of threads
     loss = train({"rose": rose, "adam": adam}[args.optimizer], args.lr, args.steps, args.seed)
     print(f"validation loss {loss:.3f} nats after {args.steps} steps of {args.optimizer}")
 

@@ -15,15 +15,15 @@ __all__ = [
     "Total",
     "at_least",
     "at_most",
+    "clip_factor",
+    "clipped_to_norm",
     "divide",
     "exponential",
-    "factor_within",
     "l2",
     "mean_of",
     "moving_average",
     "rms",
     "root",
-    "shrunk",
     "sign",
     "squares_of",
     "sum_of",
@@ -79,8 +79,8 @@ def mean_of(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
 class Total(NamedTuple):
     """The sum of the squares of ``scale`` times some values, and the number of values.
 
-    Arrays in float64. The scale is a power of two, so that no square of a large value overflows, nor underflows one of
-    a small value.
+    Arrays in float64. The scale is a power of two. With it, squares of large values do not overflow, and squares of
+    small values do not underflow.
     """
 
     sum_of_squares: Any
@@ -101,7 +101,7 @@ class Total(NamedTuple):
 def squares_of(x: Any, axis: Any = None) -> Total:
     """Return the sum of the squares of all elements at rank 0, or along axes, which keep the length 1."""
     wide, scale = as_float64(x), 1.0
-    if dtype_name(x) == "float64" and 0 not in x.shape:  # the square of a float32 is a float64
+    if dtype_name(x) == "float64" and 0 not in x.shape:  # squares of float32 neither over- nor underflow in float64
         scale = _scale_of_squares(x, axis)
         wide = wide * scale
     total = sum_of(wide * wide, axis, keepdims=axis is not None)
@@ -136,15 +136,15 @@ def _scale_of_squares(x: Any, axis: Any) -> Any:
     return xp.where(largest > 2.0**400, 2.0**-600 * one, xp.where(largest < 2.0**-400, 2.0**600 * one, one))
 
 
-def factor_within(norm: Any, limit: float) -> Any:
-    """Return the factor that scales a norm down to a limit: 1 if it is not larger, or NaN."""
+def clip_factor(norm: Any, limit: float) -> Any:
+    """Return the factor that scales a norm down to a limit: 1 if the norm is not larger, and 1 for NaN."""
     xp, is_larger = array_namespace(norm), norm > limit
     return xp.where(is_larger, xp.full_like(norm, limit) / xp.where(is_larger, norm, 1.0), 1.0)
 
 
-def shrunk(x: Any, norm: Any, limit: float) -> Any:
+def clipped_to_norm(x: Any, norm: Any, limit: float) -> Any:
     """Return an array with a norm, scaled so that the norm is within a limit."""
-    return x * convert(factor_within(norm, limit), dtype_name(x))  # type: ignore[arg-type]
+    return x * convert(clip_factor(norm, limit), dtype_name(x))  # type: ignore[arg-type]
 
 
 def exponential(x: Any) -> Any:

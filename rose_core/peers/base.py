@@ -27,7 +27,7 @@ from rose_core.namespace import (
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers.arithmetic import Total
 from rose_core.peers.options import check_options, choice
-from rose_core.peers.states import leaf_names, leaves, map_leaves, rebuilt
+from rose_core.peers.states import leaves, map_leaves, matched_leaves, rebuilt
 from rose_core.rounding import ComputeDtype, to_compute, to_storage
 
 __all__ = ["STATE_NOISE", "At", "Rule", "StateNoise", "Total", "round_states", "state_noise", "widen_states"]
@@ -165,8 +165,8 @@ class Rule:
         bf16_sr : bool
             Whether bfloat16 states are rounded stochastically.
         total : Total or None
-            For rules that read a norm over all parameters, such as `SpikeGuard`: this norm. None: `param` is the only
-            one.
+            For rules that read a norm over all parameters, such as `SpikeGuard`: the scaled sum of squares of all
+            parameters, that is `total_of` the `summand` of each. None: `param` is the only one.
 
         Returns
         -------
@@ -180,6 +180,7 @@ class Rule:
         TypeError, ValueError
             If an argument is not allowed; the message names it.
         """
+        require_array(param, "param")
         rule = self.for_shape(tuple(param.shape))
         compute = rule.checked_compute_dtype(param, grad)
         rule.check_state(state, param)
@@ -214,22 +215,16 @@ class Rule:
         self.check_param(param, names[0])
         return resolve_compute_dtype(self.compute_dtype, param, dtype, stochastic=False)
 
-    def check_state(self, state: Any, param: Array) -> None:
-        """Raise unless a state has the structure, the shapes and the dtypes of the one that `init_state` returns."""
-        expected = self.init_state(param)
-        if not isinstance(state, type(expected)) or leaf_names(state) != leaf_names(expected):
-            raise TypeError(
-                f"state must be the named tuple that init returns, {type(expected).__name__} of "
-                f"{leaf_names(expected)}, got {type(state).__name__}"
-            )
-        for name, leaf, like in zip(leaf_names(state), leaves(state), leaves(expected), strict=True):
+    def check_state(self, state: Any, array: Array, array_name: str = "param", *, any_dtype: bool = False) -> None:
+        """Raise unless a state has the structure, the shapes and the dtypes that `init_state` returns for an array."""
+        for name, leaf, like in matched_leaves(state, self.init_state(array)):
             if (leaf is None) != (like is None):
-                raise TypeError(f"state.{name} must be {'None' if like is None else 'an array'}, got {leaf!r}")
+                raise TypeError(f"{name} must be {'None' if like is None else 'an array'}, got {leaf!r}")
             if leaf is not None:
-                require_array(leaf, f"state.{name}")
-                require_like(like, leaf, ("the state that init returns", f"state.{name}"))
-                if dtype_name(leaf) != dtype_name(like):
-                    raise TypeError(f"state.{name} has dtype {dtype_name(leaf)}; allowed is {dtype_name(like)}")
+                dtype = floating_dtype(leaf, name)
+                require_like(like, leaf, (f"the state that init returns for {array_name}", name))
+                if dtype != dtype_name(like) and not any_dtype:
+                    raise TypeError(f"{name} has dtype {dtype}; allowed is {dtype_name(like)}")
 
     @quiet
     def evaluation_param(self, param: Array, state: Any, /) -> Any:
@@ -241,8 +236,17 @@ class Rule:
             The parameter.
         state : named tuple of arrays
             Its state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not allowed; the message names it.
         """
-        return self.for_shape(tuple(param.shape)).evaluated(param, state)
+        floating_dtype(param, "param")
+        rule = self.for_shape(tuple(param.shape))
+        rule.check_param(param, "param")
+        rule.check_state(state, param)
+        return rule.evaluated(param, state)
 
     @quiet
     def update_hessian(
@@ -275,12 +279,15 @@ class Rule:
             If an argument is not allowed; the message names it.
         """
         floating_dtype(hessian, "hessian")
+        rule = self.for_shape(tuple(hessian.shape))
+        rule.check_param(hessian, "hessian")
+        rule.check_state(state, hessian, "hessian", any_dtype=True)
         key = NoiseKey(
             unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
         )
         noise = partial(state_noise, key) if bf16_sr else None
         state = map_leaves(partial(array_namespace(hessian).asarray, copy=True), state)
-        return self.for_shape(tuple(hessian.shape)).with_hessian(hessian, state, noise)
+        return rule.with_hessian(hessian, state, noise)
 
     # A rule defines or overrides the methods below.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rose_core.hyperparameters import real_number
 from rose_core.namespace import array_namespace, as_float64, convert, detached, floating_dtype, quiet
-from rose_core.peers.arithmetic import factor_within, squares_of, total_of
+from rose_core.peers.arithmetic import clip_factor, squares_of, total_of
 
 __all__ = ["global_grad_clip_scale", "l2_norm"]
 
@@ -84,7 +84,7 @@ def global_grad_clip_scale(grads: Any, /, max_norm: float) -> Any:
     if not limit >= 0.0:
         raise ValueError(f"max_norm must be a number >= 0, got {max_norm!r}")
     norm = l2_norm(grads)
-    return array_namespace(norm).asarray(factor_within(norm, limit))
+    return array_namespace(norm).asarray(clip_factor(norm, limit))
 
 
 def _named(arrays: Any) -> list[tuple[str, Any]]:

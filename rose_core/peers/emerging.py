@@ -1,20 +1,23 @@
 """The update functions of emerging_optimizers, under their names and with their arguments, as pure functions.
 
 Each returns the update, and the new states beside it. The originals overwrite their states and return the update
-only. The update is in the operation dtype, float64, and the states keep their dtype; bfloat16 is rounded to nearest.
+only. The update is in the operation dtype, float64. Each state keeps its dtype, one of float64, float32, float16 and
+bfloat16, and is rounded to nearest.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rose_core.namespace import dtype_name
-from rose_core.peers.base import Rule
+from rose_core.namespace import detached, floating_dtype, quiet, require_like
+from rose_core.peers.base import Rule, round_states, widen_states
 from rose_core.peers.elementwise.adam import Adam, AdamState
 from rose_core.peers.elementwise.ademamix import AdEMAMix, AdEMAMixState, SimplifiedAdEMAMix
 from rose_core.peers.elementwise.laprop import LaProp
 from rose_core.peers.elementwise.lion import Lion, LionState
 from rose_core.peers.elementwise.madam import MAdam
 from rose_core.peers.elementwise.signum import Signum, SignumState
+from rose_core.peers.states import map_leaves
 
 __all__ = [
     "calculate_adam_update",
@@ -194,7 +197,7 @@ def calculate_madam_update(
         The number of this step, from 1 on.
     """
     rule = MAdam(betas=betas, correct_bias=correct_bias, scale_log2=scale_log2)
-    return _updated(rule, grad, AdamState(exp_avg, exp_avg_sq_scaled), step)
+    return _updated(rule, grad, AdamState(exp_avg, exp_avg_sq_scaled), step, names=("exp_avg", "exp_avg_sq_scaled"))
 
 
 def calculate_signum_update(
@@ -222,8 +225,16 @@ def calculate_signum_update(
     return _updated(rule, grad, SignumState(exp_avg), step)
 
 
-def _updated(rule: Rule, grad: Any, state: Any, step: int) -> tuple[Any, ...]:
-    """Return the update and the new states of a rule that does not read the parameter."""
-    rule = replace(rule, state_dtype=dtype_name(state[0]))
-    update, new = rule.update(grad, state, grad, step=step, bf16_sr=False)
-    return (update, *new)
+@quiet
+def _updated(rule: Rule, grad: Any, state: Any, step: int, *, names: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Return the update and the new states of a rule that does not read the parameter.
+
+    Errors call the states `names`. None: the names are those of the fields of `state`.
+    """
+    rule.checked_compute_dtype(grad, grad, ("grad", "grad"))
+    for name, leaf in zip(names or state._fields, state, strict=True):
+        floating_dtype(leaf, name)
+        require_like(grad, leaf, ("grad", name))
+    wide = widen_states(map_leaves(lambda leaf: detached(leaf)[0], state), "fp64")
+    update, new = replace(rule, state_dtype="float64").update(grad, wide, grad, step=step)
+    return (update, *round_states(new, state, None))

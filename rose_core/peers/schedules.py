@@ -23,7 +23,7 @@ def wsd_schedule(
     peak_lr : float
         The learning rate of the stable phase, >= 0.
     total_steps : int
-        The number of steps.
+        The number of steps, in [0, 2**32).
     warmup_fraction, decay_fraction : float
         The parts of the steps in which the rate rises and falls, in [0, 1]. Their numbers of steps are rounded down.
     final_lr_ratio : float or None
@@ -33,7 +33,7 @@ def wsd_schedule(
     Returns
     -------
     callable
-        Takes the number of steps before, from 0 on. After the last step the rate stays.
+        Takes the number of steps before, in [0, 2**32). After the last step the rate stays.
 
     Raises
     ------
@@ -47,7 +47,8 @@ def wsd_schedule(
     Notes
     -----
     With W warmup steps, D decay steps and T steps, the rate of the step after t others is ``(t + 1) / (W + 1)`` of the
-    peak for ``t <= W``, and falls linearly for ``t > T - D``.
+    peak for ``t <= W``, and falls linearly for ``t > T - D``. With D = 1, it stays at the peak until the last step,
+    which has ``final_lr_ratio * peak_lr``. With T = 0, the rate is 0.
 
     Examples
     --------
@@ -55,7 +56,7 @@ def wsd_schedule(
     >>> [round(lr(t), 3) for t in (0, 1, 2, 16, 17, 18, 19)]
     [0.333, 0.667, 1.0, 1.0, 0.667, 0.333, 0.0]
     """
-    peak, total = real_number("peak_lr", peak_lr, "a number >= 0"), unsigned("total_steps", total_steps, bits=63)
+    peak, total = real_number("peak_lr", peak_lr, "a number >= 0"), unsigned("total_steps", total_steps, bits=32)
     fractions = {"warmup_fraction": warmup_fraction, "decay_fraction": decay_fraction}
     if final_lr_ratio is not None:
         fractions["final_lr_ratio"] = final_lr_ratio

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["leaf_names", "leaves", "map_leaves", "rebuilt"]
+__all__ = ["leaf_names", "leaves", "map_leaves", "matched_leaves", "rebuilt"]
 
 
 def leaves(state: Any) -> list[Any]:
@@ -14,6 +14,20 @@ def leaves(state: Any) -> list[Any]:
 def leaf_names(state: Any) -> list[str]:
     """Return the names of the arrays, as "rule.exp_avg" for one within a nested state."""
     return [name for name, _ in _items(state, "")]
+
+
+def matched_leaves(state: Any, like: Any, name: str = "state") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name of each array, the array in `state`, and the array in `like`. Raise if the structures differ."""
+    if not isinstance(state, type(like)):
+        raise TypeError(
+            f"{name} must be the named tuple that init returns, {type(like).__name__} of {leaf_names(like)}, "
+            f"got {type(state).__name__}"
+        )
+    for field, value, expected in zip(like._fields, state, like, strict=True):
+        if isinstance(expected, tuple):
+            yield from matched_leaves(value, expected, f"{name}.{field}")
+        else:
+            yield f"{name}.{field}", value, expected
 
 
 def rebuilt(state: Any, new_leaves: Iterator[Any]) -> Any:

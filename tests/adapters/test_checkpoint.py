@@ -106,6 +106,17 @@ def test_arrays_of_a_sequence_and_of_groups_are_saved(tmp_path: Path) -> None:
     assert resumed.state_dict() == optimizer.state_dict()
 
 
+@pytest.mark.parametrize("weights", [{}, [], {"a": {}}, {"a": []}], ids=repr)
+def test_no_arrays_are_saved(weights: Any, tmp_path: Path) -> None:
+    path, optimizer = tmp_path / "a.safetensors", Momentum(np.ones(2))
+    save(path, weights, optimizer, extra=5)
+    resumed = Momentum()
+    assert load(path, weights, resumed) == 5
+    assert_same_bits(resumed.state["state"][0]["momentum"], np.ones(2))
+    save(path, weights)
+    assert load(path, weights) is None
+
+
 def test_arrays_of_cupy_are_saved_and_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.cupy)
     monkeypatch.setitem(arrays._NAMESPACES, fake_cupy.ndarray, fake_cupy.cupy)
@@ -225,6 +236,19 @@ def test_invalid_arguments_are_named_and_write_no_file(tmp_path: Path) -> None:
     expected = "extra must have strings as the keys of its dicts, since JSON has no others; got 1"
     with raises(TypeError, expected):
         save(path, {"w": np.ones(2)}, extra=[{"nested": {1: "a"}}])
+    for extra in ({None: 1}, {"a": 1, None: 2}, [1, ({"b": [{None: 1}]},)]):
+        with raises(TypeError, expected.replace("got 1", "got None")):
+            save(path, {"w": np.ones(2)}, extra=extra)
+    circular: list[Any] = [{"a": 1}]
+    circular.append(circular)
+    with raises(TypeError, "extra must have plain values that JSON can hold: Circular reference detected"):
+        save(path, {"w": np.ones(2)}, extra=circular)
+    with raises(TypeError, "weights must have strings as its keys, got 1"):
+        save(path, {1: np.ones(2)})
+    with raises(TypeError, "weights must be a mapping of names to arrays, or an iterable of arrays, got int"):
+        save(path, 1)
+    with raises(ValueError, "weights must have one array of each name, got several of ['a.b']"):
+        save(path, {"a": {"b": np.ones(2)}, "a.b": np.ones(2)})
     with raises(ValueError, "weights must not have the name '__metadata__', which safetensors reserves"):
         save(path, {"__metadata__": np.ones(2)})
     assert not path.exists()

@@ -52,6 +52,9 @@ def test_infinities_and_zeros_keep_these_promises(dtype: str, compute: str) -> N
     assert_same_bits(average(mean, param, decay=1, compute_dtype=compute), mean)
     for decay in (0.25, 0.75):
         assert_same_bits(average(values, values, decay=decay, compute_dtype=compute), values)
+    zeros = values[[2, 3]]
+    assert_same_bits(average(zeros, -zeros, decay=0.75, compute_dtype=compute), zeros)
+    assert_same_bits(average(zeros, -zeros, decay=0.25, compute_dtype=compute), -zeros)
 
 
 @backends

@@ -1,6 +1,7 @@
 """The functions beside the rules: schedules, norms, applied updates, and the names of emerging_optimizers."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +11,7 @@ import pytest
 from rose_core import noise_words, peers, round_to_bfloat16
 from rose_core.peers import emerging
 from tests.backends import Backend, backends
-from tests.bits import assert_same_bits, words
+from tests.bits import DTYPES, assert_same_bits, words
 from tests.strategies import fill
 
 
@@ -29,7 +30,9 @@ def test_the_ends_of_the_schedule_of_rollfast(final: float | None, expected: lis
     ("arguments", "message"),
     [
         ((-1.0, 10), "peak_lr must be a finite number >= 0, got -1.0"),
-        ((1.0, 1.5), "total_steps must be an integer in [0, 2**63), got 1.5"),
+        ((1.0, 1.5), "total_steps must be an integer in [0, 2**32), got 1.5"),
+        ((1.0, 2**32), "total_steps must be an integer in [0, 2**32), got 4294967296"),
+        ((1.0, 10, 0.6, 0.5), "warmup_fraction + decay_fraction must be at most 1, got 0.6 + 0.5"),
         ((1.0, 10, 1.5), "warmup_fraction must be a number in [0, 1], got 1.5"),
         ((1.0, 10, 0.1, float("nan")), "decay_fraction must be a number in [0, 1], got nan"),
     ],
@@ -38,6 +41,27 @@ def test_a_wrong_schedule_is_refused_by_name(arguments: tuple[Any, ...], message
     with pytest.raises((TypeError, ValueError)) as error:
         peers.wsd_schedule(*arguments)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("final", "last"), [(None, 1.0), (0.0, 0.0), (0.1, 0.1), (1.0, 1.0)])
+def test_one_decay_step_has_the_last_rate(final: float | None, last: float) -> None:
+    lr = peers.wsd_schedule(2.0, 10, 0.1, 0.1, final_lr_ratio=final)
+    assert [lr(step) for step in range(12)] == [1.0, *[2.0] * 8, *[2.0 * last] * 3]
+
+
+@pytest.mark.parametrize("final", [None, 0.0, 0.1])
+def test_a_schedule_without_steps_is_0(final: float | None) -> None:
+    lr = peers.wsd_schedule(2.0, 0, final_lr_ratio=final)
+    assert [lr(step) for step in range(3)] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("final", [0.0, 0.5])
+def test_a_schedule_counts_steps_with_32_bits(final: float) -> None:
+    lr = peers.wsd_schedule(1.0, 2**32 - 1, final_lr_ratio=final)
+    assert lr(2**31) == 1.0
+    assert lr(2**32 - 1) == lr(2**32 - 2) == final
+    with pytest.raises(ValueError, match=r"^step must be an integer in \[0, 2\*\*32\), got 4294967296$"):
+        lr(2**32)
 
 
 @backends
@@ -149,14 +173,20 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_function_of_emerging_optimizers_is_the_update_of_a_rule(name: str) -> None:
+def arguments_of(name: str) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
+    """Return a function of emerging_optimizers, the names of its states, and options."""
     function = getattr(emerging, f"calculate_{name}_update")
     parameters = inspect.signature(function).parameters.values()
     options = {p.name: OPTIONS[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in OPTIONS}
     if name == "ademamix":
         options["betas"] = (0.9, 0.99, 0.999)
-    states = [np.full((2, 3), 0.25) for p in parameters if p.name.startswith("exp_avg")]
+    return function, [p.name for p in parameters if p.name.startswith("exp_avg")], options
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_function_of_emerging_optimizers_is_the_update_of_a_rule(name: str) -> None:
+    function, names, options = arguments_of(name)
+    states = [np.full((2, 3), 0.25) for _ in names]
     grad = np.linspace(-1.0, 1.0, 6).reshape(2, 3)
     update, *new = function(grad, *states, **options)
     step = options.pop("step")
@@ -167,6 +197,52 @@ def test_a_function_of_emerging_optimizers_is_the_update_of_a_rule(name: str) ->
         assert_same_bits(actual, expected)
     for given in states:
         assert_same_bits(given, np.full((2, 3), 0.25))
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        ("float16", "float16", "float16"),
+        ("float32", "float64", "float16"),
+        ("bfloat16", "float32", "float64"),
+        ("float64", "bfloat16", "bfloat16"),
+    ],
+)
+def test_each_state_of_emerging_optimizers_keeps_its_dtype(name: str, dtypes: tuple[str, ...]) -> None:
+    """A state is widened to float64, and rounded to its own dtype."""
+    states = [np.full((2, 3), 0.2).astype(DTYPES[dtype][0]) for dtype in dtypes[: len(arguments_of(name)[1])]]
+    grad, options = np.linspace(-1.0, 1.0, 6, dtype=np.float32).reshape(2, 3), arguments_of(name)[2]
+    update, *new = arguments_of(name)[0](grad, *states, **options)
+    expected, *wide = arguments_of(name)[0](grad, *(state.astype(np.float64) for state in states), **options)
+    assert_same_bits(update, expected)
+    for actual, state, of_state in zip(new, states, wide, strict=True):
+        nearest = round_to_bfloat16(of_state.astype(np.float32)) if state.dtype == ml_dtypes.bfloat16 else of_state
+        assert_same_bits(actual, nearest.astype(state.dtype))
+        assert not np.shares_memory(actual, state)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_function_of_emerging_optimizers_names_its_arguments(name: str) -> None:
+    function, names, options = arguments_of(name)
+    right = [np.zeros((2, 3)) for _ in ("grad", *names)]
+    for position, argument in enumerate(("grad", *names)):
+        wrong: list[tuple[Any, str]] = [
+            (None, f"{argument} must be an array of a library that follows the array-API standard, got NoneType"),
+            (np.zeros((2, 3), np.int8), f"{argument} has dtype int8; allowed are float64"),
+        ]
+        if position:
+            wrong.append((np.zeros(3), f"{argument} has shape (3,), grad has (2, 3); they must be equal"))
+        for value, message in wrong:
+            with pytest.raises((TypeError, ValueError)) as error:
+                function(*right[:position], value, *right[position + 1 :], **options)
+            assert str(error.value).startswith(message)
+
+
+def test_signum_of_emerging_optimizers_refuses_a_vector_as_its_gradient() -> None:
+    options = arguments_of("signum")[2] | {"use_shape_scaling": True}
+    with pytest.raises(ValueError, match=r"^grad has rank 1; use_shape_scaling=True needs matrices"):
+        emerging.calculate_signum_update(np.zeros(3), np.zeros(3), **options)
 
 
 def test_all_functions_of_emerging_optimizers_are_there() -> None:

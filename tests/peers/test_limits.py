@@ -285,6 +285,15 @@ def test_a_gradient_that_is_not_finite_skips_the_step_with_its_decay(bad: float,
     assert_same_bits(direction, np.zeros((6, 5)))
 
 
+@pytest.mark.parametrize("on_spike", ["clip", "skip"])
+@quiet
+def test_a_finite_gradient_whose_norm_overflows_skips_the_step(on_spike: str) -> None:
+    rule, x = peers.SpikeGuard(ADAM, on_spike=on_spike), np.zeros(6)
+    direction, state = rule.update(np.full(6, 1.7e308), rule.init(x), x, step=1)
+    assert_same_bits(direction, x)
+    assert_same_bits(state.rule.exp_avg, x)
+
+
 def test_a_spike_is_clipped_or_skipped() -> None:
     x, grad = np.zeros(2), np.asarray([3.0, 4.0])
     clip, skip = (peers.SpikeGuard(peers.SGD(), max_norm=2.5, on_spike=mode) for mode in ("clip", "skip"))
@@ -293,12 +302,12 @@ def test_a_spike_is_clipped_or_skipped() -> None:
     assert_same_bits(skip.update(grad / 2, skip.init(x), x, step=1)[0], grad / 2)
 
 
-def test_two_sums_over_all_parameters_are_refused() -> None:
+def test_two_norms_over_all_parameters_are_refused() -> None:
     inner = peers.ClipUpdates(ADAM, mode="global_rms")
-    with pytest.raises(ValueError, match="reads a sum, too"):
+    with pytest.raises(ValueError, match="reads a norm over all parameters, too"):
         peers.SpikeGuard(inner)
     assert peers.SpikeGuard(inner, scope="tensor").reads_total
-    with pytest.raises(ValueError, match="put it inside the wrapper"):
+    with pytest.raises(ValueError, match="must read no norm over all parameters; put it inside the wrapper"):
         peers.Partition(inner, ADAM)
 
 

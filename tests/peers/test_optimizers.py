@@ -398,6 +398,9 @@ def test_a_hessian_enters_the_state(library: Any) -> None:
     other = library({"w": data.param}, peers.Adam())
     with pytest.raises(TypeError, match="Adam takes no Hessian; SophiaH does"):
         other.optimizer.update_hessian({"w": hessian} if library is Numpy else [as_tensor(hessian)])
+    hessian = hessian[:3]
+    with pytest.raises(ValueError, match=r"essian .*has shape \(3, 5\).* has \(6, 5\); they must be equal"):
+        run.optimizer.update_hessian({"w": hessian} if library is Numpy else [as_tensor(hessian)])
 
 
 @LIBRARIES

@@ -42,6 +42,17 @@ def test_a_port_that_ends_the_process_has_no_verdict(body: str, port: Path, capf
     assert not Path("report.json").exists()
 
 
+def test_an_interrupt_that_the_port_raises_itself_is_reported(port: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The child ignores Ctrl-C, so KeyboardInterrupt comes from the port there."""
+    port.write_text(HEAD + "raise KeyboardInterrupt('of the port')")
+    assert run(ARGUMENTS) == 1
+    output = capfd.readouterr()
+    assert ("raised KeyboardInterrupt: of the port" in output.out, output.err) == (True, "")
+    port.write_text("raise KeyboardInterrupt")
+    assert run(ARGUMENTS) == 2
+    assert "kit_port:update cannot be imported: KeyboardInterrupt" in capfd.readouterr().err
+
+
 def test_a_port_that_ends_the_process_after_the_verdict_keeps_the_verdict(port: Path) -> None:
     port.write_text("import atexit, os\natexit.register(os._exit, 0)\n" + HEAD + "return grad")
     assert run(ARGUMENTS) == 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from rose_core.namespace import Array, array_namespace, as_float64, convert, dtype_name, full
-from rose_core.peers.arithmetic import mean_of, moving_average, root, shrunk, squares_of
+from rose_core.peers.arithmetic import clipped_to_norm, mean_of, moving_average, root, squares_of
 from rose_core.peers.base import At, Rule, Total
 from rose_core.peers.matrix.clipping import clipped_by_rms
 from rose_core.peers.matrix.factors import MODES, balanced, nth_root, preconditioned
@@ -200,7 +200,7 @@ class Kron(Rule):
         if self.update_clip and self.clip_mode == "per_tensor_rms":
             direction = clipped_by_rms(direction, *self.update_clip)
         elif self.update_clip and at.total is not None:
-            direction = shrunk(direction, at.total.rms, self.update_clip[0])
+            direction = clipped_to_norm(direction, at.total.rms, self.update_clip[0])
         return unstacked(direction, self._order(x.ndim), tuple(x.shape)), state
 
     def summand(self, g: Any, state: KronState, x: Any, at: At) -> Total | None:  # noqa: ARG002

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rose_core.peers.arithmetic import at_least, at_most, shrunk, squares_of
+from rose_core.peers.arithmetic import at_least, at_most, clipped_to_norm, squares_of
 from rose_core.peers.base import At, Total
 from rose_core.peers.options import choice, number, optional
 from rose_core.peers.wrappers.wrapper import Wrapper, WrapperState
@@ -50,7 +50,9 @@ class ClipUpdates(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mode == "global_rms" and self.rule.reads_total:
-            raise ValueError(f"mode='global_rms' is not allowed around {self.rule!r}, which reads a sum, too")
+            raise ValueError(
+                f"mode='global_rms' is not allowed around {self.rule!r}, which reads a norm over all parameters, too"
+            )
 
     @property
     def is_elementwise(self) -> bool:
@@ -69,7 +71,7 @@ class ClipUpdates(Wrapper):
         u, inner = self.rule.compute(g, state.rule, x, at)
         if self.max_rms is not None:
             total = at.total if self.mode == "global_rms" and at.total is not None else squares_of(u)
-            u = shrunk(u, total.rms, self.max_rms)
+            u = clipped_to_norm(u, total.rms, self.max_rms)
         if self.max_abs is not None:
             u = at_most(at_least(u, -self.max_abs), self.max_abs)
         return u, WrapperState(inner)

@@ -49,7 +49,9 @@ class Partition(Rule):
             if not isinstance(rule := getattr(self, name), Rule):
                 raise TypeError(f"{name} must be a rule of rose_core.peers, as Adam() is, got {rule!r}")
         if self.matrices.reads_total or self.others.reads_total:
-            raise ValueError("the rules of a Partition must read no sum over all parameters; put it inside the wrapper")
+            raise ValueError(
+                "the rules of a Partition must read no norm over all parameters; put it inside the wrapper"
+            )
 
     @property
     def is_elementwise(self) -> bool:

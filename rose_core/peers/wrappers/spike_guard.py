@@ -1,10 +1,10 @@
-"""A guard against spikes of the gradient norm, and against gradients that are not finite."""
+"""A guard against spikes of the gradient norm, and against norms that are not finite."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rose_core.namespace import array_namespace
-from rose_core.peers.arithmetic import shrunk, squares_of
+from rose_core.peers.arithmetic import clipped_to_norm, squares_of
 from rose_core.peers.base import At, Total
 from rose_core.peers.options import choice, number, optional
 from rose_core.peers.states import map_leaves
@@ -15,7 +15,9 @@ __all__ = ["SpikeGuard"]
 
 @dataclass(frozen=True, kw_only=True)
 class SpikeGuard(Wrapper):
-    """Clips or skips steps whose gradient norm is large. A step with a gradient that is not finite is skipped whole.
+    """Clips or skips steps whose gradient norm is large. A step whose norm is not finite is skipped whole.
+
+    The norm is not finite if an element is infinite or NaN, or if the norm is larger than all float64 numbers.
 
     A skipped step leaves the parameter and the state as they are, without weight decay. Only the number of the step
     advances. Put the guard outside of other wrappers.
@@ -27,7 +29,7 @@ class SpikeGuard(Wrapper):
     rule : Rule
         The rule.
     max_norm : float or None
-        A larger l2 norm of the gradient is a spike, > 0. None: only gradients that are not finite are skipped.
+        A larger l2 norm of the gradient is a spike, > 0. None: only norms that are not finite are skipped.
     on_spike : str
         "clip" scales the gradient of a spike down to `max_norm`, and "skip" skips the step.
     scope : str
@@ -54,7 +56,9 @@ class SpikeGuard(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scope == "global" and self.rule.reads_total:
-            raise ValueError(f"scope='global' is not allowed around {self.rule!r}, which reads a sum, too")
+            raise ValueError(
+                f"scope='global' is not allowed around {self.rule!r}, which reads a norm over all parameters, too"
+            )
 
     @property
     def is_elementwise(self) -> bool:
@@ -85,12 +89,12 @@ class SpikeGuard(Wrapper):
         """Return the gradient that the rule reads, and whether the step is taken."""
         is_global = self.scope == "global" and at.total is not None
         norm = (at.total if is_global and at.total else squares_of(g)).l2
-        is_taken = array_namespace(g).isfinite(norm)  # the norm is NaN if an element is NaN or infinite
+        is_taken = array_namespace(g).isfinite(norm)  # it is NaN if an element is NaN or infinite
         if self.max_norm is None:
             return g, is_taken
         if self.on_spike == "skip":
             return g, is_taken & (norm <= self.max_norm)
-        return shrunk(g, norm, self.max_norm), is_taken
+        return clipped_to_norm(g, norm, self.max_norm), is_taken
 
 
 def _chosen(is_taken: Any, new: Any, old: WrapperState) -> WrapperState:

@@ -1,5 +1,6 @@
 """The interface of a port, and helpers for all kinds of ports."""
 
+import signal
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final, Protocol, runtime_checkable
@@ -74,8 +75,12 @@ def load_object(reference: str) -> Any:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the text of an error on one line. Ctrl-C and SIGTERM are raised again."""
-    if isinstance(error, KeyboardInterrupt | Terminated):
+    """Return the type and the text of an error on one line. Ctrl-C and SIGTERM are raised again.
+
+    A process that ignores SIGINT receives no Ctrl-C, so the port itself has raised a KeyboardInterrupt there.
+    """
+    receives_interrupts = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    if isinstance(error, Terminated) or (isinstance(error, KeyboardInterrupt) and receives_interrupts):
         raise error
     try:
         text = str(error)
