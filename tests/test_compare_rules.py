@@ -15,6 +15,7 @@ GUIDE = Path(__file__).parents[1] / "rose_core" / "peers" / "README.md"
 SIZES = (4, 1)
 
 
+@pytest.mark.slow
 def test_compare_rules_prints_two_tables_and_saves_a_plot(tmp_path: Path) -> None:
     rules = ["Rose", "Muon and AdamW"]
     options = ("--steps", "2", "--seeds", "2", "--width", "4", "--processes", "1")

@@ -90,6 +90,7 @@ def test_a_program_that_is_killed_before_its_first_checkpoint_begins_again(tmp_p
     assert run(tmp_path / "killed").stdout == run(tmp_path / "whole").stdout
 
 
+@pytest.mark.slow
 def test_the_table_of_learning_rates_has_a_row_for_each_task(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ["linear model, 16 x 500", "the same, centered"]
     options = ["--seeds", "2", "--lrs", "0.01", "0.1", "--shorter", "2"]

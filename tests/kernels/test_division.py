@@ -116,6 +116,7 @@ print("same bits")
 """
 
 
+@pytest.mark.slow
 def test_a_processor_without_fused_multiply_add_divides(tmp_path: Path) -> None:
     processor = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     run = subprocess.run(

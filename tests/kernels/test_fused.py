@@ -235,7 +235,7 @@ CACHED_STEP = (
 )
 
 
-@pytest.mark.parametrize("folder", ["/dev/null/none", "there"])
+@pytest.mark.parametrize("folder", ["/dev/null/none", pytest.param("there", marks=pytest.mark.slow)])
 def test_a_folder_that_cannot_hold_the_cache_is_no_error(folder: str, tmp_path: Path) -> None:
     path = tmp_path / folder if folder == "there" else Path(folder)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(path)}

@@ -147,6 +147,7 @@ pickle.dump(resumed, open(path, "wb"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("libraries", [(Numpy, Torch), (Torch, Numpy)])
 def test_a_run_saved_by_one_library_continues_in_a_new_process_with_another(
     libraries: tuple[Any, Any], tmp_path: Path

@@ -45,6 +45,7 @@ def test_every_mutant_compiles(module: str) -> None:
         compile(mutant.tree, mutant.name, "exec")
 
 
+@pytest.mark.slow
 def test_a_mutant_that_does_not_compile_is_an_error_and_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Mutant("noise.module: broken", "noise", None, ast.Module([ast.Pass()], []))  # it has no line numbers
     monkeypatch.setattr(survivors, "mutants", lambda module: iter([broken]))  # noqa: ARG005
@@ -59,6 +60,7 @@ def test_every_record_has_a_reason_and_names_a_mutant_or_a_function() -> None:
     assert all(reason.endswith((".", ").")) and len(reason) > 20 for reason in equivalents().values())
 
 
+@pytest.mark.slow
 def test_all_mutants_of_the_noise_are_caught_or_equivalent() -> None:
     count = count_mutants(["noise"])
     assert (count.surviving, count.stale) == ([], [])

@@ -73,7 +73,12 @@ def objects(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         yield from objects(part, f"{path}/{key}")
 
 
-@pytest.mark.parametrize("kind", ["step", "refusal", "trajectory", "digest", "noise"])
+of_each_kind = pytest.mark.parametrize(
+    "kind", ["step", "refusal", pytest.param("trajectory", marks=pytest.mark.slow), "digest", "noise"]
+)
+
+
+@of_each_kind
 def test_schema_rejects_an_unknown_key_anywhere(kind: str) -> None:
     assert lint_contents(json.loads(sample(kind))) == []
     for number, (path, _) in enumerate(objects(json.loads(sample(kind)))):
@@ -84,7 +89,7 @@ def test_schema_rejects_an_unknown_key_anywhere(kind: str) -> None:
         assert "Unknown" in problems[0]
 
 
-@pytest.mark.parametrize("kind", ["step", "refusal", "trajectory", "digest", "noise"])
+@of_each_kind
 def test_schema_misses_every_required_key(kind: str) -> None:
     optional = {"weight_decay", "initial_lr", "max_lr", "mean", "range", "trust", "denominator", "noise"}
     optional |= {field.name for field in fields(Options)} | {"wd_schedule", "bf16_sr", "sr_seed"}
