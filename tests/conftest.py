@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,10 @@ from tests.tally import add_tally, difference_lines, plain_tally, tally_lines
 # Each worker of pytest-xdist has as many OpenMP threads as there are processors. While they wait, they must sleep
 # instead of spin, or they take the time of the other workers. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell that starts a job in the background makes it ignore Ctrl-C, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no error (too_slow). The settings of `backend` are the same for every example.
 _SUPPRESSED = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]

@@ -106,7 +106,11 @@ def attack(
         if interrupt_after:
             time.sleep(interrupt_after)
             os.killpg(kit.pid, number)
-        kit.wait()
+        try:
+            kit.wait(300.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(kit.pid, signal.SIGKILL)
+            raise
         seconds = time.monotonic() - started
         output.seek(0)
         text = output.read(10_000_000)

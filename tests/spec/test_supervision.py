@@ -83,8 +83,11 @@ def test_a_signal_ends_the_run_and_its_child(number: int, status: int, port: Pat
         assert kit.stdout is not None
         assert kit.stderr is not None
         child = int(kit.stdout.readline())
-        os.killpg(kit.pid, number)
-        assert kit.wait(10.0) == status
+        try:
+            os.killpg(kit.pid, number)
+            assert kit.wait(10.0) == status
+        finally:
+            kit.kill()  # a failure must not wait for it
         message = b"rose_spec: interrupted, so there is no report\n"
         assert kit.stderr.read() == (message if number == signal.SIGINT else b"")
         with pytest.raises(ProcessLookupError):

@@ -69,20 +69,18 @@ def update_elements(tensor, start, stop, means, ranges, param_storage, grad_stor
     """Update the elements `start` to `stop`; `means` and `ranges` begin with the row of element `start`.
 
     A long row is updated by itself, with one mean and one divisor. Short rows are updated several at a time, with a
-    mean and a divisor for each element. So are the rows of a tensor with a limit, to compile one loop with limits only.
+    mean and a divisor for each element.
     """
     length, first_row = tensor.length, start // tensor.length
     row, column = first_row, start - first_row * length
     x_size, g_size = itemsize_of(param_storage), itemsize_of(grad_storage)
     multiplies = can_multiply(grad_storage, operation)
     dense = tensor.param_stride_bytes == length * x_size and tensor.grad_stride_bytes == length * g_size
-    limited = tensor.limit < np.inf
     many_rows = dense and length < (_SHORT if x_size > 2 else _SHORT_16)
     while start < stop:
         mean, divisor = operation(means[row - first_row]), _divisor(tensor, ranges[row - first_row], operation)
         # A long row without a reciprocal takes the path of short rows. So there are three loops to compile, not four.
-        has_no_reciprocal = multiplies and not has_reciprocal(divisor, operation(tensor.negative_lr))
-        broadcast = many_rows or limited or has_no_reciprocal
+        broadcast = many_rows or (multiplies and not has_reciprocal(divisor, operation(tensor.negative_lr)))
         count = stop - start if many_rows else min(stop - start, length - column)
         count = min(count, CHUNK) if broadcast or x_size == 2 else count  # the size of the buffers
         x = words_at(tensor.param + row * tensor.param_stride_bytes + column * x_size, count, param_storage)
@@ -91,24 +89,17 @@ def update_elements(tensor, start, stop, means, ranges, param_storage, grad_stor
             have_reciprocals = _broadcast_rows(
                 tensor, row - first_row, column, count, means, ranges, multiplies, operation, buffers
             )
-            if limited:
-                limits = (operation(tensor.limit),)
-                _update_chunk(
-                    tensor, x, g, start, buffers.means, buffers.divisors[:1], limits, grad_storage, operation, buffers
-                )
-            elif multiplies and have_reciprocals:
-                _update_chunk(
-                    tensor, x, g, start, buffers.means, buffers.divisors, (), grad_storage, operation, buffers
-                )
+            if multiplies and have_reciprocals:
+                _update_chunk(tensor, x, g, start, buffers.means, buffers.divisors, grad_storage, operation, buffers)
             else:
                 _update_chunk(
-                    tensor, x, g, start, buffers.means, buffers.divisors[:1], (), grad_storage, operation, buffers
+                    tensor, x, g, start, buffers.means, buffers.divisors[:1], grad_storage, operation, buffers
                 )
         elif multiplies:
             divisors = with_reciprocal(divisor, operation)
-            _update_chunk(tensor, x, g, start, mean, divisors, (), grad_storage, operation, buffers)
+            _update_chunk(tensor, x, g, start, mean, divisors, grad_storage, operation, buffers)
         else:
-            _update_chunk(tensor, x, g, start, mean, (divisor,), (), grad_storage, operation, buffers)
+            _update_chunk(tensor, x, g, start, mean, (divisor,), grad_storage, operation, buffers)
         start, column = start + count, column + count
         if many_rows:
             row, column = row + column // length, column % length
@@ -144,47 +135,33 @@ def _broadcast_rows(tensor, row, column, count, means, ranges, multiplies, opera
 
 
 def _update_chunk(
-    tensor: Any,
-    x: Any,
-    g: Any,
-    start: Any,
-    means: Any,
-    divisors: Any,
-    limits: Any,
-    grad_storage: Any,
-    operation: Any,
-    buffers: Any,
+    tensor: Any, x: Any, g: Any, start: Any, means: Any, divisors: Any, grad_storage: Any, operation: Any, buffers: Any
 ) -> Any:
     """Update the elements x by the gradient g; `start` is the index of the first in the whole tensor.
 
     `means` and `divisors` are scalars for all elements, or arrays with a value for each, as in `division.divide`.
-    `limits` holds the largest change of an element, or nothing.
     """
     raise NotImplementedError
 
 
 @overload(_update_chunk)
-def _compiled_update_chunk(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
-    def at_once(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
-        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
+def _compiled_update_chunk(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
+    def at_once(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
+        factors = operation(tensor.negative_lr), operation(tensor.decay)
         mask = sign_mask(tensor.maximize, grad_storage)
-        groups = np.uintp(x.size) // _GROUP
-        for group in indices(0, groups):
-            first = group * _GROUP
-            prefetch(x, first, _GROUP, _AHEAD)
-            prefetch(g, first, _GROUP, _AHEAD)
-            for i in indices(0, _GROUP):
-                _update_one(x, g, first + i, means, divisors, limits, negative_lr, decay, mask, operation)
-        for i in indices(groups * _GROUP, x.size):
-            _update_one(x, g, i, means, divisors, limits, negative_lr, decay, mask, operation)
+        if tensor.limit < np.inf:
+            _update_words(x, g, mask, means, divisors, factors, (operation(tensor.limit),), operation)
+        else:
+            _update_words(x, g, mask, means, divisors, factors, (), operation)
 
-    def in_stages(tensor, x, g, start, means, divisors, limits, grad_storage, operation, buffers):
+    def in_stages(tensor, x, g, start, means, divisors, grad_storage, operation, buffers):
+        factors = operation(tensor.negative_lr), operation(tensor.decay)
         _widen(x, g, sign_mask(tensor.maximize, grad_storage), buffers)
-        values, slopes = buffers.values, buffers.slopes
-        negative_lr, decay = operation(tensor.negative_lr), operation(tensor.decay)
-        for i in indices(0, x.size):
-            value, slope = operation(values[i]), operation(slopes[i])
-            values[i] = np.float32(_updated(value, slope, i, means, divisors, limits, negative_lr, decay))
+        values, slopes = buffers.values[: x.size], buffers.slopes
+        if tensor.limit < np.inf:
+            _update_values(values, slopes, means, divisors, factors, (operation(tensor.limit),), operation)
+        else:
+            _update_values(values, slopes, means, divisors, factors, (), operation)
         if tensor.noise == NEAREST:
             for i in indices(0, x.size):
                 x[i] = store(values[i], _TO_NEAREST, x[i])
@@ -198,11 +175,23 @@ def _compiled_update_chunk(tensor, x, g, start, means, divisors, limits, grad_st
 
 
 @compiled
-def _update_one(x, g, i, means, divisors, limits, negative_lr, decay, mask, operation):
-    """Update element i of a parameter of 32 or 64 bits."""
-    slope = load(xor(g[i], mask), operation)
-    value = _updated(load(x[i], operation), slope, i, means, divisors, limits, negative_lr, decay)
-    x[i] = store(value, _TO_NEAREST, x[i])
+def _update_words(x, g, mask, means, divisors, factors, limits, operation):
+    """Update the elements of a parameter of 32 or 64 bits."""
+    groups = np.uintp(x.size) // _GROUP
+    for group in indices(0, groups):
+        first = group * _GROUP
+        prefetch(x, first, _GROUP, _AHEAD)
+        prefetch(g, first, _GROUP, _AHEAD)
+        for i in indices(0, _GROUP):
+            _update_word(x, g, first + i, mask, means, divisors, factors, limits, operation)
+    for i in indices(groups * _GROUP, x.size):
+        _update_word(x, g, i, mask, means, divisors, factors, limits, operation)
+
+
+@compiled
+def _update_word(x, g, i, mask, means, divisors, factors, limits, operation):
+    value, slope = load(x[i], operation), load(xor(g[i], mask), operation)
+    x[i] = store(_updated(value, slope, i, means, divisors, factors, limits), _TO_NEAREST, x[i])
 
 
 @compiled
@@ -215,8 +204,20 @@ def _widen(x, g, mask, buffers):
 
 
 @compiled
-def _updated(value, slope, i, means, divisors, limits, negative_lr, decay):
-    """Return an element after decay and step, before it is rounded to storage (ROSE-3.1, ROSE-6.1, ROSE-6.4)."""
+def _update_values(values, slopes, means, divisors, factors, limits, operation):
+    """Update the values of a 16-bit parameter in float32."""
+    for i in indices(0, values.size):
+        value, slope = operation(values[i]), operation(slopes[i])
+        values[i] = np.float32(_updated(value, slope, i, means, divisors, factors, limits))
+
+
+@compiled
+def _updated(value, slope, i, means, divisors, factors, limits):
+    """Return an element after decay and step, before it is rounded to storage (ROSE-3.1, ROSE-6.1, ROSE-6.4).
+
+    `factors` are the negative lr and the decay. `limits` is a tuple with the largest change, or empty.
+    """
+    negative_lr, decay = factors
     return value * decay + _limited(divide((slope - value_at(means, i)) * negative_lr, divisors, i), limits)
 
 
