@@ -347,7 +347,7 @@ def attach(
     >>> optimizer = attach(model, lr=0.1, groups=lambda name, p: {"weight_decay": 0.0} if "bias" in name else {})
     >>> scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=3)
     >>> for _ in range(3):
-    ...     model(torch.ones(5, 3)).square().sum().backward()  # updates the parameters
+    ...     model(torch.randn(5, 3)).square().sum().backward()  # updates the parameters
     ...     optimizer.step()  # ends the step
     ...     scheduler.step()
     >>> [(group["param_names"], group["step"]) for group in optimizer.param_groups]

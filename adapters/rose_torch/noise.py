@@ -35,5 +35,8 @@ def drawn_words(param: torch.Tensor, generator: torch.Generator | None) -> Calla
 def _draw(count: int, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
     words = torch.empty(count, dtype=torch.int32, device=device)
     if device.type == "cpu" and count >= _MASKED_FROM:
-        return words.random_(generator=generator).bitwise_and_(0xFFFF)  # the same words, without divisions
+        words.random_(generator=generator)
+        array = words.numpy()
+        array &= 0xFFFF  # the same words, without divisions; NumPy needs no threads, which a forked process lacks
+        return words
     return words.random_(0, 2**16, generator=generator)

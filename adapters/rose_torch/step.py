@@ -77,7 +77,7 @@ def _run(
 
 
 def _update_by_core(update: Update, *, is_traced: bool) -> None:
-    """Run an update by the core: on the memory of plain tensors as NumPy arrays, which takes half the time.
+    """Run an update by the core, in one thread: on the memory of plain tensors as NumPy arrays, which is mostly faster.
 
     Float16 stays with torch, since NumPy converts it without the instructions of the processor.
     """

@@ -68,12 +68,26 @@ def is_plain(tensor: Tensor) -> bool:
 def as_numpy(tensor: Tensor) -> np.ndarray:
     """Return the memory of a plain tensor as a NumPy array.
 
-    NumPy does not use the threads of torch, for which a forked process would wait for ever.
+    NumPy does not use the threads of torch, for which a forked process would wait for ever. `Tensor.numpy` would also
+    prevent for ever that the storage is resized, as offloading does.
     """
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    array = np.asarray(_Memory(tensor))
+    return array.view(ml_dtypes.bfloat16) if tensor.dtype == torch.bfloat16 else array
+
+
+class _Memory:
+    """The memory of a tensor, for NumPy. bfloat16 is shown as its bits."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        name = "int16" if tensor.dtype == torch.bfloat16 else _DTYPE_NAMES[tensor.dtype]
+        self._tensor = tensor  # the array keeps this object, and so the memory
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": np.dtype(name).str,
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * tensor.itemsize for stride in tensor.stride()),
+        }
 
 
 def properties_of(params: Sequence[Tensor], grads: Sequence[Tensor]) -> Properties | None:

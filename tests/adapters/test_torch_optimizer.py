@@ -147,14 +147,26 @@ def test_channels_last_has_the_bits_of_contiguous_and_keeps_its_layout() -> None
     assert_same_bits(kernels[1], kernels[0], backend="rose_torch")
 
 
-def test_parameters_are_updated_in_place_with_a_new_version_for_autograd() -> None:
-    params = params_with_grads()
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parameters_are_updated_in_place_with_a_new_version_for_autograd(dtype: str, fused: bool) -> None:
+    params = params_with_grads(dtype)
     pointers, versions = [p.data_ptr() for p in params.values()], [p._version for p in params.values()]
-    Rose(params.values(), lr=0.1).step()
+    Rose(params.values(), lr=0.1, fused=fused).step()
     assert [p.data_ptr() for p in params.values()] == pointers
     changed = [p._version > before for p, before in zip(params.values(), versions, strict=True)]
     assert changed == [p.numel() > 0 for p in params.values()]
     assert all(p.requires_grad and p.is_leaf for p in params.values())
+
+
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_storages_of_a_step_can_still_be_resized(dtype: str, nonfinite: str) -> None:
+    param = nn.Parameter(torch.ones(3, 4, dtype=getattr(torch, dtype)))
+    param.grad = torch.ones_like(param)
+    Rose([param], lr=0.1, fused=False, nonfinite=nonfinite).step()
+    param.grad.untyped_storage().resize_(0)
+    param.untyped_storage().resize_(0)
 
 
 def test_a_step_does_not_change_gradients() -> None:

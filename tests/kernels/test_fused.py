@@ -134,10 +134,11 @@ def test_a_gradient_of_another_layout_gets_another_kernel() -> None:
     assert_same_bits(param, expected, backend="kernels")
 
 
-def test_autograd_notices_a_step() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_autograd_notices_a_step(fused: bool) -> None:
     param = parameter(A, B)
     loss = (param * param).sum()
-    rose_torch.Rose([param], lr=0.1, fused=True).step()
+    rose_torch.Rose([param], lr=0.1, fused=fused).step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
@@ -190,6 +191,28 @@ def test_a_forked_process_does_not_wait_for_torchs_threads() -> None:
     child = context.Process(target=_large_step_in_a_child, args=(queue, param), daemon=True)
     child.start()
     assert_same_bits(queue.get(timeout=60), same, backend="kernels")
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def _steps_in_a_child(queue: Any, param: torch.nn.Parameter) -> None:
+    for fused in (False, True):
+        rose_torch.Rose([param], lr=0.1, fused=fused).step()
+    queue.put("done")
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_draws_noise_without_torchs_threads() -> None:
+    param = torch.nn.Parameter(torch.ones(2**20, dtype=torch.bfloat16))
+    param.grad = torch.ones_like(param)  # starts the threads of torch
+    rose_torch.Rose([param], lr=0.1, fused=True).step()  # loads or compiles the kernels
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_steps_in_a_child, args=(queue, param), daemon=True)
+    child.start()
+    assert queue.get(timeout=60) == "done"
     child.join(60)
     assert child.exitcode == 0
 
