@@ -13,6 +13,7 @@ import numpy as np
 
 from rose_arrays.structure import flatten_parameters
 from rose_core.namespace import array_namespace, dtype_name, require_array
+from rose_plan import differences
 
 __all__ = ["load", "save"]
 
@@ -212,8 +213,8 @@ def _require_same(path: Any, arrays: dict[str, Any], file: Any, of_optimizer: se
     """Raise unless the arrays have the names, shapes and dtypes of the file, and can be overwritten."""
     saved = set(file.keys()) - of_optimizer
     if saved != set(arrays):
-        missing, unknown = sorted(set(arrays) - saved), sorted(saved - set(arrays))
-        raise ValueError(f"{path} must have the names of weights; missing are {missing}, unknown {unknown}")
+        text = differences({"missing are": sorted(set(arrays) - saved), "unknown are": sorted(saved - set(arrays))})
+        raise ValueError(f"{path} must have the names of weights; {text}")
     for name, array in arrays.items():
         entry = file.get_slice(name)
         for of, found, here in (

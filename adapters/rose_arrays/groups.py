@@ -7,7 +7,7 @@ from typing import Any, Final
 from rose_core import Hyperparameters
 from rose_core.hyperparameters import unsigned, validate
 from rose_core.namespace import dtype_name
-from rose_plan import decay_warnings, is_always_centered_away, one_element_warning, warn_user
+from rose_plan import decay_warnings, differences, is_always_centered_away, one_element_warning, warn_user
 
 __all__ = [
     "OPTIONS",
@@ -32,11 +32,13 @@ def plain_options(**options: Any) -> dict[str, Any]:
     return asdict(_hyperparameters(options))
 
 
-def options_of(group: Mapping[str, Any]) -> Hyperparameters:
-    """Return the options of a group, validated again: their owner may have changed them."""
-    if missing := [option for option in OPTIONS if option not in group]:
-        raise ValueError(f"a param group lacks {', '.join(missing)}")
-    return _hyperparameters({option: group[option] for option in OPTIONS})
+def options_of(group: Mapping[str, Any], number: int) -> Hyperparameters:
+    """Return the options of the group with a number, validated again: their owner may have changed them."""
+    try:
+        options, _ = {option: group[option] for option in OPTIONS}, group["step"]
+    except KeyError as error:
+        raise ValueError(f"group {number} lacks {error.args[0]}") from None
+    return _hyperparameters(options)
 
 
 def _hyperparameters(options: Mapping[str, Any]) -> Hyperparameters:
@@ -59,8 +61,8 @@ def loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str, 
         raise TypeError(f"{label} must be a mapping, got {type(saved).__name__}")
     saved = {"max_step": current["max_step"], **saved}  # states of 0.1.0 have none, and no shapes and dtypes
     missing, unknown = sorted(required - set(saved)), sorted(set(saved) - required - {*SCHEDULE, "shapes", "dtypes"})
-    if missing or unknown:
-        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
+    if text := differences({"lacks the keys": missing, "has the unknown keys": unknown}):
+        raise ValueError(f"{label} {text}")
     if saved["names"] != current["names"] or len(saved["params"]) != len(current["params"]):
         raise ValueError(
             f"{label} is of {len(saved['params'])} parameters named {saved['names']}, "
@@ -95,7 +97,7 @@ def warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
     numbered = list(enumerate(groups))[first:]
     fixed = [f"{params} in group {number}" for number, group in numbered if (params := _fixed_params(group))]
     texts = [one_element_warning(", ".join(fixed))] if fixed else []
-    texts += decay_warnings((f"group {number}", options_of(group), group) for number, group in numbered)
+    texts += decay_warnings((f"group {number}", options_of(group, number), group) for number, group in numbered)
     for text in texts:
         warn_user(text)
 

@@ -1,8 +1,9 @@
 """An optimizer over the caller's arrays: groups of parameters, all-or-nothing steps, resumable state."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,7 +175,7 @@ class ArrayOptimizer(OwnedArrays):
         param, label = group["params"][position], label_of(group["names"], position, "params")
         self._check_param(param, label)
         check_rows(rows, param, label)
-        stepped = stepped_rows(group, index, param, label, rows, grad)
+        stepped = stepped_rows(group, options_of(group, number), index, param, label, rows, grad)
         if skips_step(self._nonfinite, [grad], lambda _: label):
             self.skipped_steps += 1
             return
@@ -186,12 +187,16 @@ class ArrayOptimizer(OwnedArrays):
     def _find(self, name: str | int) -> tuple[int, int, int]:
         """Return the number of the group of an array, its position there, and its index among all arrays."""
         first, found = 0, []
+        known: list[Iterable[str | int]] = []
         for number, group in enumerate(self.param_groups):
             names = group["names"] or range(first, first + len(group["params"]))
-            found += [(number, position, first + position) for position, known in enumerate(names) if known == name]
+            found += [(number, position, first + position) for position, own in enumerate(names) if own == name]
+            known.append(names)
             first += len(group["params"])
-        if len(found) != 1:
-            raise ValueError(f"name must be the name or the position of one array; {len(found)} have {name!r}")
+        if not found:
+            raise ValueError(f"name must be one of {list(chain(*known))}, got {name!r}")
+        if len(found) > 1:
+            raise ValueError(f"name must be that of one array; {len(found)} have {name!r}")
         return found[0]
 
     def state_dict(self) -> dict[str, Any]:
@@ -204,11 +209,11 @@ class ArrayOptimizer(OwnedArrays):
             infinity is `Infinity` in Python's `json`, which strict parsers refuse.
         """
         groups, start = [], 0
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             end, names = start + len(group["params"]), group["names"]
             params = {"params": list(range(start, end)), "names": None if names is None else list(names)}
             params |= {"shapes": shapes_of(group["params"]), "dtypes": dtypes_of(group["params"])}
-            groups.append({**params, **asdict(options_of(group)), **schedule_of(group), "step": group["step"]})
+            groups.append({**params, **asdict(options_of(group, number)), **schedule_of(group), "step": group["step"]})
             start = end
         return {"param_groups": groups}
 
@@ -248,7 +253,7 @@ class ArrayOptimizer(OwnedArrays):
             If the structure or an option is not allowed.
         """
         for number, (group, grads_of_group) in enumerate(self._by_group(grads)):
-            options, names = options_of(group), group["names"]
+            options, names = options_of(group, number), group["names"]
             of_group = f" of group {number}" if self._grouped else ""
             for position, (param, grad) in enumerate(zip(group["params"], grads_of_group, strict=True)):
                 name = f"params[{position}]" if names is None else names[position]
@@ -318,8 +323,8 @@ class ArrayOptimizer(OwnedArrays):
         params: list[Any] = []
         given_grads: list[Any] = []
         groups, chosen, first = [], [], 0
-        for group, grads_of_group in self._by_group(grads):
-            options, length = options_of(group), len(group["params"])
+        for number, (group, grads_of_group) in enumerate(self._by_group(grads)):
+            options, length = options_of(group, number), len(group["params"])
             positions = [i for i, grad in enumerate(grads_of_group) if grad is not None]
             indices += [first + i for i in positions]
             owners += [_Owner(group, options, first)] * len(positions)

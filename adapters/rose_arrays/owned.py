@@ -77,11 +77,12 @@ class OwnedArrays:
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'{label} must be a mapping with "params", got {group!r}')
         if unknown := [option for option in group if option not in ("params", *self._option_names, *SCHEDULE)]:
-            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {', '.join(self._option_names)}")
+            allowed = ", ".join((*self._option_names, *SCHEDULE))
+            raise TypeError(f"{label} has the unknown options {unknown}; allowed are {allowed}")
         params = group["params"]
         names, arrays = flatten_parameters([params] if hasattr(params, "dtype") else params)
-        if names == []:
-            raise ValueError("params must hold at least one array, got none")
+        if not arrays:
+            raise ValueError(f"params of {label} must hold at least one array, got none")
         options = self._options_of_new_group(
             {option: group[option] for option in group if option in self._option_names}
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rose_arrays.groups import options_of
+from rose_core import Hyperparameters
 from rose_core.decay import group_reference
 from rose_core.namespace import array_namespace, dtype_name, require_array, require_like
 from rose_core.noise import NoiseKey, noise_at
@@ -12,13 +12,15 @@ from rose_core.update import checked_compute_dtype, update
 __all__ = ["check_rows", "stepped_rows"]
 
 
-def stepped_rows(group: Mapping[str, Any], index: int, param: Any, name: str, rows: Any, grad: Any) -> Any:
+def stepped_rows(
+    group: Mapping[str, Any], options: Hyperparameters, index: int, param: Any, name: str, rows: Any, grad: Any
+) -> Any:
     """Return the rows after a step, or raise. Nothing is changed.
 
     Parameters
     ----------
-    group : mapping
-        The group of the array.
+    group, options : mapping, Hyperparameters
+        The group of the array and its options.
     index : int
         The index of the array among all arrays of the optimizer.
     param, name : array, str
@@ -28,7 +30,6 @@ def stepped_rows(group: Mapping[str, Any], index: int, param: Any, name: str, ro
     grad : array, shape (n, ...)
         The gradient of these rows.
     """
-    options = options_of(group)
     touched, stochastic = param[rows], options.rounds_stochastically(param)
     names = f"{name}[rows]", "grad"
     checked_compute_dtype(touched, grad, options.compute_dtype, stochastic=stochastic, names=names)

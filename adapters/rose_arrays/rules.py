@@ -10,7 +10,7 @@ from rose_core.namespace import dtype_name, require_array, require_like
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.states import leaf_names, leaves
-from rose_plan import subnormals_kept, uninterrupted
+from rose_plan import differences, subnormals_kept, uninterrupted
 from rose_plan.rule_steps import (
     GROUP_OPTIONS,
     GroupOptions,
@@ -94,8 +94,8 @@ class RuleOptimizer(OwnedArrays):
             If a rule takes no Hessian, or an array is not allowed. Nothing is changed then.
         """
         states, first = {}, 0
-        for group, of_group in self._by_group(hessians):
-            options = options_of(group)
+        for number, (group, of_group) in enumerate(self._by_group(hessians)):
+            options = options_of(group, number)
             for index, (param, hessian) in enumerate(zip(group["params"], of_group, strict=True), first):
                 if hessian is not None:
                     name = label_of(group["names"], index - first, "params")
@@ -129,8 +129,8 @@ class RuleOptimizer(OwnedArrays):
         """
         structures: list[Any] = []
         first = 0
-        for group in self.param_groups:
-            rule, arrays = options_of(group).rule, []
+        for number, group in enumerate(self.param_groups):
+            rule, arrays = options_of(group, number).rule, []
             for index, param in enumerate(group["params"], first):
                 state = self._states.get(index)
                 of_param = rule.for_shape(param.shape)
@@ -150,10 +150,10 @@ class RuleOptimizer(OwnedArrays):
             `torch.optim.Optimizer`; the rule is written as text.
         """
         groups, first = [], 0
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             params = {"params": list(range(first, first + len(group["params"])))}
             names = {} if group["names"] is None else {"param_names": list(group["names"])}
-            groups.append({**params, **names, **_plain(options_of(group)), **schedule_of(group)})
+            groups.append({**params, **names, **_plain(options_of(group, number)), **schedule_of(group)})
             first += len(group["params"])
         states = {
             index: {"step": state.step, **{name: array.copy() for name, array in _named(state.arrays).items()}}
@@ -216,8 +216,8 @@ class RuleOptimizer(OwnedArrays):
         """Check the whole step, and return the step of each parameter. Nothing is changed."""
         steps: dict[int, Step] = {}
         rules, first = [], 0
-        for group, grads_of_group in self._by_group(grads):
-            options = options_of(group)
+        for number, (group, grads_of_group) in enumerate(self._by_group(grads)):
+            options = options_of(group, number)
             for position, grad in enumerate(grads_of_group):
                 if grad is not None:
                     names = [label_of(group["names"], position, of) for of in ("params", "grads")]
@@ -267,8 +267,8 @@ def _loaded_group(current: dict[str, Any], saved: Any, number: int) -> dict[str,
     required = {"params", *GROUP_OPTIONS}
     missing = sorted(required - set(saved))
     unknown = sorted(set(saved) - required - set(SCHEDULE) - {"param_names"})
-    if missing or unknown:
-        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
+    if text := differences({"lacks the keys": missing, "has the unknown keys": unknown}):
+        raise ValueError(f"{label} {text}")
     if saved.get("param_names") != current["names"] or len(saved["params"]) != len(current["params"]):
         raise ValueError(
             f"{label} is of {len(saved['params'])} parameters named {saved.get('param_names')}, "
@@ -289,8 +289,8 @@ def _loaded_state(rule: Rule, param: Any, saved: Any, index: int) -> _State:
     arrays = rule.for_shape(param.shape).init_state(param)
     expected = _named(arrays)
     missing, unknown = sorted({"step", *expected} - set(saved)), sorted(set(saved) - {"step", *expected})
-    if missing or unknown:
-        raise ValueError(f"{label} lacks the keys {missing} and has the unknown keys {unknown}")
+    if text := differences({"lacks the keys": missing, "has the unknown keys": unknown}):
+        raise ValueError(f"{label} {text}")
     for name, array in expected.items():
         given, names = saved[name], (f"the state of {rule!r}", f"{label}[{name!r}]")
         require_array(given, names[1])

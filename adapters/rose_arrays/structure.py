@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from rose_plan import differences
+
 __all__ = ["flatten_gradients", "flatten_parameters", "is_grouped", "split_by_group"]
 
 _PARAMS = "a mapping of names to arrays, or an iterable of arrays"
@@ -48,10 +50,8 @@ def flatten_gradients(grads: Any, names: list[str] | None, count: int, label: st
     known = set(names)
     by_name = dict(_leaves(grads, label, known))
     missing, unknown = [name for name in names if name not in by_name], [name for name in by_name if name not in known]
-    if missing or unknown:
-        raise ValueError(
-            f"{label} must have the names of params (None skips one); missing are {missing}, unknown {unknown}"
-        )
+    if text := differences({"missing are": missing, "unknown are": unknown}):
+        raise ValueError(f"{label} must have the names of params (None skips one); {text}")
     return [by_name[name] for name in names]
 
 

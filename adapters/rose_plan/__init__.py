@@ -13,7 +13,7 @@ from rose_plan.cache import CheckCache, Checked, CheckedRow, Properties
 from rose_plan.finite import checked_nonfinite, skips_step
 from rose_plan.interrupts import uninterrupted
 from rose_plan.memory import Overlap, Spans, has_repeated_elements, shared_memory, span_of, spans_of
-from rose_plan.options import require_no_option
+from rose_plan.options import differences, require_no_option, warn_of_misspelt_options
 from rose_plan.plan import Group, Plan, Update, update_by_core
 from rose_plan.step_warnings import StepWarnings
 from rose_plan.subnormals import subnormals_kept
@@ -32,6 +32,7 @@ __all__ = [
     "Update",
     "checked_nonfinite",
     "decay_warnings",
+    "differences",
     "has_repeated_elements",
     "is_always_centered_away",
     "one_element_warning",
@@ -43,5 +44,6 @@ __all__ = [
     "subnormals_kept",
     "uninterrupted",
     "update_by_core",
+    "warn_of_misspelt_options",
     "warn_user",
 ]

@@ -122,10 +122,10 @@ def weight_decay_of(lr: float, weight_decay: float, method: str) -> tuple[float,
 GROUP_OPTIONS: Final = tuple(field.name for field in fields(GroupOptions))
 
 
-def options_of(group: Mapping[str, Any]) -> GroupOptions:
-    """Return the options of a parameter group, validated again: its owner may have changed them."""
+def options_of(group: Mapping[str, Any], number: int) -> GroupOptions:
+    """Return the options of the parameter group with a number, validated again: its owner may have changed them."""
     if missing := [option for option in GROUP_OPTIONS if option not in group]:
-        raise ValueError(f"a param group lacks {', '.join(missing)}")
+        raise ValueError(f"group {number} lacks {', '.join(missing)}")
     return GroupOptions(**{option: group[option] for option in GROUP_OPTIONS})
 
 

@@ -49,10 +49,15 @@ def grown_decay_warning(options: Hyperparameters, group: Mapping[str, Any]) -> s
     if share <= _LARGEST_DECAY:
         return None
     return (
-        f"wd_schedule=True refers to lr={reference:g}, the first or initial one, and lr={options.lr:g} now shrinks "
-        f"parameters by {share:g} of themselves a step. Pass the peak of the schedule as a number, for example "
+        f"wd_schedule=True refers to lr={reference:g}, the first or initial one, and lr={options.lr:g} now "
+        f"{_effect(share)}. Pass the peak of the schedule as a number, for example "
         'wd_schedule=1e-3, or write it into the group as "max_lr"'
     )
+
+
+def _effect(share: float) -> str:
+    """Return what a decay by this share of a parameter does at a step."""
+    return f"shrinks parameters by {100.0 * share:g} % a step" if share < 1.0 else "sets parameters to 0"
 
 
 def large_change_warning(changes: Mapping[str, float], count: int) -> str:
@@ -95,7 +100,7 @@ def _decay_warning(options: Hyperparameters, group: Mapping[str, Any]) -> str | 
         return None
     uncoupled = f"{weight_decay:g} * lr" if reference is None else f"{weight_decay * reference:g}"
     return (
-        f"wd_schedule={options.wd_schedule} with weight_decay={weight_decay:g} shrinks parameters by {share:g} of "
-        f"themselves a step at {'the reference learning rate' if lr is None else f'lr={lr:g}'}; "
+        f"wd_schedule={options.wd_schedule} with weight_decay={weight_decay:g} {_effect(share)} "
+        f"at {'the reference learning rate' if lr is None else f'lr={lr:g}'}; "
         f"weight_decay={uncoupled} shrinks them there as weight_decay={weight_decay:g} does without wd_schedule"
     )

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-__all__ = ["Gradients", "not_traced", "number_of", "step_in_graph"]
+__all__ = ["Gradients", "evaluated", "not_traced", "number_of", "step_in_graph"]
 
 Gradients = Mapping[int, tuple[Tensor, Tensor]]
 """Parameters and their gradients, by the index of the parameter."""
@@ -34,6 +34,16 @@ def step_in_graph(number: int, groups: Sequence[Sequence[Tensor]]) -> None:
     params = [param for group in groups for param in group]
     indices = [index for index, param in enumerate(params) if param.grad is not None]
     _step(params, [params[index].grad for index in indices], indices, number)
+
+
+def evaluated(closure: Callable[[], Any] | None) -> Any:
+    """Return the loss that a closure computes, with gradients, None without a closure."""
+    if closure is None:
+        return None
+    if not callable(closure):
+        raise TypeError(f"closure must be None or callable, got {type(closure).__name__}")
+    with torch.enable_grad():
+        return closure()
 
 
 def not_traced(function: Callable[..., None]) -> Callable[..., None]:

@@ -56,8 +56,10 @@ def materialized_gradients(plan: Plan, addresses: Addresses) -> dict[int, Tensor
     Raise if a tensor has no memory for another reason, such as a storage that was freed.
     """
     for position in _without_memory(addresses[0], plan.checked.param_spans):
-        if type(plan.params[position]) in PLAIN_TYPES:
-            raise RuntimeError(f"{plan.name(position)} has no memory: its storage was freed")
+        param = plan.params[position]
+        if type(param) in PLAIN_TYPES:
+            meta, freed = "is on the meta device, which has no values", "has no memory: its storage was freed"
+            raise RuntimeError(f"{plan.name(position)} {meta if param.is_meta else freed}")
     copies = {}
     for position in _without_memory(addresses[1], plan.checked.grad_spans):
         grad = plan.grads[position]

@@ -23,15 +23,16 @@ from rose_plan import (
     require_no_option,
     skips_step,
     uninterrupted,
+    warn_of_misspelt_options,
     warn_user,
 )
 from rose_torch.distributed import any_dtensors, is_dtensor
-from rose_torch.graph import Gradients, not_traced, number_of, step_in_graph
+from rose_torch.graph import Gradients, evaluated, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import OPTIONS, StepGroup, hyperparameters, param_name, plain_options, step_group
 from rose_torch.plan import Given, SkippedStep, TorchPlan, given_of_group, plan_step
-from rose_torch.state import pack_generators, restored_groups, saved_groups, set_states
+from rose_torch.state import after_pre_hooks, pack_generators, restored_groups, saved_groups, set_states
 from rose_torch.step import prepare_run
 from rose_torch.validation import as_numpy, is_plain, properties_of, require_own_shape
 
@@ -95,8 +96,9 @@ class Rose(torch.optim.Optimizer):
     Warns
     -----
     UserWarning
-        If centering removes the whole gradient of a parameter. If `wd_schedule` and `weight_decay` shrink a parameter
-        by more than 1e-3 of itself at a step. If the ranks of a distributed run draw different noise.
+        If an entry of a group has nearly the name of an option. Entries of other names are allowed. If centering
+        removes the whole gradient of a parameter. If `wd_schedule` and `weight_decay` shrink a parameter by more than
+        1e-3 of itself at a step. If the ranks of a distributed run draw different noise.
 
     See Also
     --------
@@ -191,6 +193,11 @@ class Rose(torch.optim.Optimizer):
         ------
         TypeError, ValueError
             If an option is not allowed, a parameter is in a group already, or it is held flattened by FSDP1 or ZeRO.
+
+        Warns
+        -----
+        UserWarning
+            As for the constructor.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
@@ -204,6 +211,7 @@ class Rose(torch.optim.Optimizer):
             group = self.param_groups[number]
             for position, param in enumerate(group["params"]):
                 self._require_param(param, param_name(group, number, position))
+            warn_of_misspelt_options(param_group, number, OPTIONS)
             if not self._constructing:
                 _warn_of_groups(self.param_groups, number)
         except BaseException:
@@ -250,10 +258,7 @@ class Rose(torch.optim.Optimizer):
         it Partial. Parameters that are offloaded to the CPU need a process group with a backend for the CPU, such as
         ``init_process_group("cpu:gloo,cuda:nccl")``.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         if torch.compiler.is_compiling():
             self._apply_in_graph()
         else:
@@ -314,6 +319,22 @@ class Rose(torch.optim.Optimizer):
             changed = hook(self, state)
             state = state if changed is None else changed
         return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the options, schedules, step counts and states of generators of another run of the same parameters.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned, here or in `rose_opt.Rose`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit these parameters, or lacks an option. Nothing is changed then.
+        """
+        with after_pre_hooks(self, state_dict) as state:
+            super().load_state_dict(state)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

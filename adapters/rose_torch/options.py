@@ -43,7 +43,10 @@ class StepGroup:
 
 def step_group(entries: Mapping[str, Any], number: int, first: int, *, fused: bool | None) -> StepGroup:
     """Check the options of a group, or raise an error that names one of them. `fused` is that of the optimizer."""
-    options = hyperparameters(entries)
+    try:
+        options, _ = hyperparameters(entries), entries["step"]
+    except KeyError as error:
+        raise ValueError(f"group {number} lacks {error.args[0]}") from None
     decay = group_decay_factor(options, entries)
     if "fused" in entries:
         fused = resolve_fused(entries["fused"])

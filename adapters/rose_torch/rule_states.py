@@ -11,6 +11,7 @@ from rose_core.hyperparameters import unsigned
 from rose_core.namespace import dtype_name
 from rose_core.peers import Rule
 from rose_core.peers.states import leaf_names, leaves, rebuilt
+from rose_plan import differences
 from rose_torch.distributed import is_dtensor
 
 __all__ = ["as_dtensor", "loaded_state", "local_arrays", "local_tensor", "new_state", "state_of"]
@@ -56,8 +57,8 @@ def loaded_state(rule: Rule, param: Tensor, saved: Any, name: str) -> dict[str, 
     if not isinstance(saved, Mapping):
         raise TypeError(f"{name} must be a mapping, got {type(saved).__name__}")
     missing, unknown = sorted({"step", *expected} - set(saved)), sorted(set(saved) - {"step", *expected})
-    if missing or unknown:
-        raise ValueError(f"{name} lacks the keys {missing} and has the unknown keys {unknown}")
+    if text := differences({"lacks the keys": missing, "has the unknown keys": unknown}):
+        raise ValueError(f"{name} {text}")
     state: dict[str, Any] = {"step": unsigned("step", saved["step"], bits=32)}
     for key, leaf in expected.items():
         tensor = saved[key]

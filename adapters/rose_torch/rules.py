@@ -13,7 +13,7 @@ from rose_core.namespace import floating_dtype
 from rose_core.noise import NoiseKey, noise_in_range
 from rose_core.peers import Rule
 from rose_core.peers.base import STATE_NOISE
-from rose_plan import uninterrupted
+from rose_plan import uninterrupted, warn_of_misspelt_options
 from rose_plan.rule_steps import (
     GROUP_OPTIONS,
     GroupOptions,
@@ -25,11 +25,12 @@ from rose_plan.rule_steps import (
     with_totals,
 )
 from rose_torch.distributed import any_dtensors, is_dtensor
-from rose_torch.graph import not_traced
+from rose_torch.graph import evaluated, not_traced
 from rose_torch.memory import addresses_of
 from rose_torch.openmp import subnormals_kept_in_threads
 from rose_torch.options import param_name
 from rose_torch.rule_states import as_dtensor, loaded_state, local_arrays, local_tensor, new_state, state_of
+from rose_torch.state import after_pre_hooks
 from rose_torch.validation import require_in_place, require_own_shape, tensor_span
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Optimizer(torch.optim.Optimizer):
             "bf16_sr": bf16_sr,
             "sr_seed": sr_seed,
         }
-        options_of(defaults)
+        options_of(defaults, 0)
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -120,10 +121,16 @@ class Optimizer(torch.optim.Optimizer):
         ------
         TypeError, ValueError
             If an option or a parameter is not allowed. Nothing is changed then.
+
+        Warns
+        -----
+        UserWarning
+            If an entry has nearly the name of an option. Entries of other names are allowed.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
-        options, number = options_of({**self.defaults, **param_group}), len(self.param_groups)
+        number = len(self.param_groups)
+        options = options_of({**self.defaults, **param_group}, number)
         try:
             super().add_param_group(dict(param_group))
             group = self.param_groups[number]
@@ -133,6 +140,7 @@ class Optimizer(torch.optim.Optimizer):
                 name = param_name(group, number, position)
                 require_own_shape(param, name, "the shape that a rule needs")
                 options.rule.for_shape(tuple(param.shape)).check_param(param, name)
+            warn_of_misspelt_options(param_group, number, GROUP_OPTIONS)
         except BaseException:
             del self.param_groups[number:]
             raise
@@ -155,10 +163,7 @@ class Optimizer(torch.optim.Optimizer):
         TypeError, ValueError, RuntimeError
             If an option, a parameter or a gradient is not allowed. Nothing is changed then.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         _apply_not_traced(self)
         return loss
 
@@ -182,7 +187,7 @@ class Optimizer(torch.optim.Optimizer):
         if len(listed) != (count := sum(len(group["params"]) for group in self.param_groups)):
             raise ValueError(f"hessians has {len(listed)} tensors for {count} parameters")
         for number, group in enumerate(self.param_groups):
-            options = options_of(group)
+            options = options_of(group, number)
             for position, param in enumerate(group["params"]):
                 if (hessian := listed[index]) is not None:
                     name = param_name(group, number, position)
@@ -228,16 +233,10 @@ class Optimizer(torch.optim.Optimizer):
         TypeError, ValueError
             If it does not fit these parameters, or is of another rule. Nothing is changed then.
         """
-        hooks, self._optimizer_load_state_dict_pre_hooks = self._optimizer_load_state_dict_pre_hooks, OrderedDict()
-        try:
-            for hook in hooks.values():
-                changed = hook(self, state_dict)
-                state_dict = state_dict if changed is None else changed
+        with after_pre_hooks(self, state_dict) as state:
             # torch would cast the states to the dtype of the parameter, so they are held back.
-            held = {index: _Held(state) for index, state in state_dict["state"].items()}
-            super().load_state_dict({**state_dict, "state": held})
-        finally:
-            self._optimizer_load_state_dict_pre_hooks = hooks
+            held = {index: _Held(of_param) for index, of_param in state["state"].items()}
+            super().load_state_dict({**state, "state": held})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state that is loaded, unpickled or copied, or raise before anything is changed."""
@@ -256,7 +255,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"this optimizer's of {current['rule']!r}"
                 )
             group = {**saved, "rule": current["rule"]}
-            options_of(group)
+            options_of(group, number)
             groups.append(group)
             for position, param in enumerate(group["params"]):
                 held = state["state"].get(param)
@@ -283,7 +282,7 @@ class Optimizer(torch.optim.Optimizer):
         """Check the whole step, and return each parameter with its state and its step. Nothing is changed."""
         params, states, steps, rules, index = [], [], [], [], 0
         for number, group in enumerate(self.param_groups):
-            options = options_of(group)
+            options = options_of(group, number)
             for position, param in enumerate(group["params"]):
                 if param.grad is not None:
                     name = param_name(group, number, position)

@@ -2,7 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 from rose_core.hyperparameters import unsigned
 from rose_torch.options import OPTIONS, generator_of, plain_options
 
-__all__ = ["pack_generators", "restored_groups", "saved_groups", "set_states", "upstream_state_dict"]
+__all__ = ["after_pre_hooks", "pack_generators", "restored_groups", "saved_groups", "set_states", "upstream_state_dict"]
 
 _STATE_KEY: Final = "sr_generator"
 
@@ -34,6 +37,23 @@ _NO_REFERENCE: Final = (
     "refers: a flattened checkpoint has one only if the optimizer that it is loaded into has it, by a scheduler or as "
     "group['initial_lr'] = lr"
 )
+
+
+@contextmanager
+def after_pre_hooks(optimizer: Any, state: Any) -> Iterator[dict[str, Any]]:
+    """Run the hooks that may change a state before it is loaded, and yield the state that they leave, checked."""
+    hooks = optimizer._optimizer_load_state_dict_pre_hooks
+    optimizer._optimizer_load_state_dict_pre_hooks = OrderedDict()  # torch would run them a second time
+    try:
+        state = copy(state)  # hooks may change it
+        for hook in hooks.values():
+            changed = hook(optimizer, state)
+            state = state if changed is None else changed
+        if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+            raise TypeError('state_dict must be a mapping with "state" and "param_groups", as state_dict returns it')
+        yield dict(state)
+    finally:
+        optimizer._optimizer_load_state_dict_pre_hooks = hooks
 
 
 def saved_groups(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -191,6 +191,8 @@ class Rule:
         rate = real_number("lr", lr, "a finite number")
         if not math.isfinite(rate):
             raise ValueError(f"lr must be a finite number, got {lr!r}")
+        if not isinstance(total, Total | None):
+            raise TypeError(f"total must be None or a Total, as total_of returns it; got {total!r}")
         at = At(number, rate, compute, key, tuple(param.shape), total)
         g, x = (to_compute(array, compute) for array in detached(grad, param))
         # A rule may return these arrays, and the caller may overwrite the originals.

@@ -64,22 +64,27 @@ _BAD_OPTIONS: Final[dict[str, tuple[dict[str, Any], type[Exception], str]]] = {
 bad_options: Final = pytest.mark.parametrize(("bad", "error", "text"), _BAD_OPTIONS.values(), ids=_BAD_OPTIONS)
 """Run a test with each invalid option, its error and the text of the error."""
 
-_SHRINKS: Final = "of themselves a step at"
+_SHRINKS: Final = "a step at"
 _STRONG_DECAYS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "coupled": (
         {"lr": 0.01, "weight_decay": 0.1, "wd_schedule": True},
-        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 0.1 {_SHRINKS} lr=0.01; "
+        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 10 % {_SHRINKS} lr=0.01; "
         "weight_decay=0.001 shrinks them there as weight_decay=0.1 does without wd_schedule",
     ),
     "coupled, lr of 0 to be scheduled": (
         {"lr": 0.0, "weight_decay": 0.1, "wd_schedule": True},
-        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 0.1 {_SHRINKS} the reference learning rate; "
+        f"wd_schedule=True with weight_decay=0.1 shrinks parameters by 10 % {_SHRINKS} the reference learning rate; "
         "weight_decay=0.1 * lr shrinks them there as weight_decay=0.1 does without wd_schedule",
     ),
     "a reference": (
         {"lr": 0.5, "weight_decay": 0.125, "wd_schedule": 0.25},
-        f"wd_schedule=0.25 with weight_decay=0.125 shrinks parameters by 0.25 {_SHRINKS} lr=0.5; "
+        f"wd_schedule=0.25 with weight_decay=0.125 shrinks parameters by 25 % {_SHRINKS} lr=0.5; "
         "weight_decay=0.03125 shrinks them there as weight_decay=0.125 does without wd_schedule",
+    ),
+    "the whole parameter": (
+        {"lr": 0.5, "weight_decay": 10.0, "wd_schedule": True},
+        "wd_schedule=True with weight_decay=10 sets parameters to 0 at lr=0.5; "
+        "weight_decay=5 shrinks them there as weight_decay=10 does without wd_schedule",
     ),
 }
 strong_decays: Final = pytest.mark.parametrize(("options", "text"), _STRONG_DECAYS.values(), ids=_STRONG_DECAYS)

@@ -52,7 +52,7 @@ GRADS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] =
     "a missing and an unknown name": (
         lambda g: {"scales" if name == "scale" else name: grad for name, grad in g.items()},
         ValueError,
-        "grads must have the names of params (None skips one); missing are ['scale'], unknown ['scales']",
+        "grads must have the names of params (None skips one); missing are ['scale'] and unknown are ['scales']",
     ),
     "another shape": (
         lambda g: g | {"kernel": np.ones((3, 18), np.float32)},

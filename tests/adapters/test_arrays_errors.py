@@ -61,7 +61,7 @@ PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
     "an unknown option": (
         [{"params": [np.ones(2)], "momentum": 0.9}],
         TypeError,
-        f"group 0 has the unknown options ['momentum']; allowed are {OPTIONS}",
+        f"group 0 has the unknown options ['momentum']; allowed are {OPTIONS}, initial_lr, max_lr",
     ),
     "a read-only array": (
         {"w": read_only()},

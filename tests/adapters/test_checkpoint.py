@@ -170,7 +170,7 @@ def saved(folder: Path, **options: Any) -> Path:
 WEIGHTS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "another name": (
         {"w": np.zeros((2, 3)), "c": np.zeros(2, np.float32)},
-        "PATH must have the names of weights; missing are ['c'], unknown ['b']",
+        "PATH must have the names of weights; missing are ['c'] and unknown are ['b']",
     ),
     "another shape": (
         {"b": np.zeros(2, np.float32), "w": np.zeros((3, 2))},

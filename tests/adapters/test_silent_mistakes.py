@@ -165,7 +165,8 @@ def test_a_nested_gradient_that_is_missing_is_named() -> None:
     del grads["layers"][0]["b"]
     grads["layers"][0]["bias"] = None
     expected = (
-        "grads must have the names of params (None skips one); missing are ['layers.0.b'], unknown ['layers.0.bias']"
+        "grads must have the names of params (None skips one); missing are ['layers.0.b'] and unknown are "
+        "['layers.0.bias']"
     )
     with raises(ValueError, expected):
         optimizer.step(grads)
@@ -207,7 +208,36 @@ def test_a_list_of_layers_is_no_list_of_groups() -> None:
         assert_same_bits(layer["w"], want)
 
 
-@pytest.mark.parametrize("params", [{}, {"a": {}}, [[], {}], [{"params": {}}]])
+@pytest.mark.parametrize("params", [{"a": {}}, [[], {}], [{"params": {}}], [{"params": []}]])
 def test_a_structure_without_arrays_is_refused(params: Any) -> None:
-    with raises(ValueError, "params must hold at least one array, got none"):
+    with raises(ValueError, "params of group 0 must hold at least one array, got none"):
         rose_numpy.Rose(params, lr=0.1)
+
+
+@pytest.mark.parametrize("params", [{}, []])
+def test_a_later_group_without_arrays_is_refused_by_its_number(params: Any) -> None:
+    with raises(ValueError, "params of group 1 must hold at least one array, got none"):
+        rose_numpy.Rose([{"params": weights()}, {"params": params}], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda grads: grads.pop("b"), "missing are ['b']"),
+        (lambda grads: grads.update(c=None), "unknown are ['c']"),
+    ],
+)
+def test_only_names_that_differ_are_listed(change: Any, text: str) -> None:
+    optimizer, grads = rose_numpy.Rose(weights(), lr=0.1), dict(GRADS)
+    change(grads)
+    with raises(ValueError, f"grads must have the names of params (None skips one); {text}"):
+        optimizer.step(grads)
+
+
+@pytest.mark.parametrize("key", ["lr", "step"])
+def test_a_group_that_lacks_an_entry_is_named(key: str) -> None:
+    optimizer = rose_numpy.Rose([{"params": [array]} for array in weights().values()], lr=0.1)
+    del optimizer.param_groups[1][key]
+    for call in (lambda: optimizer.step([[GRADS["w"]], [GRADS["b"]]]), optimizer.state_dict):
+        with raises(ValueError, f"group 1 lacks {key}"):
+            call()

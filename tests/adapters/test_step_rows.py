@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[Any, Any, Any, type[Exception], str]] = {
         [0, 1],
         GRAD,
         ValueError,
-        "name must be the name or the position of one array; 0 have 'x'",
+        "name must be one of ['t'], got 'x'",
     ),
     "a list": ("t", None, GRAD, TypeError, "rows must be an array of integers, got list"),
     "floats": ("t", [0.0, 1.0], GRAD, TypeError, "rows must be integers of shape (n,), got float64 of shape (2,)"),
@@ -94,6 +94,16 @@ REFUSED: dict[str, tuple[Any, Any, Any, type[Exception], str]] = {
     ),
     "shape": ("t", [0], GRAD, ValueError, "grad has shape (2, 4), params['t'][rows] has (1, 4); they must be equal"),
 }
+
+
+def test_a_name_of_no_array_or_of_several_is_refused() -> None:
+    grad, rows = np.ones((1, 4), np.float32), np.asarray([0])
+    optimizer = Rose([{"params": {"t": normal(0, (5, 4))}}, {"params": [normal(1, (5, 4)), normal(2, (5, 4))]}], lr=0.1)
+    with raises(ValueError, "name must be one of ['t', 1, 2], got 0"):
+        optimizer.step_rows(0, rows, grad)
+    optimizer.add_param_group({"params": {"t": normal(3, (5, 4))}})
+    with raises(ValueError, "name must be that of one array; 2 have 't'"):
+        optimizer.step_rows("t", rows, grad)
 
 
 @pytest.mark.parametrize(("name", "rows", "grad", "error", "text"), REFUSED.values(), ids=REFUSED)

@@ -171,7 +171,7 @@ def test_a_warmup_that_makes_its_first_lr_the_reference_is_named(step_of: Callab
     step.optimizer.param_groups[0]["lr"] = 1e-3
     assert texts_of(step, 3) == [
         "group 0: wd_schedule=True refers to lr=1e-06, the first or initial one, and lr=0.001 now shrinks parameters "
-        "by 0.1 of themselves a step. Pass the peak of the schedule as a number, for example wd_schedule=1e-3, or "
+        "by 10 % a step. Pass the peak of the schedule as a number, for example wd_schedule=1e-3, or "
         'write it into the group as "max_lr"'
     ]
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from rose_core.peers import SGD
 from rose_torch import Rose
+from rose_torch.rules import Optimizer
 from tests.adapters.models import normal, parameter, valid_groups, with_grad
 from tests.adapters.refusals import FLOATING, bad_options, raises, refuses
 
@@ -133,6 +135,22 @@ def test_a_closure_that_raises_changes_nothing() -> None:
 
     optimizer = Rose(valid_groups(), lr=0.1)
     with refuses(optimizer, RuntimeError, "no loss"):
+        optimizer.step(closure)
+
+
+@pytest.mark.parametrize("key", ["lr", "step"])
+def test_a_group_that_lacks_an_entry_stops_the_whole_step(key: str) -> None:
+    optimizer = Rose(valid_groups(), lr=0.1)
+    del optimizer.param_groups[1][key]
+    with refuses(optimizer, ValueError, f"group 1 lacks {key}"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("closure", "kind"), [(torch.ones(()), "Tensor"), (3, "int")])
+@pytest.mark.parametrize("optimizer_of", [lambda p: Rose(p, lr=0.1), lambda p: Optimizer(p, SGD(), lr=0.1)])
+def test_a_loss_instead_of_a_closure_stops_the_whole_step(optimizer_of: Any, closure: Any, kind: str) -> None:
+    optimizer = optimizer_of([with_grad((2, 3))])
+    with refuses(optimizer, TypeError, f"closure must be None or callable, got {kind}"):
         optimizer.step(closure)
 
 

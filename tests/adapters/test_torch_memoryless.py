@@ -70,6 +70,16 @@ def test_freed_storage_stops_the_whole_step(of_grad: bool, fused: bool | None) -
 
 
 @kernels_or_core
+def test_a_parameter_on_the_meta_device_stops_the_whole_step(fused: bool | None) -> None:
+    params = parameter(A, B), nn.Parameter(torch.ones(3, 4, device="meta"))
+    params[1].grad = torch.ones_like(params[1])
+    optimizer = Rose(params, lr=0.1, fused=fused)
+    with raises(RuntimeError, "parameter 1 of group 0 is on the meta device, which has no values"):
+        optimizer.step()
+    assert_same_bits(params[0], A)
+
+
+@kernels_or_core
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_functionalized_step_has_the_bits_of_a_plain_one(dtype: torch.dtype, fused: bool | None) -> None:
     def step(param: Tensor, grad: Tensor) -> Tensor:

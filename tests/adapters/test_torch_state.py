@@ -5,13 +5,18 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import rose_numpy
+from rose_core.peers import SGD
 from rose_torch import Rose
-from tests.adapters.models import assert_same_model, grads, model, parameter, tensor
+from rose_torch.rules import Optimizer
+from tests.adapters.models import assert_same_model, grads, model, normal, parameter, tensor
 from tests.adapters.refusals import raises, refuses, snapshot
 
 Params = dict[str, torch.nn.Parameter]
@@ -209,6 +214,27 @@ def test_a_run_does_not_change_a_saved_state() -> None:
     optimizer.load_state_dict(state)
     run(optimizer, params, range(2))
     assert state == before
+
+
+@pytest.mark.parametrize("optimizer_of", [Rose, partial(Optimizer, rule=SGD())])
+@pytest.mark.parametrize("wrong", [None, 3, [], {"a": 1}, rose_numpy.Rose([np.ones(2)], lr=0.1).state_dict()])
+def test_what_is_no_state_changes_nothing(optimizer_of: Any, wrong: Any) -> None:
+    optimizer = optimizer_of([parameter(normal(0, (2,)))], lr=0.1)
+    text = 'state_dict must be a mapping with "state" and "param_groups", as state_dict returns it'
+    with refuses(optimizer, TypeError, text):
+        optimizer.load_state_dict(wrong)
+
+
+@pytest.mark.parametrize("optimizer_of", [Rose, partial(Optimizer, rule=SGD())])
+def test_a_hook_may_make_a_state_and_does_not_change_the_one_that_is_given(optimizer_of: Any) -> None:
+    optimizer = optimizer_of([parameter(normal(0, (2,)))], lr=0.1)
+    wanted, given = optimizer.state_dict(), {"mine": 1}
+    wanted["param_groups"][0]["lr"] = 0.5
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: state.update(extra=2))
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: {**wanted, **state})
+    optimizer.load_state_dict(given)
+    assert (optimizer.param_groups[0]["lr"], given) == (0.5, {"mine": 1})
+    assert len(optimizer._optimizer_load_state_dict_pre_hooks) == 2
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], None]:

@@ -2,13 +2,16 @@
 
 import copy
 import warnings
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from rose_core.peers import SGD
 from rose_torch import Rose
+from rose_torch.rules import Optimizer
 from tests.adapters.models import normal, parameter, valid_groups, with_grad
 from tests.adapters.refusals import strong_decays, warns, weak_decays
 
@@ -47,6 +50,37 @@ def test_copies_and_loaded_states_cause_no_second_warning() -> None:
     with warns(f"parameter 0 of group 0 of shape (3, 1): {FIXED}", __file__):
         optimizer = Rose(params, lr=0.1)
     copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
+
+
+ENTRIES = {"lr_scale": 0.5, "name": "head", "betas": (0.9, 0.99), "eps": 1e-8, "momentum": 0.9, "initial_lr": 0.1}
+ENTRIES |= {"max_lr": 0.1, "min_lr": 0.0, "base_momentum": 0.8, "max_momentum": 0.9, "step": 3, "fused": None}
+ENTRIES |= {"foreach": None, "capturable": False, "differentiable": False, "param_names": ["weight"], "lr_mult": 1.0}
+ENTRIES |= {"lr0": 0.1, "weight_decay_rate": 0.1, "weight_decouple": True, "wd_mult": 1.0, "layer_decay": 0.9}
+misspelt = pytest.mark.parametrize(
+    ("optimizer_of", "name", "meant"),
+    [
+        (Rose, "weight_deacy", "weight_decay"),
+        (Rose, "centralise", "centralize"),
+        (Rose, "max_steps", "max_step"),
+        (partial(Optimizer, rule=SGD()), "weight_deacy", "weight_decay"),
+    ],
+)
+
+
+@misspelt
+def test_a_misspelt_option_of_a_group_causes_a_warning(optimizer_of: Any, name: str, meant: str) -> None:
+    text = f"group 0 has an entry {name!r}, which is no option; did you mean {meant!r}?"
+    with warns(text, __file__):
+        optimizer = optimizer_of([{"params": [parameter(normal(0, (2,)))], name: 0.1}], lr=0.1)
+    with warns(text.replace("group 0", "group 1"), __file__):
+        optimizer.add_param_group({"params": [parameter(normal(0, (2,)))], name: 0.1})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("optimizer_of", [Rose, partial(Optimizer, rule=SGD())])
+def test_entries_of_frameworks_cause_no_warning(optimizer_of: Any) -> None:
+    optimizer = optimizer_of([{"params": [parameter(normal(0, (2,)))], **ENTRIES, 3: None}], lr=0.1)
+    optimizer.step()
 
 
 @strong_decays

@@ -162,7 +162,7 @@ def runs(draw: st.DrawFn) -> Run:
     return Run(cell, start, steps, options | cell.options)
 
 
-@pytest.mark.filterwarnings("ignore:.* slices of one element")
+@pytest.mark.filterwarnings("ignore:.* slices of one element", "ignore:this step moves:UserWarning")
 @given(runs())
 @examples(150)
 def test_a_run_has_the_bits_of_upstream_in_every_exact_cell(drawn: Run) -> None:

@@ -138,6 +138,7 @@ def test_an_update_refuses_wrong_arguments_by_name() -> None:
         ((x, state, x), {"step": 1, "lr": float("inf")}, "lr must be a finite number, got inf"),
         ((x, state, x), {"step": 1, "lr": float("nan")}, "lr must be a finite number, got nan"),
         ((x, state, x), {"step": 1, "seed": -1}, "seed must be an integer in [0, 2**64), got -1"),
+        ((x, state, x), {"step": 1, "total": 3.0}, "total must be None or a Total, as total_of returns it; got 3.0"),
     ):
         with pytest.raises((TypeError, ValueError)) as error:
             rule.update(*arguments, **options)

@@ -146,7 +146,7 @@ def test_no_step_is_taken_with_options_removed_by_hand() -> None:
     optimizer = Optimizer(model.parameters(), peers.Adam(), lr=0.1)
     del optimizer.param_groups[0]["rule"]
     loss_of(model).backward()
-    with pytest.raises(ValueError, match="a param group lacks rule"):
+    with pytest.raises(ValueError, match="group 0 lacks rule"):
         optimizer.step()
 
 
