@@ -190,7 +190,7 @@ class ArrayOptimizer(OwnedArrays):
         known: list[Iterable[str | int]] = []
         for number, group in enumerate(self.param_groups):
             names = group["names"] or range(first, first + len(group["params"]))
-            found += [(number, position, first + position) for position, own in enumerate(names) if own == name]
+            found += [(number, position, first + position) for position, here in enumerate(names) if here == name]
             known.append(names)
             first += len(group["params"])
         if not found:
