@@ -131,7 +131,8 @@ def _set(plan: Any, launch: Launch) -> None:
     if launch.drawn_noise is not None:
         tensors["noise"], tensors["noise_address"], tensors["noise_start"] = tables.DRAWN, launch.drawn_noise, 0
         return
-    tensors["noise"] = [tables.NEAREST if source is None else tables.PORTABLE for source in launch.noise]
-    if tensors["noise"].any():
+    tensors["noise"] = tables.NEAREST
+    if any(launch.noise):
+        tensors["noise"] = [tables.NEAREST if key is None else tables.PORTABLE for key in launch.noise]
         keys = [key or _NO_KEY for key in launch.noise]
         tensors["key0"], tensors["key1"] = noise_keys(*zip(*map(_parts_of_key, keys), strict=True))

@@ -101,6 +101,9 @@ class Plan:
         values = [(g.options.lr, g.decay, g.options.maximize, g.largest_change) for g in self.groups]
         sizes = [group.size for group in self.groups]
         rates, decays, maximize, limits = np.asarray(values, np.float64).reshape(-1, 4).repeat(sizes, axis=0).T
+        noise = self.noise
+        if any(noise):
+            noise = [key if isinstance(key, NoiseKey) else None for key in noise]
         launch = Launch(
             kernels=self.checked.kernels,  # type: ignore[arg-type]  # none is None at the positions of a launch
             params=param_addresses,
@@ -109,7 +112,7 @@ class Plan:
             decay=decays,
             maximize=maximize != 0.0,
             limit=limits,
-            noise=[key if isinstance(key, NoiseKey) else None for key in self.noise],
+            noise=noise,
         )
         return launch if positions is None or len(positions) == len(self.params) else launch.at(positions)
 
