@@ -7,6 +7,8 @@ from typing import Final
 
 import torch
 
+from rose_torch.memory import is_traced
+
 __all__ = ["DrawnNoise", "drawn_words"]
 
 # Below this number of words, the second operation costs more than the divisions that it saves.
@@ -34,9 +36,13 @@ def drawn_words(param: torch.Tensor, generator: torch.Generator | None) -> Calla
 
 def _draw(count: int, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
     words = torch.empty(count, dtype=torch.int32, device=device)
-    if device.type == "cpu" and count >= _MASKED_FROM:
-        words.random_(generator=generator)
-        array = words.numpy()
-        array &= 0xFFFF  # the same words, without divisions; NumPy needs no threads, which a forked process lacks
-        return words
-    return words.random_(0, 2**16, generator=generator)
+    if device.type != "cpu":
+        return words.random_(0, 2**16, generator=generator)
+    # Masked words are the same as those of a range, without divisions. And torch.fx writes no code for a range.
+    if is_traced():
+        return words.random_(generator=generator).bitwise_and_(0xFFFF)
+    if count < _MASKED_FROM:
+        return words.random_(0, 2**16, generator=generator)
+    array = words.random_(generator=generator).numpy()
+    array &= 0xFFFF  # in this thread: a forked process lacks those of torch
+    return words

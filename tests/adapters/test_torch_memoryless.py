@@ -122,6 +122,22 @@ def test_a_traced_step_takes_a_step_when_it_runs(mode: str, fused: bool | None) 
     assert_same_bits(param, expected)
 
 
+@kernels_or_core
+@pytest.mark.parametrize("shape", [(3, 4), (30, 40)], ids=str)
+def test_a_traced_step_draws_its_noise_when_it_runs(shape: tuple[int, int], fused: bool | None) -> None:
+    def step(param: Tensor, grad: Tensor) -> Tensor:
+        param.grad = grad
+        Rose([param], lr=0.1, fused=fused).step()
+        return param
+
+    param, grad = (tensor(normal(seed, shape)).to(torch.bfloat16) for seed in (0, 1))
+    graph = make_fx(step)(param.clone(), grad)
+    torch.manual_seed(1)
+    expected = stepped(param, grad)
+    torch.manual_seed(1)
+    assert_same_bits(graph(param, grad), expected)
+
+
 def outside(transform: Callable[[Callable[[Tensor], Tensor]], Any], optimizer: Rose) -> Callable[[], Any]:
     """Return a call of a transformed function that takes a step of an optimizer created outside of it."""
 
@@ -159,12 +175,12 @@ def test_a_step_of_fake_tensors_works_without_values(
 ) -> None:
     """Memory estimators of torch take such steps."""
     with FakeTensorMode():
-        model = nn.Sequential(nn.Linear(4, 3, dtype=dtype), nn.Conv1d(3, 2, 1, dtype=dtype))
+        model = nn.Sequential(nn.Linear(400, 3, dtype=dtype), nn.Conv1d(3, 2, 1, dtype=dtype))
         optimizer = Rose(model.parameters(), lr=0.1, fused=fused, **options)
         for param in model.parameters():
             param.grad = torch.ones_like(param)
         optimizer.step()
         optimizer.step()
         shapes = [tuple(param.shape) for param in model.parameters()]
-    assert shapes == [(3, 4), (3,), (2, 3, 1), (2,)]
+    assert shapes == [(3, 400), (3,), (2, 3, 1), (2,)]
     assert optimizer.param_groups[0]["step"] == 2
