@@ -38,7 +38,8 @@ def _draw(count: int, device: torch.device, generator: torch.Generator | None) -
     words = torch.empty(count, dtype=torch.int32, device=device)
     if device.type != "cpu":
         return words.random_(0, 2**16, generator=generator)
-    # Masked words are the same as those of a range, without divisions. And torch.fx writes no code for a range.
+    # Masked words are the same as those of a range, without divisions. torch.fx cannot write code for a range, since
+    # that is an argument named "from".
     if is_traced():
         return words.random_(generator=generator).bitwise_and_(0xFFFF)
     if count < _MASKED_FROM:

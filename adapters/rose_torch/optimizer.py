@@ -1,7 +1,7 @@
 """The PyTorch optimizer."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate, chain
 from operator import is_
@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from rose_core.decay import after_step
 from rose_kernels import Kernels, resolve_fused
@@ -17,9 +16,6 @@ from rose_plan import (
     CheckCache,
     StepWarnings,
     checked_nonfinite,
-    decay_warnings,
-    is_always_centered_away,
-    one_element_warning,
     require_no_option,
     skips_step,
     uninterrupted,
@@ -30,7 +26,15 @@ from rose_torch.distributed import any_dtensors, is_dtensor
 from rose_torch.graph import Gradients, evaluated, not_traced, number_of, step_in_graph
 from rose_torch.noise import DrawnNoise
 from rose_torch.openmp import subnormals_kept_in_threads
-from rose_torch.options import OPTIONS, StepGroup, hyperparameters, param_name, plain_options, step_group
+from rose_torch.options import (
+    OPTIONS,
+    StepGroup,
+    param_name,
+    plain_options,
+    require_unset,
+    step_group,
+    warn_of_groups,
+)
 from rose_torch.plan import Given, SkippedStep, TorchPlan, given_of_group, plan_step
 from rose_torch.state import after_pre_hooks, pack_generators, restored_groups, saved_groups, set_states
 from rose_torch.step import prepare_run
@@ -38,12 +42,6 @@ from rose_torch.validation import as_numpy, is_plain, properties_of, require_own
 
 __all__ = ["Rose"]
 
-# Options of other optimizers of torch, and the reason why Rose refuses them.
-_OF_TORCH: Final = {
-    "foreach": "a step joins parameters by itself, and fused=True asks for compiled kernels",
-    "capturable": "a CUDA graph would repeat one step's lr, decay and noise",
-    "differentiable": "autograd does not follow a step",
-}
 _CAPTURING: Final = (
     "Rose.step() cannot be captured in a CUDA graph, which would repeat its lr, decay and noise at each replay; "
     "capture forward and backward, and call step() outside"
@@ -148,7 +146,7 @@ class Rose(torch.optim.Optimizer):
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
-        _require_unset(foreach=foreach, capturable=capturable, differentiable=differentiable)
+        require_unset({"foreach": foreach, "capturable": capturable, "differentiable": differentiable})
         self._use_kernels(resolve_fused(fused))
         self._nonfinite, self.skipped_steps = checked_nonfinite(nonfinite), 0
         given = {
@@ -166,7 +164,7 @@ class Rose(torch.optim.Optimizer):
         self._constructing = True
         super().__init__(params, plain_options(given))
         self._constructing = False
-        _warn_of_groups(self.param_groups, 0)
+        warn_of_groups(self.param_groups, 0)
 
     def __repr__(self) -> str:
         return f"{super().__repr__().removesuffix(')')}nonfinite: {self._nonfinite}\nfused: {self._fused}\n)"
@@ -201,7 +199,7 @@ class Rose(torch.optim.Optimizer):
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {type(param_group).__name__}")
-        _require_unset(**{option: param_group[option] for option in _OF_TORCH if option in param_group})
+        require_unset(param_group)
         resolve_fused(param_group.get("fused"))
         if "nonfinite" in param_group:
             raise TypeError("nonfinite is an option of the optimizer, for a whole step; a param group cannot have it")
@@ -213,7 +211,7 @@ class Rose(torch.optim.Optimizer):
                 self._require_param(param, param_name(group, number, position))
             warn_of_misspelt_options(param_group, number, OPTIONS)
             if not self._constructing:
-                _warn_of_groups(self.param_groups, number)
+                warn_of_groups(self.param_groups, number)
         except BaseException:
             del self.param_groups[number:]
             raise
@@ -429,25 +427,3 @@ class Rose(torch.optim.Optimizer):
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             self._warned_of_noise_per_rank = True
             warn_user(_NOISE_PER_RANK)
-
-
-def _require_unset(**options: Any) -> None:
-    """Raise if an option that other optimizers of torch have is True here."""
-    for option, value in options.items():
-        if value is not None and value is not False:
-            raise ValueError(f"{option} must be None or False, got {value!r}; {_OF_TORCH[option]}")
-
-
-def _warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Warn about the groups from the first on, once for each reason."""
-    numbered = list(enumerate(groups))[first:]
-    fixed = [
-        f"{param_name(group, number, position)} of shape {tuple(param.shape)}"
-        for number, group in numbered
-        for position, param in enumerate(group["params"])
-        if not is_lazy(param) and is_always_centered_away(tuple(param.shape), centralize=group["centralize"])
-    ]
-    texts = [one_element_warning(", ".join(fixed))] if fixed else []
-    texts += decay_warnings((f"group {number}", hyperparameters(group), group) for number, group in numbered)
-    for text in texts:
-        warn_user(text)

@@ -1,18 +1,36 @@
 """The options of a parameter group, as torch users give them and in their plain form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from rose_core import Hyperparameters
 from rose_core.decay import group_decay_factor
 from rose_kernels import resolve_fused
+from rose_plan import decay_warnings, is_always_centered_away, one_element_warning, warn_user
 
-__all__ = ["OPTIONS", "StepGroup", "generator_of", "hyperparameters", "param_name", "plain_options", "step_group"]
+__all__ = [
+    "OPTIONS",
+    "StepGroup",
+    "generator_of",
+    "hyperparameters",
+    "param_name",
+    "plain_options",
+    "require_unset",
+    "step_group",
+    "warn_of_groups",
+]
 
 OPTIONS: Final = tuple(field.name for field in fields(Hyperparameters))
+# Options of other optimizers of torch, and the reason why Rose refuses them.
+_OF_TORCH: Final = {
+    "foreach": "a step joins parameters by itself, and fused=True asks for compiled kernels",
+    "capturable": "a CUDA graph would repeat one step's lr, decay and noise",
+    "differentiable": "autograd does not follow a step",
+}
 
 
 @dataclass(frozen=True)
@@ -85,3 +103,26 @@ def generator_of(group: Mapping[str, Any]) -> torch.Generator | None:
     """Return the generator given as the group's `bf16_sr`, if one was."""
     generator = group["bf16_sr"]
     return generator if isinstance(generator, torch.Generator) else None
+
+
+def require_unset(options: Mapping[str, Any]) -> None:
+    """Raise if one of these options is True that other optimizers of torch have."""
+    for option, reason in _OF_TORCH.items():
+        value = options.get(option)
+        if value is not None and value is not False:
+            raise ValueError(f"{option} must be None or False, got {value!r}; {reason}")
+
+
+def warn_of_groups(groups: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Warn about the groups from the first on, once for each reason."""
+    numbered = list(enumerate(groups))[first:]
+    fixed = [
+        f"{param_name(group, number, position)} of shape {tuple(param.shape)}"
+        for number, group in numbered
+        for position, param in enumerate(group["params"])
+        if not is_lazy(param) and is_always_centered_away(tuple(param.shape), centralize=group["centralize"])
+    ]
+    texts = [one_element_warning(", ".join(fixed))] if fixed else []
+    texts += decay_warnings((f"group {number}", hyperparameters(group), group) for number, group in numbered)
+    for text in texts:
+        warn_user(text)

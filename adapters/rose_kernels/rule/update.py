@@ -190,6 +190,7 @@ def _update_words(x, g, mask, means, divisors, factors, limits, operation):
 
 @compiled
 def _update_word(x, g, i, mask, means, divisors, factors, limits, operation):
+    """Update element i of a parameter of 32 or 64 bits."""
     value, slope = load(x[i], operation), load(xor(g[i], mask), operation)
     x[i] = store(_updated(value, slope, i, means, divisors, factors, limits), _TO_NEAREST, x[i])
 
