@@ -126,10 +126,7 @@ class Rule:
         TypeError, ValueError
             If the rule cannot update such a parameter.
         """
-        floating_dtype(param, "param")
-        rule = self.for_shape(tuple(param.shape))
-        rule.check_param(param, "param")
-        return rule.init_state(param)
+        return self._rule_of(param, "param").init_state(param)
 
     @quiet
     def update(
@@ -165,8 +162,8 @@ class Rule:
         bf16_sr : bool
             Whether bfloat16 states are rounded stochastically.
         total : Total or None
-            For rules that read a norm over all parameters, such as `SpikeGuard`: the scaled sum of squares of all
-            parameters, that is `total_of` the `summand` of each. None: `param` is the only one.
+            For rules that read a norm over all parameters, such as `SpikeGuard`: the `Total` of all parameters. The
+            optimizers compute it. None: `param` is the only one.
 
         Returns
         -------
@@ -187,12 +184,12 @@ class Rule:
         number = unsigned("step", step, bits=32)
         if number == 0:
             raise ValueError("step must be an integer >= 1, got 0")
-        key = NoiseKey(unsigned("seed", seed, bits=64), number - 1, unsigned("index", index, bits=32))
+        key = _noise_key(seed, number - 1, index)
         rate = real_number("lr", lr, "a finite number")
         if not math.isfinite(rate):
             raise ValueError(f"lr must be a finite number, got {lr!r}")
         if not isinstance(total, Total | None):
-            raise TypeError(f"total must be None or a Total, as total_of returns it; got {total!r}")
+            raise TypeError(f"total must be None or a Total, got {total!r}")
         at = At(number, rate, compute, key, tuple(param.shape), total)
         g, x = (to_compute(array, compute) for array in detached(grad, param))
         # A rule may return these arrays, and the caller may overwrite the originals.
@@ -216,6 +213,13 @@ class Rule:
         require_like(param, grad, names)
         self.check_param(param, names[0])
         return resolve_compute_dtype(self.compute_dtype, param, dtype, stochastic=False)
+
+    def _rule_of(self, array: Array, name: str) -> "Rule":
+        """Return the rule of parameters of the shape of an array, or raise if it refuses the array, called `name`."""
+        floating_dtype(array, name)
+        rule = self.for_shape(tuple(array.shape))
+        rule.check_param(array, name)
+        return rule
 
     def check_state(self, state: Any, array: Array, array_name: str = "param", *, any_dtype: bool = False) -> None:
         """Raise unless a state has the structure, the shapes and the dtypes that `init_state` returns for an array."""
@@ -244,9 +248,7 @@ class Rule:
         TypeError, ValueError
             If an argument is not allowed; the message names it.
         """
-        floating_dtype(param, "param")
-        rule = self.for_shape(tuple(param.shape))
-        rule.check_param(param, "param")
+        rule = self._rule_of(param, "param")
         rule.check_state(state, param)
         return rule.evaluated(param, state)
 
@@ -280,13 +282,9 @@ class Rule:
         TypeError, ValueError
             If an argument is not allowed; the message names it.
         """
-        floating_dtype(hessian, "hessian")
-        rule = self.for_shape(tuple(hessian.shape))
-        rule.check_param(hessian, "hessian")
+        rule = self._rule_of(hessian, "hessian")
         rule.check_state(state, hessian, "hessian", any_dtype=True)
-        key = NoiseKey(
-            unsigned("seed", seed, bits=64), unsigned("step", step, bits=32), unsigned("index", index, bits=32)
-        )
+        key = _noise_key(seed, unsigned("step", step, bits=32), index)
         noise = partial(state_noise, key) if bf16_sr else None
         state = map_leaves(partial(array_namespace(hessian).asarray, copy=True), state)
         return rule.with_hessian(hessian, state, noise)
@@ -342,6 +340,11 @@ class Rule:
     def scalar(param: Array, value: float = 0.0) -> Any:
         """Return a number of the state: an array of rank 0 in float64, or in float32 on a device without float64."""
         return full((), value, "float64" if has_float64(param) else "float32", like=param)
+
+
+def _noise_key(seed: int, step: int, index: int) -> NoiseKey:
+    """Return the key of the noise at a step that is checked, or raise an error that names one of the others."""
+    return NoiseKey(unsigned("seed", seed, bits=64), step, unsigned("index", index, bits=32))
 
 
 def widen_states(state: Any, compute: ComputeDtype) -> Any:

@@ -39,7 +39,7 @@ def test_the_guide_states_the_differences_from_others() -> None:
     """The comparisons fail beyond these limits."""
     stated = re.findall(r"below\s+(\d+e-\d+)", GUIDE)
     limits = (agreement.FLOAT64, agreement.OPTAX_ADAFACTOR, agreement.FLOAT32, agreement.MATRICES)
-    assert stated == [f"{limit:.0e}" for limit in limits]
+    assert tuple(map(float, stated)) == limits
 
 
 def test_the_recipe_for_files_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_an_update_refuses_wrong_arguments_by_name() -> None:
         ((x, state, x), {"step": 1, "lr": float("inf")}, "lr must be a finite number, got inf"),
         ((x, state, x), {"step": 1, "lr": float("nan")}, "lr must be a finite number, got nan"),
         ((x, state, x), {"step": 1, "seed": -1}, "seed must be an integer in [0, 2**64), got -1"),
-        ((x, state, x), {"step": 1, "total": 3.0}, "total must be None or a Total, as total_of returns it; got 3.0"),
+        ((x, state, x), {"step": 1, "total": 3.0}, "total must be None or a Total, got 3.0"),
     ):
         with pytest.raises((TypeError, ValueError)) as error:
             rule.update(*arguments, **options)
@@ -276,6 +276,6 @@ def test_adafactor_scales_small_gradients_in_float32(scale: float, rows: int) ->
     rules = [replace(RULES["Adafactor"], compute_dtype=compute) for compute in ("fp32", "fp64")]
     single, double = (rule.update(grad, rule.init(param), param, step=1)[0] for rule in rules)
     expected = double.astype(np.float32)
-    # An element has about ten roundings of half an ulp at most. The root halves the relative errors of half of them.
+    # Ten roundings of half an ulp, half of which the root halves, add up to less than four ulps. Some cancel here.
     assert_within_ulps(single, expected, limit=2.0, magnitude=expected, backend="")
     assert np.all((single != 0.0) == (grad != 0.0))
